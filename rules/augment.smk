@@ -1,0 +1,23 @@
+# Sec. 6: n responses a prompt by the generator, at temperature 0.9; beside them, the two human responses.
+rule augment:
+    input:
+        pairs=f"{RESULTS}/data/{{dataset}}/{{split}}.parquet",
+        generator=model("generator"),
+    output:
+        candidates=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.parquet",
+        stats=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.json",
+    log:
+        f"{LOGS}/augment/{{dataset}}.{{split}}.{{scatteritem}}.log",
+    benchmark:
+        f"{BENCHMARKS}/augment/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
+    conda:
+        "../envs/generate.yaml"
+    params:
+        n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
+        options=options(CONFIG["candidates"], leave_out=("n", "n_test", "truncated", "human_first")),
+        compute=options({key: COMPUTE[key] for key in ("dtype", "sequences")}),
+        seed=CONFIG["data_seed"],
+    shell:
+        "python {SCRIPTS}/augment.py --pairs {input.pairs} --generator {input.generator} "
+        "--shard {wildcards.scatteritem} --n {params.n} {params.options} --seed {params.seed} {params.compute} "
+        "--out {output.candidates} --stats {output.stats} > {log} 2>&1"

@@ -1,0 +1,63 @@
+# What a reader would put in a talk, from the tables alone (training curves: from the trainings' logs).
+FIGURE_TABLES = {
+    "margins": ["table2", "table5"],
+    "ablation_n": ["table6", "table7"],
+    "ablation_beta": ["table8"],
+    "training_time": ["training_time"],
+}
+PAPER_FILES = {name: shown.paper for name, shown in TABLES.items()} | {"training_time": "paper/training_hours.csv"}
+
+
+def all_figures():
+    """PNG and SVG of every figure."""
+    curves = [f"training_curves_{dataset}" for dataset in CONFIG["grid"]["datasets"]]
+    return expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=[*FIGURE_TABLES, *curves], suffix=["png", "svg"])
+
+
+rule figure:
+    input:
+        tables=lambda w: expand(f"{RESULTS}/tables/{{name}}.csv", name=FIGURE_TABLES[w.figure]),
+        paper=lambda w: [PAPER_FILES[name] for name in FIGURE_TABLES[w.figure]],
+    output:
+        png=f"{RESULTS}/figures/{{figure}}.png",
+        svg=report(
+            f"{RESULTS}/figures/{{figure}}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        f"{LOGS}/figures/{{figure}}.log",
+    conda:
+        "../envs/report.yaml"
+    wildcard_constraints:
+        figure="|".join(FIGURE_TABLES),
+    shell:
+        "python {SCRIPTS}/make_figure.py --figure {wildcards.figure} --tables {input.tables} --paper {input.paper} "
+        "--png {output.png} --svg {output.svg} > {log} 2>&1"
+
+
+rule training_curves:
+    input:
+        lambda w: [
+            f"{RESULTS}/runs/{RUN_NAMES[run]}/log.jsonl"
+            for run in hps_config.grid_runs(CONFIG)
+            if run.dataset == w.dataset
+        ],
+    output:
+        png=f"{RESULTS}/figures/training_curves_{{dataset}}.png",
+        svg=report(
+            f"{RESULTS}/figures/training_curves_{{dataset}}.svg",
+            caption="../report/training_curves.rst",
+            category="Figures",
+            labels={"figure": "training_curves, {dataset}"},
+        ),
+    log:
+        f"{LOGS}/figures/training_curves_{{dataset}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        trainings=lambda w, input: [str(Path(file).parent) for file in input],
+    shell:
+        "python {SCRIPTS}/make_figure.py --figure training_curves --dataset {wildcards.dataset} "
+        "--trainings {params.trainings} --png {output.png} --svg {output.svg} > {log} 2>&1"

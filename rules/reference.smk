@@ -1,0 +1,19 @@
+# Log-probs of every candidate under the reference, once for all trainings and evaluations.
+rule reference:
+    input:
+        pairs=f"{RESULTS}/data/{{dataset}}/{{split}}.parquet",
+        candidates=rules.augment.output.candidates,
+        policy=model("policy"),
+    output:
+        f"{RESULTS}/reference/{{dataset}}/{{split}}.{{scatteritem}}.parquet",
+    log:
+        f"{LOGS}/reference/{{dataset}}.{{split}}.{{scatteritem}}.log",
+    benchmark:
+        f"{BENCHMARKS}/reference/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
+    conda:
+        "../envs/score.yaml"
+    params:
+        compute=options({key: COMPUTE[key] for key in ("dtype", "score_tokens")}),
+    shell:
+        "python {SCRIPTS}/reference.py --pairs {input.pairs} --candidates {input.candidates} --policy {input.policy} "
+        "{params.compute} --out {output} > {log} 2>&1"

@@ -1,0 +1,85 @@
+# Tables 2, 5, 6, 7 and 8 with intervals, ours beside the paper's; and the training time.
+from collections import namedtuple
+
+TableInput = namedtuple("TableInput", "paper runs transfer sft")
+
+# What each table shows: the paper's file, the runs, whether on the other data set, whether beside the SFT policy.
+TABLES = {
+    "table2": TableInput("paper/table2_finetuning.csv", hps_config.grid_runs(CONFIG), False, True),
+    "table5": TableInput("paper/table5_transfer.csv", hps_config.grid_runs(CONFIG), True, False),
+    "table6": TableInput("paper/table6_responses_finetuning.csv", hps_config.n_runs(CONFIG), False, False),
+    "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
+    "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
+}
+TABLE_NAMES = [*TABLES, "training_time"]
+SUFFIXES = ["csv", "md", "html"]
+
+
+def table(name):
+    """A table's three files."""
+    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=SUFFIXES)
+
+
+def table_evaluations(wildcards):
+    """The evaluations that a table is made from."""
+    shown = TABLES[wildcards.table]
+    found = [f"{RESULTS}/evaluations/{test_set}/sft" for test_set in CONFIG["grid"]["datasets"] if shown.sft]
+    for run in shown.runs:
+        test_sets = other_datasets(run.dataset) if shown.transfer else [run.dataset]
+        found += [f"{RESULTS}/evaluations/{test_set}/{RUN_NAMES[run]}" for test_set in test_sets]
+    return found
+
+
+rule table:
+    input:
+        evaluations=table_evaluations,
+        paper=lambda w: TABLES[w.table].paper,
+    output:
+        csv=f"{RESULTS}/tables/{{table}}.csv",
+        md=f"{RESULTS}/tables/{{table}}.md",
+        html=report(
+            f"{RESULTS}/tables/{{table}}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        f"{LOGS}/tables/{{table}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        rows=options({key: CONFIG["grid"][key] for key in ("datasets", "rewards", "losses")}),
+        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
+        world=CONFIG["world"],
+    shell:
+        "python {SCRIPTS}/make_table.py --table {wildcards.table} --evaluations {input.evaluations} "
+        "--paper {input.paper} {params.rows} {params.options} --world {params.world} "
+        "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
+
+
+rule make_training_time:
+    input:
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=map(RUN_NAMES.get, hps_config.grid_runs(CONFIG))),
+        paper="paper/training_hours.csv",
+    output:
+        csv=f"{RESULTS}/tables/training_time.csv",
+        md=f"{RESULTS}/tables/training_time.md",
+        html=report(
+            f"{RESULTS}/tables/training_time.html",
+            caption="../report/training_time.rst",
+            category="Tables",
+            labels={"table": "training time"},
+        ),
+    log:
+        f"{LOGS}/tables/training_time.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        trainings=lambda w, input: [str(Path(file).parent) for file in input.trainings],
+        # Beside the trainings, but no inputs: a benchmark file appears with its job's outputs and is not one of them.
+        benchmarks=lambda w, input: [
+            f"{BENCHMARKS}/train/{Path(file).parent.relative_to(f'{RESULTS}/runs')}.tsv" for file in input.trainings
+        ],
+    shell:
+        "python {SCRIPTS}/make_training_time.py --trainings {params.trainings} --benchmarks {params.benchmarks} "
+        "--paper {input.paper} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

@@ -1,0 +1,44 @@
+# Sec. 6, App. D.1: one policy a reward, loss, data set, n and beta; LoRA on the SFT policy, which is the reference.
+import json
+import shlex
+
+
+def accelerate_options():
+    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
+    processes = COMPUTE["processes"]
+    several = "--multi_gpu" if processes > 1 else ""
+    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
+
+
+rule train:
+    input:
+        policy=model("policy"),
+        pairs=lambda w: f"{RESULTS}/data/{run_space.instance(w)['dataset']}/train.parquet",
+        candidates=lambda w: shards("candidates", run_space.instance(w)["dataset"], "train"),
+        scored=lambda w: shards("scored", run_space.instance(w)["dataset"], "train"),
+        reference=lambda w: shards("reference", run_space.instance(w)["dataset"], "train"),
+    output:
+        policy=directory(f"{RESULTS}/runs/{{run}}/policy"),
+        log=f"{RESULTS}/runs/{{run}}/log.jsonl",
+        summary=f"{RESULTS}/runs/{{run}}/training.json",
+    log:
+        f"{LOGS}/train/{{run}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{run}}.tsv"
+    conda:
+        "../envs/train.yaml"
+    params:
+        launch=accelerate_options(),
+        run=lambda w: options(run_space.instance(w)),
+        objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
+        smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
+        pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
+        options=options(CONFIG["training"] | {"tensorboard": CONFIG["tensorboard"]}),
+        compute=options({key: COMPUTE[key] for key in ("dtype", "train_tokens")}),
+        checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
+    shell:
+        "accelerate launch {params.launch} {SCRIPTS}/train.py {params.run} --policy {input.policy} "
+        "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
+        "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
+        "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
+        "--out-log {output.log} --out-summary {output.summary} > {log} 2>&1"

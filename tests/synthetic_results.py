@@ -1,0 +1,58 @@
+"""Result folders as the workflow leaves them, with made-up numbers, for the tests of tables and figures."""
+
+import json
+from pathlib import Path
+
+from hps.files import write_json, write_table
+from hps.schemas import PER_PROMPT
+
+SIGNATURE = {"word": "nrefs:1|tok:13a|version:2.6.0", "char": "nrefs:1|tok:char|version:2.6.0"}
+PROMPT = {
+    "bleu_word": 0.2,
+    "bleu_char": 0.5,
+    "reward": 1.0,
+    "reward_mean": 0.5,
+    "true_reward": None,
+    "length": 10.0,
+    "margin_human": 1.0,
+    "length_gap_human": 10.0,
+    "margin_annotated": 2.0,
+    "length_gap_annotated": -10.0,
+    "kl": 3.0,
+    "log_ratio_w": 4.0,
+}
+"""One prompt of an evaluation; tests change what they look at."""
+
+
+def run(method="dpo-hps", dataset="hh_rlhf", n=100, beta=0.1, seed=0) -> dict:
+    reward, loss = method.split("-")
+    return {"dataset": dataset, "reward": reward, "loss": loss, "n": n, "beta": beta, "seed": seed}
+
+
+def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_rlhf", **summary) -> Path:
+    """A folder with evaluation.json and per_prompt.parquet; `prompts` are changes to PROMPT, one a prompt."""
+    folder.mkdir(parents=True)
+    without_margins = {name: None for name in PROMPT if "margin" in name} if of is None else {}
+    rows = [{"prompt_id": f"p{i:04d}"} | PROMPT | without_margins | prompt for i, prompt in enumerate(prompts)]
+    write_table(folder / "per_prompt.parquet", rows, PER_PROMPT)
+    write_json(
+        folder / "evaluation.json",
+        {"run": of, "test_set": test_set, "bleu_signature": SIGNATURE, "provenance": {}} | summary,
+    )
+    return folder
+
+
+def training(folder: Path, of: dict, step_seconds=1.0, log: list[dict] | None = None, **summary) -> Path:
+    """A folder with training.json and log.jsonl."""
+    folder.mkdir(parents=True)
+    values = {"run": of, "seconds": 10.0, "step_seconds": step_seconds, "steps": 10, "tokens": 1000, "groups": 5}
+    write_json(folder / "training.json", values | {"counts": {}, "provenance": {}} | summary)
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log or []), encoding="utf-8")
+    return folder
+
+
+def benchmark(path: Path, seconds: float) -> Path:
+    """A benchmark file as Snakemake writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\tmean_load\n{seconds:.4f}\t0:00:00\tNA\t0.00\n", encoding="utf-8")
+    return path

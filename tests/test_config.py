@@ -1,0 +1,158 @@
+"""Layers, checks before any job, and the runs a configuration asks for."""
+
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from hps import config
+from hps.config import Run
+from hps.errors import InputError
+
+BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
+PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
+PROTOCOLS = sorted(path.stem for path in (ROOT / "config" / "protocols").glob("*.yaml"))
+
+
+def merged(base: dict, changes: dict) -> dict:
+    """`changes` over `base`, mappings key by key, as Snakemake merges its command line over config.yaml."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+    return result
+
+
+def load(**changes) -> config.Config:
+    return config.load(ROOT, merged(BASE, changes))
+
+
+def leaves(values: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in values.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_preset_runs_with_every_protocol_and_asks_for_44_trainings(preset, protocol):
+    resolved = load(preset=preset, protocol=protocol)
+    runs = config.all_runs(resolved)
+    assert len(set(runs)) == len(runs)
+    grid, ns, betas = (f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs))
+    assert len(grid) == 5 * 3 * 2
+    assert set(runs) == {*grid, *ns, *betas}
+    if protocol == "paper":
+        assert len(runs) == 30 + 3 * 2 + 4 * 2
+
+
+def test_later_layers_win_and_are_named():
+    resolved = load(training={"epochs": 3})
+    assert resolved["training"]["epochs"] == 3
+    assert resolved.where("training.epochs") == "command line"
+    assert resolved.where("training.batch_size") == "config/presets/tiny.yaml"
+    assert resolved.where("training.lora_rank") == "config/protocols/paper.yaml"
+    assert resolved.where("seeds") == "config.yaml"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
+    """config.yaml wins over both, so a key in both places would make the preset's value dead."""
+    mine = leaves(BASE)
+    for path in (f"presets/{preset}", *(f"protocols/{name}" for name in PROTOCOLS)):
+        assert not mine & leaves(yaml.safe_load((ROOT / "config" / f"{path}.yaml").read_text())), path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bate": 1}, "command line: bate: unknown key"),
+        ({"training": {"epoch": 1}}, r"command line: training.epoch: unknown key \(did you mean epochs\?\)"),
+        ({"grid": {"rewards": ["dpo", "exx"]}}, r"grid.rewards: unknown 'exx' \(did you mean exo\?\)"),
+        ({"grid": {"losses": ["slic"]}}, "grid.losses: slic .* does not combine with"),
+        ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
+        ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
+        ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
+        ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
+        ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
+        ({"preset": "tyni"}, "command line: preset: no preset 'tyni'; there are"),
+        ({"protocol": "papers"}, "protocol: no protocol 'papers'"),
+        ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
+        ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
+        ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
+        ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
+    ],
+)
+def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_data_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"data.hh_rlhf.files.test: no file {tmp_path}/hh-rlhf/harmless-base"):
+        load(preset="smollm2", data_dir=str(tmp_path))
+
+
+def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
+    monkeypatch.setenv("HPS_DATA_DIR", "/from/environment")
+    with pytest.raises(InputError, match="no folder /from/environment"):
+        load(preset="smollm2")
+
+
+def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("seeds: [0\nnext: 1\n")
+    with pytest.raises(InputError, match=r"broken.yaml: .* line 2"):
+        config.read_yaml(path)
+
+
+def test_another_seed_adds_the_whole_grid():
+    runs = config.all_runs(load(seeds=[0, 7]))
+    assert len(runs) == 88
+    assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
+
+
+def test_options():
+    section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
+    expected = "--batch-size 4 --rate 0.0001 --names a b --yes --no-no"
+    assert config.options(section, leave_out=("x",)) == expected
+
+
+PAPER = {  # Sec. 6 and Appendix D.1 of arXiv 2502.14400v5
+    "grid.n": 100,
+    "candidates.n": 100,
+    "candidates.temperature": 0.9,
+    "ablations.n": [5, 20, 50, 100],
+    "ablations.beta": [0.1, 0.25, 0.5, 0.75, 1.0],
+    "objective.beta": 0.1,
+    "objective.gamma_levels": [-5, -2.5, 0, 2.5, 5],
+    "training.adapter": "lora",
+    "training.lora_rank": 8,
+    "training.lora_alpha": 16,
+    "training.learning_rate": 5e-7,
+    "training.epochs": 2,
+    "training.batch_size": 64,
+    "training.max_length": 2048,
+    "compute.processes": 4,
+    "evaluation.samples": 5,
+    "evaluation.temperature": 0.9,
+    "models.policy.repo": "RLHFlow/Llama3-SFT-v2.0-epoch3",
+    "models.generator.repo": "RLHFlow/Llama3-v2-iterative-DPO-iter3",
+    "models.reward.repo": "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2",
+    "models.eval_reward.repo": "RLHFlow/ArmoRM-Llama3-8B-v0.1",
+    "data.hh_rlhf.hub": "Anthropic/hh-rlhf",
+    "data.pku_saferlhf.hub": "PKU-Alignment/PKU-SafeRLHF",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), PAPER.items())
+def test_preset_and_protocol_paper_are_the_papers_values(key, value):
+    found = load(preset="paper", protocol="paper").values
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+
+

@@ -1,0 +1,100 @@
+"""Write n responses to each prompt of one shard, beside the two human ones: the candidates.
+
+    python workflow_scripts/augment.py --pairs train.parquet --generator models/generator --shard 1-of-4 --n 100 \\
+        --temperature 0.9 --top-p 1 --max-new-tokens 40 --seed 0 --sequences 512 --dtype float32 \\
+        --out candidates.parquet --stats candidates.json
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from hps import cli, provenance
+from hps.cli import argument
+from hps.errors import InputError
+from hps.files import read_table, write_json, write_table
+from hps.schemas import CANDIDATES, PAIRS
+
+
+@dataclass
+class Arguments:
+    pairs: str = argument("prompts with their human pair (Parquet)")
+    generator: str = argument("model folder")
+    shard: str = argument("which of how many, such as 1-of-4")
+    n: int = argument("responses a prompt")
+    temperature: float = argument("of sampling")
+    top_p: float = argument("nucleus of sampling; 1: all tokens")
+    max_new_tokens: int = argument("a response that has not ended by then is truncated")
+    seed: int = argument("with prompt and number, decides each response")
+    sequences: int = argument("responses generated together")
+    dtype: str = argument("of the weights", "float32")
+    out: str = argument("candidates (Parquet)")
+    stats: str = argument("counts (JSON)")
+
+
+def main(arguments: Arguments) -> None:
+    import torch
+
+    from hps import chat, progress
+    from hps.generation import EMPTY, OK, Request, Sampling, generate
+    from hps.models.sources import default_device, load_causal, load_tokenizer
+
+    pairs = shard(read_table(arguments.pairs, PAIRS.names), arguments.shard)
+    tokenizer = load_tokenizer(arguments.generator)
+    model = load_causal(arguments.generator, dtype=getattr(torch, arguments.dtype), device=default_device())
+    requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
+    sampling = Sampling(
+        arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed
+    )
+    rows = []
+    for pair in pairs:
+        for origin in ("chosen", "rejected"):
+            text = pair[origin]
+            tokens = len(chat.response_ids(tokenizer, text))
+            rows.append(candidate(pair["prompt_id"], origin, 0, text, OK if text.strip() else EMPTY, tokens))
+    with progress.bar(total=len(requests) * arguments.n, what="augment", unit="response") as bar:
+        for batch in generate(model, tokenizer, requests, sampling, arguments.sequences):
+            for request, responses in batch:
+                for number, response in enumerate(responses):
+                    rows.append(
+                        candidate(
+                            request.prompt_id, "generated", number, response.text, response.status, response.tokens
+                        )
+                    )
+                bar.update(len(responses))
+    rows.sort(key=lambda row: (row["prompt_id"], row["origin"], row["index"]))
+    write_table(arguments.out, rows, CANDIDATES)
+    generated = [row for row in rows if row["origin"] == "generated"]
+    write_json(
+        arguments.stats,
+        {
+            "prompts": len(pairs),
+            "generated": dict(Counter(row["status"] for row in generated)),
+            "generated tokens": sum(row["tokens"] for row in generated),
+            "distinct generated": len({(row["prompt_id"], row["response"]) for row in generated}),
+            "provenance": provenance.collect(asdict(arguments), [arguments.pairs, arguments.generator]),
+        },
+    )
+
+
+def candidate(prompt_id: str, origin: str, index: int, response: str, status: str, tokens: int) -> dict:
+    return {
+        "prompt_id": prompt_id,
+        "origin": origin,
+        "index": index,
+        "response": response,
+        "status": status,
+        "tokens": tokens,
+    }
+
+
+def shard(rows: list[dict], name: str) -> list[dict]:
+    """Every k-th row for shard `i-of-k`, i from 1."""
+    try:
+        number, total = map(int, name.split("-of-"))
+    except ValueError as error:
+        raise InputError("--shard", f"{name!r} is not of the form 1-of-4") from error
+    return rows[number - 1 :: total]
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)

@@ -1,0 +1,47 @@
+"""One rendering of a conversation for everyone: generation, reward models, training and evaluation.
+
+The released code of the paper appends the response with a template of its own to a prompt that already ends in the
+assistant header, so its reward model sees that header twice; here a response always follows the template's own
+generation prompt, exactly one BOS comes first (where the tokenizer has one) and exactly one EOS ends the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hps.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = dict[str, str]
+"""`{"role": "user" | "assistant" | "system", "content": text}`."""
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Token ids of `messages` up to and including the header of the assistant's turn that follows.
+
+    Raises InputError when the tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise InputError(tokenizer.name_or_path, "the tokenizer has no chat template")
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    # Templates differ in whether they write the BOS. A template that opens every turn with the BOS token (SmolLM2,
+    # ChatML) has it first already, so nothing is added there.
+    if bos is not None and ids[:1] != [bos]:
+        ids = [bos, *ids]
+    return ids
+
+
+def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
+    """Token ids of a response as it follows `prompt_ids`: its text, then one EOS.
+
+    Special tokens spelt out in the response's text are encoded as plain text, so that a data file cannot end a turn.
+    """
+    if tokenizer.eos_token_id is None:
+        raise InputError(tokenizer.name_or_path, "the tokenizer has no EOS token")
+    ids = tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [*ids, tokenizer.eos_token_id]

@@ -1,0 +1,293 @@
+"""The configuration: layers, validation before any job runs, and the runs it asks for.
+
+Layers, later ones win: config/protocols/<protocol>.yaml, config/presets/<preset>.yaml, config.yaml, command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from hps.errors import InputError
+from hps.objectives import Loss, Reward, grid_losses, grid_rewards
+
+MODEL_KEYS = {
+    "hub": {"repo", "revision"},
+    "path": {"path"},
+    "gguf": {"package", "file"},
+    "scratch": {"replies", "epochs", "learning_rate", "seed"},
+    "trained": {"base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "seed"},
+}
+"""What each model source needs beside `source`."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A resolved configuration: its values, and for each leaf (`training.epochs`) the layer that set it."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def where(self, key: str) -> str:
+        """The layer that set `key`, or any part of it; for messages."""
+        names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
+        return ", ".join(sorted(names)) or "config.yaml"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training: a cell of the grid or of an ablation."""
+
+    dataset: str
+    reward: str
+    loss: str
+    n: int
+    beta: float
+    seed: int
+
+    @property
+    def method(self) -> str:
+        return f"{self.reward}-{self.loss}"
+
+
+def load(root: Path, given: Mapping[str, Any]) -> Config:
+    """Resolve and validate the configuration of the workflow in `root`.
+
+    Args:
+        given: config.yaml with `--configfile` and `--config` merged over it, as Snakemake hands it over.
+
+    Raises:
+        InputError: an unknown key, a wrong value, a misspelt method, a missing file; names the layer and the key.
+    """
+    top = read_yaml(root / "config.yaml")
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for folder, key in (("protocols", "protocol"), ("presets", "preset")):
+        name = str(given.get(key, ""))
+        path = root / "config" / folder / f"{name}.yaml"
+        if not path.is_file():
+            known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+            raise InputError(_origin(key, given, top), f"{key}: no {key} {name!r}; there are {', '.join(known)}")
+        _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    _overlay(values, origins, given, lambda key: _origin(key, given, top))
+    config = Config(values, origins)
+    _validate_schema(config, read_yaml(root / "config" / "schema.yaml"))
+    _expand_grid(config)
+    _validate_sense(config)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises InputError naming file and line when it is none."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(path, " ".join(str(error).split())) from error
+    if not isinstance(value, dict):
+        raise InputError(path, "is not a mapping of keys to values")
+    return value
+
+
+def data_dir(config: Config) -> str:
+    """Where the real data files lie; empty means the hub."""
+    return config["data_dir"] or os.environ.get("HPS_DATA_DIR", "")
+
+
+# --- runs ------------------------------------------------------------------------------------------------------
+
+
+def grid_runs(config: Config) -> list[Run]:
+    """Tables 2 and 5: every reward with every loss on every data set, at the largest n."""
+    grid, beta = config["grid"], float(config["objective"]["beta"])
+    return [
+        Run(dataset, reward, loss, grid["n"], beta, seed)
+        for seed in config["seeds"]
+        for dataset, reward, loss in itertools.product(grid["datasets"], grid["rewards"], grid["losses"])
+    ]
+
+
+def n_runs(config: Config) -> list[Run]:
+    """Tables 6 and 7: the ablation over the number of responses."""
+    return list(_ablation(config, ns=config["ablations"]["n"], betas=[config["objective"]["beta"]]))
+
+
+def beta_runs(config: Config) -> list[Run]:
+    """Table 8: the ablation over beta."""
+    return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
+
+
+def all_runs(config: Config) -> list[Run]:
+    """Every training, each once."""
+    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config)))
+
+
+def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
+    ablations = config["ablations"]
+    methods = [method.split("-") for method in ablations["methods"]]
+    for seed, n, beta, (reward, loss) in itertools.product(config["seeds"], ns, betas, methods):
+        yield Run(ablations["dataset"], reward, loss, n, float(beta), seed)
+
+
+# --- command lines ---------------------------------------------------------------------------------------------
+
+
+def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> str:
+    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; nulls are left out."""
+    words = []
+    for key, value in section.items():
+        name = key.replace("_", "-")
+        if key in leave_out or value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list):
+            words.append(f"--{name} {' '.join(map(str, value))}")
+        else:
+            words.append(f"--{name} {value}")
+    return " ".join(words)
+
+
+# --- layers and checks -----------------------------------------------------------------------------------------
+
+
+def _overlay(values: dict, origins: dict[str, str], layer: Mapping, origin, prefix: str = "") -> None:
+    """Write `layer` over `values`; mappings merge, everything else replaces. `origin`: a name, or key -> name."""
+    for key, value in layer.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            below = values.get(key)
+            values[key] = dict(below) if isinstance(below, Mapping) else {}
+            _overlay(values[key], origins, value, origin, f"{dotted}.")
+        else:
+            values[key] = value
+            origins[dotted] = origin if isinstance(origin, str) else origin(dotted)
+
+
+def _origin(dotted: str, given: Mapping, top: Mapping) -> str:
+    """config.yaml, or the command line when the value handed over is not the one in the file."""
+    missing = object()
+
+    def look(layer: Any) -> Any:
+        for part in dotted.split("."):
+            layer = layer.get(part, missing) if isinstance(layer, Mapping) else missing
+        return layer
+
+    return "config.yaml" if look(given) == look(top) else "command line"
+
+
+def _validate_schema(config: Config, schema: dict) -> None:
+    error = best_match(Draft202012Validator(schema).iter_errors(config.values))
+    if error is None:
+        return
+    key = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        unknown = next(name for name in error.instance if name not in known)
+        key = f"{key}.{unknown}" if key else unknown
+        what = f"unknown key{_suggest(unknown, known)}"
+    elif error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        key, what = (f"{key}.{missing}" if key else missing), "is missing"
+    else:
+        what = error.message
+    raise InputError(config.where(key), f"{key}: {what}")
+
+
+def _suggest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _expand_grid(config: Config) -> None:
+    grid = config["grid"]
+    grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
+    grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
+    config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
+
+
+def _validate_sense(config: Config) -> None:
+    """What a schema cannot say: values that must fit each other, and files that must exist."""
+
+    def refuse(key: str, what: str) -> None:
+        raise InputError(config.where(key), f"{key}: {what}")
+
+    def check_names(key: str, names: list[str], known: list[str]) -> None:
+        for name in names:
+            if name not in known:
+                refuse(key, f"unknown {name!r}{_suggest(name, known)}; there are {', '.join(known)}")
+
+    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Reward])
+    check_names("grid.losses", config["grid"]["losses"], [loss.value for loss in Loss])
+    methods = [f"{reward}-{loss}" for reward in Reward for loss in Loss if loss.takes(reward)]
+    for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
+        if f"{reward}-{loss}" not in methods:
+            refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("ablations.methods", config["ablations"]["methods"], methods)
+
+    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
+        for n in values:
+            if n > pool:
+                refuse(key, f"{n} responses a prompt, but candidates.n gives {pool}")
+    if config["training"]["batch_size"] % config["compute"]["processes"]:
+        refuse(
+            "training.batch_size",
+            f"{config['training']['batch_size']} does not divide by compute.processes = {config['compute']['processes']}",
+        )
+    for role, model in config["models"].items():
+        _check_model(config, refuse, role, model)
+    if config["world"] == "toy":
+        if "toy" not in config.values:
+            refuse("toy", "is missing, and world is toy")
+    else:
+        _check_data(config, refuse)
+
+
+def _check_model(config: Config, refuse, role: str, model: dict) -> None:
+    if role == "tokenizer":
+        return
+    needed = MODEL_KEYS[model["source"]]
+    for key in sorted(needed - model.keys()):
+        refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
+    if model["source"] == "scratch" and "tokenizer" not in config["models"]:
+        refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if model["source"] == "trained":
+        if role in ("policy", "generator"):
+            refuse(f"models.{role}.source", "trained is for reward models")
+        if config["data"]["splits"][model["split"]]["prompts"] == 0:
+            refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    if model["source"] == "path" and not Path(model["path"]).is_dir():
+        refuse(f"models.{role}.path", f"no folder {model['path']}")
+
+
+def _check_data(config: Config, refuse) -> None:
+    folder = data_dir(config)
+    if folder and not Path(folder).is_dir():
+        refuse("data_dir", f"no folder {folder}")
+    for dataset in sorted({*config["grid"]["datasets"], config["ablations"]["dataset"]}):
+        source = config["data"].get(dataset)
+        if source is None:
+            refuse(f"data.{dataset}", "is missing, and the data set is asked for")
+        if not folder and "hub" not in source:
+            refuse(f"data.{dataset}.hub", "is missing, and no data_dir is given")
+        for part, files in source["files"].items() if folder else ():
+            for file in files:
+                if not (Path(folder) / file).is_file():
+                    refuse(f"data.{dataset}.files.{part}", f"no file {Path(folder) / file}")
+
+
+def as_dict(run: Run) -> dict[str, Any]:
+    """A run as plain values, as its result files record it."""
+    return asdict(run)

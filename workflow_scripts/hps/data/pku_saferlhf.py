@@ -1,0 +1,50 @@
+"""PKU-SafeRLHF: a prompt, two responses, and which of them is better (more helpful) and which is safer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hps.data.records import Comparison, text_field, value_field
+from hps.errors import InputError
+
+LABELS = ("better_response_id", "safer_response_id")
+
+
+def parse(row: dict[str, Any], source: str, counts: Counter, label: str = LABELS[0]) -> Comparison | None:
+    """One row as a record, or None when it is dropped; `counts` gets the reason and the row's quirks.
+
+    Args:
+        label: the field whose value, 0 or 1, names the chosen response.
+
+    Raises:
+        InputError: `prompt`, `response_0`, `response_1` or the label is missing, of the wrong type, or not 0 or 1.
+    """
+    prompt = text_field(row, "prompt", source).strip()
+    responses = [text_field(row, f"response_{i}", source).strip() for i in (0, 1)]
+    labels = {name: _id(row, name, source) for name in LABELS if name == label or name in row}
+    if len(set(labels.values())) == 2:
+        counts["noted: better response is not the safer one"] += 1
+    chosen, rejected = responses[labels[label]], responses[1 - labels[label]]
+    fault = _fault(prompt, chosen, rejected)
+    if fault:
+        counts[f"dropped: {fault}"] += 1
+        return None
+    return Comparison([{"role": "user", "content": prompt}], chosen, rejected, source)
+
+
+def _fault(prompt: str, chosen: str, rejected: str) -> str:
+    if not prompt:
+        return "empty prompt"
+    if not chosen:
+        return "empty chosen reply"
+    if not rejected:
+        return "empty rejected reply"
+    return "identical replies" if chosen == rejected else ""
+
+
+def _id(row: dict[str, Any], field: str, source: str) -> int:
+    value = value_field(row, field, source)
+    if type(value) is not int or value not in (0, 1):  # a bool is an int to isinstance
+        raise InputError(source, f"field {field}: expected 0 or 1, found {value!r}")
+    return value

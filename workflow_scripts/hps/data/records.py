@@ -1,0 +1,108 @@
+"""The record that every reader gives, and the reading of JSON-lines files that name file, row and field when wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hps.errors import InputError
+
+if TYPE_CHECKING:
+    from hps.chat import Message
+    from hps.data import Parser
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One human comparison of two replies."""
+
+    messages: list[Message]
+    """The prompt: ends with the user's turn."""
+    chosen: str
+    rejected: str
+    source: str
+    """`file:row`, rows counted from 1."""
+
+    @cached_property
+    def prompt_id(self) -> str:
+        return prompt_id(self.messages)
+
+
+def prompt_id(messages: list[Message]) -> str:
+    """The first 16 hex digits of the SHA-256 of the messages as canonical JSON."""
+    canonical = json.dumps(messages, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def read(rows: Iterable[tuple[str, dict[str, Any]]], parse: Parser) -> tuple[list[Comparison], Counter]:
+    """Read `(source, row)` pairs with a format's parser.
+
+    Returns:
+        The records in the order of the rows, and the counts: `rows` = `kept` + every `dropped: <reason>`; each
+        `noted: <quirk>` counts rows as they stand in the file, dropped or not.
+    """
+    counts: Counter = Counter()
+    records = []
+    for source, row in rows:
+        counts["rows"] += 1
+        record = parse(row, source, counts)
+        if record is not None:
+            counts["kept"] += 1
+            records.append(record)
+    return records, counts
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `("path:row", object)` for each line of a JSON-lines file, gzipped when its name ends in .gz.
+
+    Raises:
+        InputError: no such file, a corrupt or truncated gzip, a line that is not a JSON object; names file and row.
+    """
+    path, number = Path(path), 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                source = f"{path}:{number}"
+                yield source, _json_object(line, source)
+    except EOFError as error:
+        raise InputError(f"{path}:{number + 1}", "the gzip file is truncated here") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}:{number + 1}", f"the gzip file is corrupt here ({error})") from error
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror or error})") from error
+
+
+def _json_object(line: bytes, source: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(source, f"not valid JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise InputError(source, f"expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def text_field(row: dict[str, Any], field: str, source: str) -> str:
+    """A field that must hold text. Raises InputError naming file, row and field."""
+    value = value_field(row, field, source)
+    if not isinstance(value, str):
+        raise InputError(source, f"field {field}: expected text, found {type(value).__name__}")
+    # JSON can spell half of a surrogate pair, which no output file could hold.
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(source, f"field {field}: holds half of a surrogate pair, which is not valid Unicode")
+    return value
+
+
+def value_field(row: dict[str, Any], field: str, source: str) -> Any:
+    """A field that must be there. Raises InputError naming file, row and field."""
+    if field not in row:
+        raise InputError(source, f"has no field {field}")
+    return row[field]

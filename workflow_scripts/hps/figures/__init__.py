@@ -1,0 +1,1 @@
+"""Figures of the results, a module a kind; `style` holds what they share."""

@@ -1,0 +1,152 @@
+"""Tables as Markdown and as small self-contained HTML pages, for `results/` and for the Snakemake report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+
+NO_VALUE = "–"
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0; padding: 1rem; background: #fff; color: #1a1a1a; font: 16px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.3rem; margin: 0 0 .6rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
+p { max-width: 48rem; margin: .4rem 0; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
+thead th { border-bottom: 2px solid #555; vertical-align: bottom; background: #fff; }
+thead tr.groups th { border-bottom: 0; padding-bottom: 0; }
+thead th.group { text-align: center; }
+tr.block > * { border-top: 2px solid #999; }
+tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
+.number { text-align: right; white-space: nowrap; }
+.detail { display: block; font-size: .82em; color: #555; }
+@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } th, td { padding: .25rem .45rem; } }
+""".strip()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell's text, and what stands smaller with it (an interval)."""
+
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name and, where several belong together, the name of their group."""
+
+    name: str
+    group: str = ""
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    header: int = 0
+    block: int | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title, notes, tables, and what explains their symbols."""
+
+    title: str
+    tables: Sequence[Table]
+    notes: Sequence[str] = field(default_factory=tuple)
+    legend: Sequence[str] = field(default_factory=tuple)
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """`value` with fixed decimals, without a negative zero; a dash for NaN."""
+    if math.isnan(value):
+        return NO_VALUE
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def interval(mean: float, lo: float, hi: float, decimals: int = 3) -> Cell:
+    """`mean` with `[lo, hi]`, in as many decimals as the interval's width needs, at least `decimals`."""
+    if math.isnan(lo):
+        return Cell(number(mean, decimals))
+    if hi > lo:
+        decimals = min(9, max(decimals, 1 - math.floor(math.log10(hi - lo))))
+    return Cell(number(mean, decimals), f"[{number(lo, decimals)}, {number(hi, decimals)}]")
+
+
+def markdown(page: Page) -> str:
+    """`page` as GitHub-flavoured Markdown."""
+    parts = [f"# {page.title}", *page.notes]
+    for table in page.tables:
+        if table.title:
+            parts.append(f"## {table.title}")
+        names = [f"{column.group}, {column.name}" if column.group else column.name for column in table.columns]
+        lines = [names, ["---:" if column.numeric else "---" for column in table.columns]]
+        lines += [[f"{cell.text} {cell.detail}".strip() for cell in row] for row in table.rows]
+        parts.append("\n".join(f"| {' | '.join(_in_markdown(text) for text in line)} |" for line in lines))
+    return "\n\n".join([*parts, *page.legend]) + "\n"
+
+
+def html(page: Page) -> str:
+    """`page` as one HTML file that needs no other."""
+    body = [f"<h1>{escape(page.title)}</h1>", *(f"<p>{escape(note)}</p>" for note in page.notes)]
+    for table in page.tables:
+        if table.title:
+            body.append(f"<h2>{escape(table.title)}</h2>")
+        body.append(f'<div class="scroll" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
+    body += [f"<p>{escape(line)}</p>" for line in page.legend]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(page.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _in_markdown(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _head(table: Table) -> str:
+    """The names, below a row of group names when there are groups."""
+    names = "".join(f'<th scope="col"{_numeric(column)}>{escape(column.name)}</th>' for column in table.columns)
+    if not any(column.group for column in table.columns):
+        return f"<thead><tr>{names}</tr></thead>"
+    spans = [(group, len(list(columns))) for group, columns in groupby(table.columns, key=lambda column: column.group)]
+    groups = "".join(
+        f'<th class="group" scope="colgroup" colspan="{span}">{escape(group)}</th>'
+        if group
+        else f'<td colspan="{span}"></td>'
+        for group, span in spans
+    )
+    return f'<thead><tr class="groups">{groups}</tr><tr>{names}</tr></thead>'
+
+
+def _body(table: Table) -> str:
+    lines, last = [], None
+    for row in table.rows:
+        block = row[table.block].text if table.block is not None else None
+        ruled = ' class="block"' if last is not None and block != last else ""
+        last = block
+        cells = []
+        for position, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
+            tag = 'th scope="row"' if position == table.header else "td"
+            detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
+            cells.append(f"<{tag}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
+        lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
+    return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
+
+
+def _numeric(column: Column) -> str:
+    return ' class="number"' if column.numeric else ""

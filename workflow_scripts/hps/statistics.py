@@ -1,0 +1,92 @@
+"""Intervals of means over prompts, by the bootstrap: prompts are what a test set samples, so prompts are resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLED_VALUES = 2**24
+"""Resampled values in memory at a time (128 MiB of float64)."""
+
+
+class Estimate(NamedTuple):
+    """A mean over prompts with its percentile bootstrap interval; NaN where the data do not determine it."""
+
+    mean: float
+    lo: float
+    hi: float
+    prompts: int
+
+
+def over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the seeds of a method, per prompt: a list of (prompts,) arrays to (prompts,).
+
+    Seeds are averaged first and prompts resampled after, so the interval speaks of the test set and treats the seeds
+    at hand as given. A prompt without a value (NaN) under one seed has none.
+    """
+    return np.mean(np.stack(values), axis=0)
+
+
+def mean_intervals(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> list[Estimate]:
+    """Means of the rows of `values` (rows, prompts) with percentile bootstrap intervals, one Estimate a row.
+
+    NaN means "no value for this prompt" and is left out. Rows with values for the same prompts share their resamples.
+    A row without values has no mean; one with a single value has a mean and no interval; one whose values are all
+    equal has that value as both ends. The same seed gives the same intervals.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    present = ~np.isnan(values)
+    estimates = [Estimate(np.nan, np.nan, np.nan, 0)] * len(values)
+    for pattern in np.unique(present, axis=0):
+        rows = np.flatnonzero((present == pattern).all(axis=1))
+        for row, estimate in zip(rows, _complete(values[rows][:, pattern], resamples, seed, confidence), strict=True):
+            estimates[row] = estimate
+    return estimates
+
+
+def mean_interval(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
+    """The same for the values (prompts,) of one quantity."""
+    return mean_intervals(values, resamples=resamples, seed=seed, confidence=confidence)[0]
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Mean of `first - second`, both (prompts,) over the same prompts, with its paired bootstrap interval.
+
+    The pairs are resampled together: how hard a prompt is for both methods cancels. Prompts that lack one of the two
+    values (NaN) are left out. Raises ValueError when the lengths differ.
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values of shapes {first.shape} and {second.shape}")
+    return mean_interval(first - second, resamples=resamples, seed=seed, confidence=confidence)
+
+
+def _complete(values: np.ndarray, resamples: int, seed: int, confidence: float) -> list[Estimate]:
+    """Estimates of rows (rows, prompts) without NaN."""
+    rows, prompts = values.shape
+    if prompts == 0:
+        return [Estimate(np.nan, np.nan, np.nan, 0)] * rows
+    mean, lo, hi = values.mean(axis=1), np.full(rows, np.nan), np.full(rows, np.nan)
+    if prompts > 1:
+        interval = stats.bootstrap(
+            (values,),
+            np.mean,
+            axis=-1,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, RESAMPLED_VALUES // values.size),
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        constant = np.ptp(values, axis=1) == 0  # summing rounds: the mean of equal values may differ from the value
+        mean = np.where(constant, values[:, 0], mean)
+        lo = np.where(constant, values[:, 0], interval.low)
+        hi = np.where(constant, values[:, 0], interval.high)
+    return [Estimate(float(m), float(a), float(b), prompts) for m, a, b in zip(mean, lo, hi, strict=True)]

@@ -1,0 +1,292 @@
+"""The training loop: one run of (reward, loss, n, beta) on one data set, resumable bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from hps import progress
+from hps.checkpoints import Checkpoints
+from hps.errors import InputError
+from hps.files import stable_hash
+from hps.logprobs import Group, SequenceScorer
+from hps.objectives import Objective
+from hps.preferences import Example
+from hps.sampling import draw_negative, gamma_at, hardness
+
+STEP_ZERO_NATS = {torch.float32: 1e-3, torch.bfloat16: 0.5}
+"""How far a log-ratio may be from 0 before the first step, by the type of the weights: rounding, nothing more."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run goes through its prompts."""
+
+    epochs: int
+    concatenate_epochs: bool
+    batch_size: int  # prompts a step, over all devices
+    learning_rate: float
+    weight_decay: float
+    max_grad_norm: float
+    gamma_levels: list[float]
+    gamma_follows: str  # step, dataset
+    pl_responses: int  # 0: all
+    seed: int
+    checkpoint_every: int  # steps
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt in one pass over the data."""
+
+    epoch: int
+    example: Example
+    gamma: float
+
+
+class Trainer:
+    """Trains the parameters of `model` that require gradients.
+
+    The gradient of a step is that of the mean loss over its `batch_size` prompts, however the prompts are spread over
+    devices and cut into micro-batches: devices sum their gradients, and each prompt is weighted by one over the batch.
+
+    Args:
+        batch_tokens: padded tokens of a micro-batch.
+
+    Raises:
+        InputError: `batch_size` does not divide by the number of devices.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: torch.nn.Module,
+        objective: Objective,
+        examples: Sequence[Example],
+        schedule: Schedule,
+        batch_tokens: int,
+    ):
+        if schedule.batch_size % accelerator.num_processes:
+            raise InputError(
+                "training.batch_size", f"{schedule.batch_size} does not divide by {accelerator.num_processes} devices"
+            )
+        self.accelerator = accelerator
+        self.model = model.eval()  # no dropout, and so no randomness but the draws
+        self.objective = objective
+        self.schedule = schedule
+        self.scorer = SequenceScorer(model, batch_tokens)
+        self.batches = plan(examples, schedule)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.uses_drawn_negative = objective.loss.samples_negative
+
+    def run(self, checkpoints: Checkpoints) -> dict[str, Any]:
+        """Train from the last checkpoint, if there is one, to the end; returns steps, seconds and tokens."""
+        done = checkpoints.load(self.parameters, self.optimizer)
+        main = self.accelerator.is_main_process
+        if main:
+            checkpoints.cut_log(done.steps)
+        bar = progress.bar(total=len(self.batches), initial=done.steps, what="train", unit="step") if main else None
+        for step in range(done.steps, len(self.batches)):
+            started = time.perf_counter()
+            row = self.step(step)
+            seconds = time.perf_counter() - started
+            done = done.after(step=1, seconds=seconds, tokens=row["tokens"])
+            if main:
+                checkpoints.log(row | {"seconds": seconds, "tokens_per_second": row["tokens"] / seconds})
+                if done.steps % self.schedule.checkpoint_every == 0 and done.steps < len(self.batches):
+                    checkpoints.save(done, self.parameters, self.optimizer)
+                bar.update()
+        if main:
+            bar.close()
+        self.accelerator.wait_for_everyone()
+        return {"steps": done.steps, "seconds": done.seconds, "tokens": done.tokens}
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One optimizer step; returns its log row (`tokens` are the distinct tokens of the whole batch)."""
+        batch = self.batches[step]
+        rate = self.schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * step / len(self.batches)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+        prepared = [self.prepare(item) for item in mine]
+        # Prompts of similar length share a micro-batch, so little padding is computed.
+        prepared.sort(key=lambda p: (p.group.tokens, p.item.example.prompt_id))
+        totals = torch.zeros(5, dtype=torch.float64)
+        for micro_batch in self.micro_batches(prepared):
+            totals += self.backward(micro_batch, len(batch), first=step == 0)
+        totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
+        loss, margin, hard, tokens, worst = totals.tolist()
+        if step == 0:
+            self.check_start(worst)
+        self.sum_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.max_grad_norm)
+        if not math.isfinite(loss) or not torch.isfinite(norm):
+            raise ArithmeticError(f"step {step}: loss {loss}, gradient norm {float(norm)}")
+        self.optimizer.step()
+        return {
+            "step": step,
+            "epoch": batch[0].epoch,
+            "loss": loss / len(batch),
+            "margin": margin / len(batch),
+            "grad_norm": float(norm),
+            "learning_rate": rate,
+            "gamma": float(np.mean([item.gamma for item in batch])) if self.uses_drawn_negative else None,
+            "hardness": hard / len(batch) if self.uses_drawn_negative else None,
+            "tokens": int(tokens),
+        }
+
+    def prepare(self, item: Item) -> Prepared:
+        """Draw the negative (HPS) and pick the responses whose log-probs the loss needs."""
+        example = item.example
+        n = len(example.rewards)
+        if self.objective.loss == "pl" and self.schedule.pl_responses:
+            n = min(n, self.schedule.pl_responses)
+        rewards = example.rewards[:n]
+        negative = None
+        if self.uses_drawn_negative:
+            negative = draw_negative(
+                rewards, item.gamma, seed=self.schedule.seed, epoch=item.epoch, prompt_id=example.prompt_id
+            )
+        uses = self.objective.uses(
+            torch.from_numpy(rewards)[None], negatives=None if negative is None else torch.tensor([negative])
+        )[0]
+        used = uses.nonzero().flatten().tolist()
+        return Prepared(item, n, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
+
+    def micro_batches(self, prepared: list[Prepared]):
+        """Cut a step's prompts into micro-batches of at most `batch_tokens`; one that is larger stands alone."""
+        batch: list[Prepared] = []
+        for one in prepared:
+            if batch and self.scorer.cost([p.group for p in [*batch, one]]) > self.scorer.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(one)
+        if batch:
+            yield batch
+
+    def backward(self, prepared: list[Prepared], batch_size: int, first: bool) -> torch.Tensor:
+        """Add the gradient of these prompts' share of the mean loss.
+
+        Returns (5,) sums over the prompts: loss, margin beta (rho_best - rho_negative), hardness of the drawn
+        negative, distinct tokens; and, in the first step, the largest |log-ratio|.
+        """
+        device = self.scorer.device
+        width = max(p.n for p in prepared)
+        rows = torch.tensor([row for row, p in enumerate(prepared) for _ in p.used], device=device)
+        columns = torch.tensor([i for p in prepared for i in p.used], device=device)
+        rewards, reference = (torch.zeros(len(prepared), width, dtype=torch.float64, device=device) for _ in range(2))
+        mask = torch.zeros(len(prepared), width, dtype=torch.bool, device=device)
+        lengths = torch.ones(len(prepared), width, dtype=torch.float64, device=device)
+        for row, p in enumerate(prepared):
+            example = p.item.example
+            rewards[row, : p.n] = torch.from_numpy(example.rewards[: p.n])
+            reference[row, : p.n] = torch.from_numpy(example.reference[: p.n])
+            lengths[row, : p.n] = torch.tensor([len(r) for r in example.responses[: p.n]])
+            mask[row, : p.n] = True
+        negatives = torch.tensor([p.negative for p in prepared], device=device) if self.uses_drawn_negative else None
+        gamma = torch.tensor([p.item.gamma for p in prepared], device=device) if self.objective.loss.needs_gamma else None
+
+        def log_ratios(log_probs: torch.Tensor) -> torch.Tensor:
+            full = log_probs.new_zeros(rewards.shape, dtype=torch.float64)
+            full = full.index_put((rows, columns), log_probs.double())
+            if self.objective.reward.needs_reference:
+                full = full - reference
+            if self.objective.reward.length_normalised:
+                full = full / lengths
+            return full.where(used, full.new_zeros(()))
+
+        used = torch.zeros_like(mask).index_put((rows, columns), torch.ones_like(rows, dtype=torch.bool))
+        losses: list[torch.Tensor] = []
+
+        def loss(log_probs: torch.Tensor) -> torch.Tensor:
+            losses.append(self.objective(log_ratios(log_probs), rewards, mask, negatives, gamma))
+            return losses[-1].sum() / batch_size
+
+        log_probs = self.scorer.backward([p.group for p in prepared], loss)
+        rho = log_ratios(log_probs)
+        best = rewards.masked_fill(~mask, -math.inf).argmax(1, keepdim=True)
+        worst = rewards.masked_fill(~mask, math.inf).argmin(1, keepdim=True)
+        against = worst if negatives is None else negatives.unsqueeze(1)
+        margin = self.objective.beta * (rho.gather(1, best) - rho.gather(1, against)).sum()
+        hard = sum(hardness(p.item.example.rewards[: p.n], p.negative) for p in prepared if p.negative is not None)
+        distance = float(rho.abs().max()) if first and self.objective.reward.needs_reference else 0.0
+        tokens = sum(p.group.tokens for p in prepared)
+        return torch.tensor([float(losses[-1].sum()), float(margin), hard, tokens, distance], dtype=torch.float64)
+
+    def check_start(self, distance: float) -> None:
+        """Policy and reference are one model before the first step, so log-ratios are rounding.
+
+        Anything larger means that template, reference or adapter are not what the log-probs were computed with.
+        """
+        limit = STEP_ZERO_NATS[self.scorer.head.weight.dtype]
+        logging.info("step 0: largest |log-ratio| %.2g nats (limit %.2g)", distance, limit)
+        if distance > limit:
+            raise InputError(
+                "reference", f"a log-ratio is {distance:.3g} nats before the first step, where policy = reference"
+            )
+
+    def sum_gradients(self) -> None:
+        """Sum the gradients over the devices. A device without prompts in this step adds zeros."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item, ready for the forward pass: `used` are the responses the loss needs, `negative` the drawn one."""
+
+    item: Item
+    n: int
+    negative: int | None
+    used: list[int]
+    group: Group
+
+
+def plan(examples: Sequence[Example], schedule: Schedule) -> list[list[Item]]:
+    """The batches of a run, in order: which prompts, in which pass, at which gamma.
+
+    Each pass is shuffled by itself; with `concatenate_epochs` all passes are shuffled together (released code). gamma
+    rises over training (`step`), or over an order of the data set that has nothing to do with the order of training
+    (`dataset`: the released code anneals it over the data set, which the trainer then shuffles).
+    """
+    passes = [
+        [(epoch, number) for number in _shuffled(len(examples), schedule.seed, "order", epoch)]
+        for epoch in range(schedule.epochs)
+    ]
+    if schedule.concatenate_epochs:
+        together = [item for one in passes for item in one]
+        passes = [[together[i] for i in _shuffled(len(together), schedule.seed, "order", "all")]]
+    size = schedule.batch_size
+    batches = [one[i : i + size] for one in passes for i in range(0, len(one), size)]
+    total = schedule.epochs * len(examples)
+    place = _shuffled(total, schedule.seed, "gamma")
+    planned = []
+    position = 0
+    for step, batch in enumerate(batches):
+        items = []
+        for epoch, number in batch:
+            reached = step / len(batches) if schedule.gamma_follows == "step" else place[position] / total
+            items.append(Item(epoch, examples[number], gamma_at(reached, schedule.gamma_levels)))
+            position += 1
+        planned.append(items)
+    return planned
+
+
+def _shuffled(size: int, *seed: object) -> list[int]:
+    return np.random.default_rng(stable_hash(*seed)).permutation(size).tolist()

@@ -1,0 +1,171 @@
+"""Train one policy: a reward parameterization with a preference loss on one data set.
+
+    accelerate launch --cpu workflow_scripts/train.py --dataset hh_rlhf --reward dpo --loss hps --n 100 --beta 0.1 ...
+
+The workflow's rule `train` shows every argument in use (`snakemake -p`). Killed and started again with the same
+arguments, it goes on from its last checkpoint and ends with the same policy, bit for bit on a CPU.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hps import cli, provenance
+from hps.cli import argument
+from hps.files import stable_hash, write_json, write_text, writing
+
+
+@dataclass
+class Arguments:
+    dataset: str = argument("data set trained on; recorded with the run")
+    reward: str = argument("reward parameterization, such as dpo")
+    loss: str = argument("preference loss: bt, pl, hps, ...")
+    n: int = argument("responses a prompt")
+    beta: float = argument("the implicit reward is beta x log-ratio")
+    seed: int = argument("of order, draws and adapter")
+    policy: str = argument("model folder of the policy, which is also the reference")
+    pairs: str = argument("training prompts (Parquet)")
+    candidates: list[str] = argument("candidate responses (Parquet), all shards", [])
+    scored: list[str] = argument("rewards of the candidates, all shards", [])
+    reference: list[str] = argument("reference log-probs of the candidates, all shards", [])
+    multiplicity: str = argument("weight of the drawn negative: n_minus_1 or 1")
+    gamma_levels: list[float] = argument("gamma over equal parts of training", [])
+    gamma_follows: str = argument("step or dataset")
+    label_smoothing: str = argument("per reward, as JSON", "{}")
+    pl_responses: int = argument("PL uses the first k responses; 0: all", 0)
+    truncated: str = argument("drop or keep responses that did not end")
+    human_first: bool = argument("the pool begins with the two human responses", False)
+    adapter: str = argument("lora or full")
+    lora_rank: int = argument("rank of the adapter", 8)
+    lora_alpha: int = argument("alpha of the adapter", 16)
+    lora_targets: list[str] = argument("modules that get an adapter", ["q_proj", "v_proj"])
+    epochs: int = argument("passes over the prompts")
+    concatenate_epochs: bool = argument("shuffle all passes together", False)
+    learning_rate: float = argument("of AdamW, with a cosine to zero")
+    weight_decay: float = argument("of AdamW")
+    max_grad_norm: float = argument("gradients are clipped to it")
+    batch_size: int = argument("prompts a step, over all devices")
+    max_length: int = argument("tokens of prompt and response")
+    checkpoint_every: int = argument("steps")
+    dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
+    train_tokens: int = argument("padded tokens of a micro-batch")
+    checkpoints: str = argument("working folder, removed at the end")
+    out_policy: str = argument("folder for the trained adapter or model")
+    out_log: str = argument("log of the steps (JSON lines)")
+    out_summary: str = argument("summary (JSON)")
+    tensorboard: bool = argument("also write TensorBoard events beside the log", False)
+
+
+def main(arguments: Arguments) -> None:
+    import torch
+    from accelerate import Accelerator
+
+    from hps.checkpoints import Checkpoints
+    from hps.models.sources import load_tokenizer
+    from hps.objectives import Objective
+    from hps.preferences import Pool, read_examples
+    from hps.training import Schedule, Trainer
+
+    accelerator = Accelerator()
+    settings = asdict(arguments)
+    files = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference]
+    made_with = provenance.collect(settings, [arguments.policy, *files])
+    smoothing = json.loads(arguments.label_smoothing)
+    objective = Objective(
+        reward=arguments.reward,
+        loss=arguments.loss,
+        beta=arguments.beta,
+        multiplicity=arguments.multiplicity if arguments.multiplicity == "n_minus_1" else 1,
+        label_smoothing=smoothing.get(arguments.reward),
+    )
+    examples, counts = read_examples(
+        load_tokenizer(arguments.policy),
+        arguments.pairs,
+        arguments.candidates,
+        arguments.scored,
+        arguments.reference,
+        Pool(arguments.n, arguments.truncated, arguments.human_first, arguments.max_length),
+    )
+    # The adapter starts at random (its other half at zero), from a seed of its own.
+    torch.manual_seed(stable_hash(arguments.seed, "adapter"))
+    model = trainable(arguments).to(accelerator.device)
+    schedule = Schedule(
+        **{name: settings[name] for name in Schedule.__dataclass_fields__}
+    )
+    trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens)
+    working = Checkpoints(arguments.checkpoints, fingerprint(made_with))
+    result = trainer.run(working)
+    if not accelerator.is_main_process:
+        return
+    with writing(arguments.out_policy) as folder:
+        model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    log = working.log_file.read_text(encoding="utf-8")
+    write_text(arguments.out_log, log)
+    if arguments.tensorboard:
+        write_tensorboard(log, Path(arguments.out_log).with_name("tensorboard"))
+    write_json(
+        arguments.out_summary,
+        {
+            "run": {name: settings[name] for name in ("dataset", "reward", "loss", "n", "beta", "seed")},
+            **result,
+            "step_seconds": result["seconds"] / result["steps"],
+            "groups": len(examples),
+            "counts": dict(counts),
+            "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
+            "devices": accelerator.num_processes,
+            "provenance": made_with,
+        },
+    )
+    working.remove()
+    logging.info("%d steps in %.1f s", result["steps"], result["seconds"])
+
+
+def trainable(arguments: Arguments):
+    """The policy with a fresh LoRA adapter, or, for full fine-tuning, all its weights in float32."""
+    import torch
+
+    from hps.models.sources import load_causal
+
+    if arguments.adapter == "full":
+        return load_causal(arguments.policy, dtype=torch.float32)
+    from peft import LoraConfig, get_peft_model
+
+    model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype))
+    return get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=arguments.lora_rank,
+            lora_alpha=arguments.lora_alpha,
+            lora_dropout=0.0,
+            target_modules=arguments.lora_targets,
+        ),
+    )
+
+
+def fingerprint(made_with: dict) -> str:
+    """What a checkpoint must share with the run that uses it: arguments and input files."""
+    same = {"settings": made_with["settings"], "inputs": made_with["inputs"]}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def write_tensorboard(log: str, folder: Path) -> None:
+    """The log's numbers as TensorBoard scalars."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    if folder.exists():
+        shutil.rmtree(folder)
+    with SummaryWriter(str(folder)) as writer:
+        for line in log.splitlines():
+            row = json.loads(line)
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value is not None:
+                    writer.add_scalar(name, value, row["step"])
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)
