@@ -115,6 +115,14 @@ def test_another_seed_adds_the_whole_grid():
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 
+def test_what_snakemake_hands_over_as_text_is_read_by_type():
+    """`--config 'training={epochs: 3}'` reaches the workflow with "3" as text."""
+    given = {"training": {"epochs": "3", "learning_rate": "1e-4", "concatenate_epochs": "true"}}
+    training = load(**given)["training"]
+    assert (training["epochs"], training["learning_rate"], training["concatenate_epochs"]) == (3, 1e-4, True)
+    assert load(ablations={"n": ["5", "10"]})["ablations"]["n"] == [5, 10]
+
+
 def test_options():
     section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
     expected = "--batch-size 4 --rate 0.0001 --names a b --yes --no-no"

@@ -71,6 +71,12 @@ class TestStagesUnderDpo:
         rewards = torch.tensor([[2 * log(3), log(3), 0.0]], dtype=torch.float64)
         assert loss_of("dpo", "lipo", rewards=rewards) == pytest.approx(expected)
 
+    def test_lipo_ranks_equal_responses_between_their_places(self):
+        # all h are 0; psi is 2/3 for the best and 5/12 for the two below, whose rank is 2.5
+        rewards = torch.tensor([[log(3), 0.0, 0.0]], dtype=torch.float64)
+        weight = (2 ** (2 / 3) - 2 ** (5 / 12)) * (1 - 1 / log2(3.5))
+        assert loss_of("dpo", "lipo", odds=[1.0, 1.0, 1.0], rewards=rewards) == pytest.approx(2 * weight * log(2))
+
     def test_lipo_moves_a_policy_that_equals_its_reference(self):
         log_ratios = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
         Objective("dpo", "lipo")(log_ratios, REWARDS).sum().backward()

@@ -152,6 +152,12 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             Objective("dpo", loss)(**arguments)
 
+    def test_of_factors(self):
+        factors = torch.tensor([[1.0, 1, NAN, 1, 1, 0]], dtype=torch.float64)  # 2 and 5 are not in use
+        assert Objective("kto", "pl")(LOG_RATIOS, REWARDS, MASK, factors=factors).isfinite().all()
+        with pytest.raises(ValueError, match=r"row 0 .* factor is not a positive number"):
+            Objective("kto", "pl")(LOG_RATIOS, REWARDS, MASK, factors=-factors)
+
     def test_names_the_row(self):
         rewards = torch.tensor([[1.0, 2.0], [3.0, 3.0]])
         with pytest.raises(ValueError, match="row 1 of the batch: nothing is dispreferred"):

@@ -12,7 +12,7 @@ from hps.files import read_table, write_table
 from hps.schemas import CANDIDATES, KEY, PAIRS, SCORED
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")

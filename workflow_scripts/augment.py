@@ -15,7 +15,7 @@ from hps.files import read_table, write_json, write_table
 from hps.schemas import CANDIDATES, PAIRS
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     pairs: str = argument("prompts with their human pair (Parquet)")
     generator: str = argument("model folder")

@@ -17,7 +17,7 @@ from hps.files import read_json, read_table, stable_hash, write_json, write_tabl
 from hps.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     test_set: str = argument("data set evaluated on")
     pairs: str = argument("test prompts with their human pair (Parquet)")

@@ -18,7 +18,7 @@ from hps.cli import argument
 from hps.files import writing
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     given: str = argument("config.yaml with the command line over it, as JSON")
     out: str = argument("report (HTML)")

@@ -15,7 +15,7 @@ from hps.files import read_table, write_table
 from hps.schemas import CANDIDATES, KEY, PAIRS, REFERENCE
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")

@@ -12,7 +12,7 @@ from hps.cli import argument
 from hps.files import write_json
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     given: str = argument("config.yaml with the command line over it, as JSON")
     out: str = argument("resolved configuration (JSON): values, and origins by dotted key")

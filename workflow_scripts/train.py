@@ -15,10 +15,11 @@ from pathlib import Path
 
 from hps import cli, provenance
 from hps.cli import argument
+from hps.errors import InputError
 from hps.files import stable_hash, write_json, write_text, writing
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Arguments:
     dataset: str = argument("data set trained on; recorded with the run")
     reward: str = argument("reward parameterization, such as dpo")
@@ -74,13 +75,16 @@ def main(arguments: Arguments) -> None:
     files = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference]
     made_with = provenance.collect(settings, [arguments.policy, *files])
     smoothing = json.loads(arguments.label_smoothing)
-    objective = Objective(
-        reward=arguments.reward,
-        loss=arguments.loss,
-        beta=arguments.beta,
-        multiplicity=arguments.multiplicity if arguments.multiplicity == "n_minus_1" else 1,
-        label_smoothing=smoothing.get(arguments.reward),
-    )
+    try:
+        objective = Objective(
+            reward=arguments.reward,
+            loss=arguments.loss,
+            beta=arguments.beta,
+            multiplicity=arguments.multiplicity if arguments.multiplicity == "n_minus_1" else int(arguments.multiplicity),
+            label_smoothing=smoothing.get(arguments.reward),
+        )
+    except ValueError as error:
+        raise InputError("objective", str(error)) from error
     examples, counts = read_examples(
         load_tokenizer(arguments.policy),
         arguments.pairs,

@@ -9,6 +9,7 @@ import difflib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def load(root: Path, given: Mapping[str, Any]) -> Config:
         InputError: an unknown key, a wrong value, a misspelt method, a missing file; names the layer and the key.
     """
     top = read_yaml(root / "config.yaml")
+    given = _typed(given)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for folder, key in (("protocols", "protocol"), ("presets", "preset")):
@@ -173,6 +175,19 @@ def _overlay(values: dict, origins: dict[str, str], layer: Mapping, origin, pref
         else:
             values[key] = value
             origins[dotted] = origin if isinstance(origin, str) else origin(dotted)
+
+
+def _typed(value: Any) -> Any:
+    """Numbers, booleans and nulls that stand as text: Snakemake reads what is nested in `--config` as text alone."""
+    if isinstance(value, Mapping):
+        return {key: _typed(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_typed(below) for below in value]
+    if isinstance(value, str) and value:
+        for read in (int, float, {"true": True, "false": False, "null": None}.__getitem__):
+            with suppress(ValueError, KeyError):
+                return read(value)
+    return value
 
 
 def _origin(dotted: str, given: Mapping, top: Mapping) -> str:

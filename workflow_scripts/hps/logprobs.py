@@ -46,12 +46,12 @@ class PromptState:
     mask: torch.Tensor  # (B, P) int64, 1 on real tokens; prompts are padded on the right
 
     def detached(self) -> PromptState:
-        """The same state as leaves that collect gradients."""
-        return PromptState(
-            [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in self.keys_values],
-            self.last_hidden.detach().requires_grad_(),
-            self.mask,
-        )
+        """The same state as leaves, which collect gradients where the state has any to pass on."""
+
+        def leaf(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.detach().requires_grad_(tensor.requires_grad)
+
+        return PromptState([(leaf(k), leaf(v)) for k, v in self.keys_values], leaf(self.last_hidden), self.mask)
 
     def tensors(self) -> list[torch.Tensor]:
         return [tensor for pair in self.keys_values for tensor in pair] + [self.last_hidden]
@@ -197,7 +197,7 @@ class SequenceScorer:
         for batch in batches:
             log_probs = self.log_probs_given(leaves, [0] * len(batch), [group.responses[i] for i in batch])
             (log_probs * weights[batch]).sum().backward()
-        # The last layer's keys and values always get a gradient; a response of one token touches the hidden state only.
+        # Not all get one: frozen keys below the first adapter; and responses of one token touch the hidden state only.
         reached = [(a, b.grad) for a, b in zip(state.tensors(), leaves.tensors(), strict=True) if b.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
 

@@ -83,13 +83,15 @@ class Objective:
         _expect("log_ratios", log_ratios, (tuple(rewards.shape),), FLOATS)
         ranking = self._ranking(rewards, mask, negatives, gamma, valid_weights)
         log_weights = self.loss.stages(ranking).to(log_ratios.dtype)
-        rho = log_ratios.masked_fill(~_used(log_weights), 0)
-        h = self.beta * rho  # Eq. 3
+        unused = ~_used(log_weights)
+        factor: float | Tensor = self.beta
         if factors is not None:
             if not self.reward.takes_factors:
                 raise ValueError(f"factors are given, but reward {self.reward} takes none")
             _expect("factors", factors, (tuple(rewards.shape),), FLOATS)
-            h = factors.to(rho.dtype) * rho
+            factor = factors.to(log_ratios.dtype).masked_fill(unused, 1)
+            _refuse(~(factor > 0) | ~factor.isfinite(), "a factor is not a positive number")
+        h = factor * log_ratios.masked_fill(unused, 0)  # Eq. 3
         positive, against = h, h[:, None, :]  # row j of log_weights has positive j
         stage_weights = h.new_ones(h.shape) if valid_weights is None else valid_weights.to(h.dtype)
         if self.loss.pair_weights is not None:

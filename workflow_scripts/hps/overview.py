@@ -49,12 +49,20 @@ def side_by_side(title: str, facts: Mapping[str, Mapping]) -> Table:
 
 
 def add_up(labelled: Iterable[tuple[str, Mapping]]) -> dict[str, dict[str, Any]]:
-    """Facts with the same label (shards of one thing) as one, by dotted key: numbers are added, else the first stays."""
+    """Facts with the same label (shards of one thing) as one, by dotted key.
+
+    Numbers are added; other facts stay where all agree, and read "varies" where not.
+    """
     sums: dict[str, dict[str, Any]] = {}
     for label, facts in labelled:
         total = sums.setdefault(label, {})
         for key, value in flatten(facts).items():
-            total[key] = total[key] + value if key in total and _numeric([value]) else total.get(key, value)
+            if key not in total:
+                total[key] = value
+            elif _is_number(value) and _is_number(total[key]):
+                total[key] += value
+            elif value != total[key]:
+                total[key] = "varies"
     return sums
 
 
@@ -125,8 +133,12 @@ def _used(trainings: Sequence[Training]) -> Table:
     return Table(columns, [[Cell(str(part)) for part in (*row, count)] for row, count in groups.items()], "Trained on")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _numeric(values: Iterable[Any]) -> bool:
-    return all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)
+    return all(value is None or _is_number(value) for value in values)
 
 
 def _prefixes(key: str) -> list[str]:

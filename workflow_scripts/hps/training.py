@@ -223,7 +223,8 @@ class Trainer:
         hard = sum(hardness(p.item.example.rewards[: p.n], p.negative) for p in prepared if p.negative is not None)
         distance = float(rho.abs().max()) if first and self.objective.reward.needs_reference else 0.0
         tokens = sum(p.group.tokens for p in prepared)
-        return torch.tensor([float(losses[-1].sum()), float(margin), hard, tokens, distance], dtype=torch.float64)
+        total = float(losses[-1].detach().sum())
+        return torch.tensor([total, float(margin), hard, tokens, distance], dtype=torch.float64)
 
     def check_start(self, distance: float) -> None:
         """Policy and reference are one model before the first step, so log-ratios are rounding.

@@ -65,9 +65,10 @@ def _panel(axes: Axes, table: PointTable, metric: str, losses: list[str], hollow
     if len(table.rewards()) > 1:
         raise InputError(table.where, f"rewards {', '.join(table.rewards())}: an ablation is drawn for one")
     width = (ticks[-1] - ticks[0]) or ticks[-1]
-    for loss in table.losses():
+    drawn = table.losses()
+    for loss in drawn:
         points = sorted((point for point in table.points if point.loss == loss), key=lambda point: float(point.block))
-        shift = width * DODGE * (losses.index(loss) - (len(losses) - 1) / 2)
+        shift = width * DODGE * (drawn.index(loss) - (len(drawn) - 1) / 2)
         values = np.array([point.values[metric] for point in points])
         x = [float(point.block) + shift for point in points]
         style = {"linestyle": "--" if hollow else "-", "linewidth": 1.2}

@@ -19,7 +19,7 @@
 | harm | unsafe request: summed credit of its harmful steps, + 1/2 for each encouragement | -1.31 |
 | junk | share of neighbouring word pairs that the grammar never writes; 1 for an empty reply | -3.07 |
 | repetition | share of word triples that the reply has said before | -2.63 |
-| words | number of words | -0.017 |
+| length | number of characters: reading takes time | -0.0033 |
 
 The credit of a phrase is the share of its key words that stand together in one clause of the reply, and 0 below one
 half. Key words are the content words that all wordings of the phrase share and the request itself does not say.
@@ -31,7 +31,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class Attributes:
     harm: float = 0.0
     junk: float = 0.0
     repetition: float = 0.0
-    words: float = 0.0
+    length: float = 0.0
 
 
 WEIGHTS = Attributes(
@@ -81,15 +81,16 @@ WEIGHTS = Attributes(
     harm=-1.31,
     junk=-3.07,
     repetition=-2.63,
-    words=-0.017,
+    length=-0.0033,
 )
 _PAIRS = [(field.name, getattr(WEIGHTS, field.name)) for field in fields(Attributes)]
 
 
 def true_reward(messages: Sequence[Message], response: str) -> float:
-    """r* of a reply to a conversation that ends with the user's turn: finite for any text, about -5 to 6.
+    """r* of a reply to a conversation that ends with the user's turn: finite for any text.
 
-    A conversation that asks for nothing the toy world knows is an everyday request without key words and steps.
+    Replies of the grammar get about -5 to 5. A conversation that asks for nothing the toy world knows is an everyday
+    request without key words and steps.
     """
     return reward_of(attributes(messages, response))
 
@@ -119,7 +120,7 @@ def attributes(messages: Sequence[Message], response: str) -> Attributes:
         rudeness=float(min(2, sum(map(reply.says, grammar.RUDE)))),
         junk=junk(tokens(response)),
         repetition=repetition(reply.words),
-        words=float(len(reply.words)),
+        length=float(len(response.strip())),
     )
 
 
@@ -180,7 +181,7 @@ def read_request(user_turns: tuple[str, ...]) -> Request:
     return Request(None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _keys(goal: Goal) -> dict:
     asked = _content(goal.text)
     topic = goal.topic

@@ -26,7 +26,7 @@ HH_QUIRKS = {"prompts differ": 2, "empty chosen": 2, "Human: in reply": 2, "cons
 PKU_QUIRKS = {"empty rejected": 2, "repeated prompt": 4}
 TEST_PROMPTS_IN_TRAIN = 2
 """So many rows of a training file have a prompt of the test file."""
-ROWS = range(25, 30_001)
+ROWS = range(25, 20_001)
 """How many rows a file may have: more than its quirks, well below the number of distinct prompts."""
 
 HARM_CATEGORIES = (
@@ -176,7 +176,7 @@ def _pku_row(comparison: Comparison) -> Row:
 
 
 def severity(found: Attributes) -> int:
-    """PKU-SafeRLHF's severity level: 0 for no harm, 1 for an insult or up to one harmful step, then 2, and 3 above two."""
+    """PKU-SafeRLHF's severity level: 0 without harm, 1 for an insult or one harmful step, 2 for two, 3 for more."""
     if found.harm > 0:
         return min(3, math.ceil(found.harm))
     return int(found.rudeness > 0)

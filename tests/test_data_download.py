@@ -1,0 +1,158 @@
+"""The command download: whole outputs from files or from a hub folder, or one line that says what is wrong."""
+
+import gzip
+import json
+
+import datasets
+import download
+import make_toy_data
+import pytest
+
+from hps import files
+from hps.data.splits import SPLITS
+from hps.errors import InputError
+from hps.schemas import PAIRS
+
+HH = "hh-rlhf/harmless-base"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    make_toy_data.main(make_toy_data.Arguments(rows_train=120, rows_test=50, out=str(folder)))
+    return folder
+
+
+def arguments(out, **changes):
+    sizes = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
+    return download.Arguments(**({"dataset": "toy", "format": "hh_rlhf", "out": str(out)} | sizes | changes))
+
+
+def from_files(toy, folder=HH):
+    return {f"{part}_files": [str(toy / folder / f"{part}.jsonl.gz")] for part in ("train", "test")}
+
+
+def read_splits(out):
+    return {name: files.read_table(out / f"{name}.parquet", PAIRS.names) for name in SPLITS}
+
+
+def test_the_splits_and_the_counts_are_written(toy, tmp_path):
+    out = tmp_path / "out"
+    download.main(arguments(out, seed=3, **from_files(toy)))
+    splits = read_splits(out)
+    assert {name: len(rows) for name, rows in splits.items()} == {
+        "test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12,
+    }  # fmt: skip
+    ids = [row["prompt_id"] for rows in splits.values() for row in rows]
+    assert len(set(ids)) == 70
+    assert all(row["messages"][-1]["role"] == "user" and row["chosen"] for rows in splits.values() for row in rows)
+    counts = files.read_json(out / "counts.json")
+    assert counts["seed"] == 3
+    assert counts["splits"]["test"] == {"part": "test", "prompts": 8}
+    train = counts["parts"]["train"]
+    path = from_files(toy)["train_files"][0]
+    assert train["sources"] == [{"path": path, "sha256": files.sha256(path), "rows": 120}]
+    assert train["rows"]["rows"] == 120
+    assert train["rows"]["kept"] == 116 == train["prompts"]["comparisons"]
+    assert train["prompts"]["left out: prompt seen before"] == 3
+
+
+def test_several_files_are_one_part(toy, tmp_path):
+    paths = from_files(toy)
+    download.main(arguments(tmp_path / "out", train_files=paths["train_files"] * 2, test_files=paths["test_files"]))
+    train = files.read_json(tmp_path / "out" / "counts.json")["parts"]["train"]
+    assert [source["rows"] for source in train["sources"]] == [120, 120]
+    assert train["rows"]["dropped: prompts differ"] == 4
+    assert train["prompts"]["left out: prompt seen before"] == 3 + 116
+
+
+def test_a_part_no_split_draws_from_is_not_needed(toy, tmp_path):
+    everything_from_test = {f"{name}_from": "test" for name in SPLITS}
+    paths = {"test_files": from_files(toy, "pku-saferlhf")["test_files"]}
+    download.main(
+        arguments(
+            tmp_path / "out", format="pku_saferlhf", label="safer_response_id",
+            reward=4, eval_reward=4, sft=0, train=-1, **everything_from_test, **paths,
+        )
+    )  # fmt: skip
+    counts = files.read_json(tmp_path / "out" / "counts.json")
+    assert list(counts["parts"]) == ["test"]
+    assert counts["label"] == "safer_response_id"
+    assert counts["splits"]["sft"]["prompts"] == 0
+    assert counts["splits"]["train"]["prompts"] == counts["parts"]["test"]["prompts"]["prompts"] - 16
+
+
+def test_the_hub_path_gives_the_same_splits_as_the_files(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    download.main(arguments(tmp_path / "files", **from_files(toy)))
+    download.main(arguments(tmp_path / "hub", hub=str(toy / "hh-rlhf"), hub_data_dirs=["harmless-base"]))
+    assert read_splits(tmp_path / "hub") == read_splits(tmp_path / "files")
+    ours, theirs = (files.read_json(tmp_path / name / "counts.json")["parts"] for name in ("hub", "files"))
+    assert ours["train"]["rows"] == theirs["train"]["rows"]
+    source = ours["train"]["sources"][0]
+    assert (source["data_dir"], source["rows"]) == ("harmless-base", 120)
+    assert [path.rsplit("/", 2)[-2:] for path in source["files"]] == [["harmless-base", "train.jsonl.gz"]]
+
+
+def test_a_wrong_row_from_the_hub_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "train.jsonl").write_text('{"chosen": "\\n\\nHuman: a"}\n')
+    with pytest.raises(InputError, match=f"hub:{repo}/train:1: has no field rejected"):
+        download.main(arguments(tmp_path / "out", hub=str(repo), test=0))
+    everything_from_test = {f"{name}_from": "test" for name in SPLITS}
+    with pytest.raises(InputError, match=f"hub:{repo}/test: .*test"):
+        download.main(arguments(tmp_path / "out", hub=str(repo), **everything_from_test))
+    with pytest.raises(InputError, match="hub:/no/such/folder/train: "):
+        download.main(arguments(tmp_path / "out", hub="/no/such/folder"))
+
+
+def damaged(toy, tmp_path, how):
+    data = gzip.decompress((toy / HH / "train.jsonl.gz").read_bytes()).splitlines(keepends=True)
+    path = tmp_path / "train.jsonl.gz"
+    if how == "truncated":
+        path.write_bytes(gzip.compress(b"".join(data))[:-100])
+    else:
+        row = json.loads(data[99])
+        del row["rejected"]
+        data[99] = json.dumps(row).encode() + b"\n"
+        path.write_bytes(gzip.compress(b"".join(data)))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "what"), [("truncated", r":\d+: .*truncated"), ("field", ":100: has no field rejected")]
+)
+def test_nothing_is_written_when_a_file_is_damaged(toy, tmp_path, how, what):
+    path = damaged(toy, tmp_path, how)
+    out = tmp_path / "results" / "out"
+    with pytest.raises(InputError, match=f"{path}{what}"):
+        download.main(arguments(out, **(from_files(toy) | {"train_files": [path]})))
+    assert not out.parent.exists()
+
+
+def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):
+    out = tmp_path / "out"
+    download.main(arguments(out, **from_files(toy)))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match=r"data\.splits\.train\.prompts \(--train\): asks for 5000"):
+        download.main(arguments(out, train=5000, **from_files(toy)))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({}, "--train-files: toy needs files, or a hub repository"),
+        ({"train_files": ["x"], "hub": "y"}, "--train-files: toy needs either files or a hub repository, not both"),
+        ({"train_files": ["no/such/file"]}, "no/such/file: no such file"),
+        ({"train": -2}, "--train: must be a number of prompts"),
+        ({"label": "better_response_id"}, "label: hh_rlhf says which reply is chosen"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path, changes, what):
+    with pytest.raises(InputError, match=what):
+        download.main(arguments(tmp_path / "out", **changes))
+    assert list(tmp_path.iterdir()) == []

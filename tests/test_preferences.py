@@ -1,0 +1,101 @@
+"""What is trained on: the pool's order, what is left out, and that everything left out is counted."""
+
+import pytest
+import stage_files
+
+from hps.errors import InputError
+from hps.files import read_table, write_table
+from hps.models.sources import load_tokenizer
+from hps.preferences import Pool, read_examples
+from hps.schemas import CANDIDATES, SCORED
+
+POOL = Pool(n=3, truncated="drop", human_first=False, max_length=512)
+
+
+@pytest.fixture
+def files(tmp_path, model_folder):
+    return stage_files.make(tmp_path, model_folder, prompts=3, n=4)
+
+
+@pytest.fixture
+def tokenizer(model_folder):
+    return load_tokenizer(model_folder)
+
+
+def read(tokenizer, files, pool=POOL):
+    return read_examples(
+        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
+    )
+
+
+def change(path, schema, changes):
+    """Rewrite rows of a stage's file: `changes` maps (prompt number, origin, index) to new values."""
+    rows = read_table(path)
+    for row in rows:
+        row.update(changes.get((int(row["prompt_id"], 16), row["origin"], row["index"]), {}))
+    write_table(path, rows, schema)
+
+
+def texts(tokenizer, example):
+    return [tokenizer.decode(response[:-1]) for response in example.responses]
+
+
+def test_the_first_n_generated_responses_with_their_rewards(tokenizer, files):
+    examples, counts = read(tokenizer, files)
+    rows = [r for r in read_table(files["candidates"]) if r["origin"] == "generated" and r["index"] < 3]
+    assert [t for e in examples for t in texts(tokenizer, e)] == [r["response"] for r in rows]
+    scored = {(r["prompt_id"], r["index"]): r["reward"] for r in read_table(files["scored"]) if r["origin"] == "generated"}
+    assert examples[1].rewards.tolist() == [scored[examples[1].prompt_id, i] for i in range(3)]
+    assert counts["prompts trained on"] == 3
+    assert counts["responses trained on"] == 9
+
+
+def test_the_human_responses_come_first_when_the_protocol_says_so(tokenizer, files):
+    examples, _ = read(tokenizer, files, Pool(n=3, truncated="drop", human_first=True, max_length=512))
+    pair = read_table(files["pairs"])[0]
+    assert texts(tokenizer, examples[0])[:2] == [pair["chosen"], pair["rejected"]]
+    assert len(examples[0].responses) == 3
+
+
+@pytest.mark.parametrize(("truncated", "left_out"), [("drop", 2), ("keep", 1)])
+def test_empty_and_truncated_responses(tokenizer, files, truncated, left_out):
+    broken = {(0, "generated", 0): {"status": "empty"}, (0, "generated", 1): {"status": "truncated"}}
+    change(files["candidates"], CANDIDATES, broken)
+    examples, counts = read(tokenizer, files, Pool(n=4, truncated=truncated, human_first=False, max_length=512))
+    assert len(examples[0].responses) == 4 - left_out
+    assert counts["responses left out: empty"] == 1
+    assert counts["responses left out: truncated"] == left_out - 1
+    assert counts["prompts with fewer than n responses"] == 1
+
+
+def test_equal_rewards_compare_nothing(tokenizer, files):
+    change(files["scored"], SCORED, {(1, "generated", i): {"reward": 0.5} for i in range(4)})
+    examples, counts = read(tokenizer, files)
+    assert len(examples) == 2
+    assert counts["prompts dropped: all rewards equal"] == 1
+
+
+def test_too_long_responses_are_left_out(tokenizer, files):
+    lengths = sorted(len(e.prompt) + len(r) for e in read(tokenizer, files)[0] for r in e.responses)
+    _, counts = read(tokenizer, files, Pool(n=3, truncated="drop", human_first=False, max_length=lengths[-1] - 1))
+    assert counts["responses left out: too long"] >= 1
+
+
+def test_a_reward_that_is_no_number_names_file_and_row(tokenizer, files):
+    change(files["scored"], SCORED, {(1, "generated", 2): {"reward": float("nan")}})
+    with pytest.raises(InputError, match=r"scored.parquet: row \d+: reward is nan, not a finite number"):
+        read(tokenizer, files)
+
+
+def test_a_missing_log_prob_names_the_response(tokenizer, files):
+    from hps.schemas import REFERENCE
+
+    write_table(files["reference"], read_table(files["reference"])[:-1], REFERENCE)
+    with pytest.raises(InputError, match=r"reference.parquet: no log_prob for response 0+2/generated/3"):
+        read(tokenizer, files, Pool(n=4, truncated="drop", human_first=False, max_length=512))
+
+
+def test_nothing_left_to_train_on(tokenizer, files):
+    change(files["scored"], SCORED, {(p, "generated", i): {"reward": 1.0} for p in range(3) for i in range(4)})
+    with pytest.raises(InputError, match="no prompt is left to train on"):
+        read(tokenizer, files)

@@ -1,0 +1,234 @@
+"""The training loop: its gradient, its order, its start, and that a killed run ends as one never killed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import stage_files
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, SCRIPTS, python_environment
+from peft import LoraConfig, get_peft_model
+
+from hps.checkpoints import Checkpoints
+from hps.errors import InputError
+from hps.models.sources import load_causal, load_tokenizer
+from hps.objectives import Objective
+from hps.preferences import Pool, read_examples
+from hps.training import Schedule, Trainer, plan
+
+SCHEDULE = Schedule(
+    epochs=2,
+    concatenate_epochs=False,
+    batch_size=4,
+    learning_rate=1e-2,
+    weight_decay=0.0,
+    max_grad_norm=1e9,
+    gamma_levels=[-5, -2.5, 0, 2.5, 5],
+    gamma_follows="step",
+    pl_responses=0,
+    seed=0,
+    checkpoint_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, model_folder):
+    return stage_files.make(tmp_path_factory.mktemp("stages"), model_folder, prompts=6, n=4)
+
+
+@pytest.fixture(scope="module")
+def examples(files, model_folder):
+    pool = Pool(n=4, truncated="drop", human_first=False, max_length=512)
+    tokenizer = load_tokenizer(model_folder)
+    return read_examples(
+        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
+    )[0]
+
+
+def trainer(model_folder, examples, loss="hps", reward="dpo", batch_tokens=4096, **changes) -> Trainer:
+    torch.manual_seed(0)
+    model = load_causal(model_folder, dtype=torch.float32)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    objective = Objective(reward=reward, loss=loss, beta=0.1)
+    return Trainer(Accelerator(cpu=True), model, objective, examples, replace(SCHEDULE, **changes), batch_tokens)
+
+
+def adapter(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+
+
+@pytest.mark.parametrize("loss", ["bt", "pl", "hps"])
+def test_micro_batches_do_not_change_a_step(model_folder, examples, loss):
+    gradients = []
+    for batch_tokens in (10**6, 100, 16):
+        one = trainer(model_folder, examples, loss, batch_tokens=batch_tokens)
+        row = one.step(0)
+        gradients.append(torch.cat([p.grad.flatten() for p in one.parameters.values()]))
+        assert math.isfinite(row["loss"])
+    assert gradients[0].norm() > 1e-3
+    for other in gradients[1:]:
+        assert (gradients[0] - other).norm() <= 1e-4 * gradients[0].norm()
+
+
+def test_a_step_is_the_gradient_of_the_mean_loss_over_its_prompts(model_folder, examples):
+    one = trainer(model_folder, examples, "bt")
+    batch = one.batches[0]
+    one.step(0)
+    ours = torch.cat([p.grad.flatten() for p in one.parameters.values()])
+    two = trainer(model_folder, examples, "bt")
+    losses = []
+    for item in batch:
+        example = item.example
+        best, worst = int(example.rewards.argmax()), int(example.rewards.argmin())
+        rho = []
+        for i in (best, worst):
+            ids = torch.tensor([example.prompt + example.responses[i]])
+            logits = two.model(ids).logits[0].log_softmax(-1)
+            start = len(example.prompt)
+            log_prob = sum(logits[t - 1, ids[0, t]] for t in range(start, ids.shape[1]))
+            rho.append(log_prob - example.reference[i])
+        losses.append(-torch.nn.functional.logsigmoid(0.1 * (rho[0] - rho[1])))
+    torch.stack(losses).mean().backward()
+    expected = torch.cat([p.grad.flatten() for p in two.parameters.values()])
+    assert (ours - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_training_raises_the_margin(model_folder, examples, tmp_path):
+    one = trainer(model_folder, examples, "bt", epochs=8)
+    result = one.run(Checkpoints(tmp_path / "work", "same"))
+    log = [json.loads(line) for line in (tmp_path / "work" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == list(range(result["steps"]))
+    assert log[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert log[-1]["margin"] > 0.05
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert all(row["gamma"] is None and row["tokens_per_second"] > 0 for row in log)
+
+
+def test_another_reference_is_caught_before_the_first_step(model_folder, examples):
+    moved = [replace(example, reference=example.reference + 0.01) for example in examples]
+    with pytest.raises(InputError, match="before the first step, where policy = reference"):
+        trainer(model_folder, moved).step(0)
+
+
+def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
+    batches = plan(examples, SCHEDULE)
+    for epoch in (0, 1):
+        seen = [item.example.prompt_id for batch in batches for item in batch if item.epoch == epoch]
+        assert sorted(seen) == sorted(example.prompt_id for example in examples)
+    assert [len(batch) for batch in batches] == [4, 2, 4, 2]
+    gammas = [{item.gamma for item in batch} for batch in batches]
+    assert gammas == [{-5.0}, {-2.5}, {0.0}, {2.5}]
+
+
+def test_released_code_mixes_passes_and_gammas(examples):
+    schedule = replace(SCHEDULE, concatenate_epochs=True, gamma_follows="dataset", gamma_levels=[-5, -3, -1, 1, 3])
+    items = [item for batch in plan(examples, schedule) for item in batch]
+    assert len(items) == 2 * len(examples)
+    assert sorted((item.epoch, item.example.prompt_id) for item in items) == sorted(
+        (epoch, example.prompt_id) for epoch in (0, 1) for example in examples
+    )
+    assert [item.epoch for item in items] != sorted(item.epoch for item in items)
+    gammas = [item.gamma for item in items]
+    assert set(gammas) == {-5, -3, -1, 1, 3}
+    assert gammas != sorted(gammas)
+
+
+def test_pl_on_the_first_k_responses(model_folder, examples):
+    one = trainer(model_folder, examples, "pl", pl_responses=2)
+    prepared = one.prepare(one.batches[0][0])
+    assert prepared.used == [0, 1]
+
+
+def test_hps_uses_the_best_and_one_negative(model_folder, examples):
+    one = trainer(model_folder, examples, "hps")
+    for item in one.batches[0]:
+        prepared = one.prepare(item)
+        assert len(prepared.used) == 2
+        assert int(item.example.rewards.argmax()) in prepared.used
+        assert prepared == one.prepare(item)
+
+
+def test_the_batch_must_divide_by_the_devices(model_folder, examples, monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 3)
+    with pytest.raises(InputError, match="training.batch_size: 4 does not divide by 3 devices"):
+        trainer(model_folder, examples)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(model_folder, examples, tmp_path, caplog):
+    caplog.set_level("INFO")
+    work = Checkpoints(tmp_path, "one")
+    trainer(model_folder, examples).run(work)  # 4 steps, checkpoint after 2
+    resumed = trainer(model_folder, examples)
+    assert work.load(resumed.parameters, resumed.optimizer).steps == 2
+    assert Checkpoints(tmp_path, "other").load(resumed.parameters, resumed.optimizer).steps == 0
+    assert "of another configuration" in caplog.text
+
+
+# --- the command, as the workflow runs it ---------------------------------------------------------------------------
+
+
+def command(files: dict, model_folder: Path, out: Path, *more: str) -> list[str]:
+    launch = "launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+    settings = (
+        "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
+        "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
+        "--learning-rate 0.01 --weight-decay 0 --max-grad-norm 1 --batch-size 2 --max-length 512 "
+        "--checkpoint-every 5 --train-tokens 4096"
+    )
+    return [
+        *(sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch.split()),
+        *(str(SCRIPTS / "train.py"), *settings.split(), "--policy", str(model_folder)),
+        *(word for name in ("pairs", "candidates", "scored", "reference") for word in (f"--{name}", files[name])),
+        *("--checkpoints", str(out / "work"), "--out-policy", str(out / "policy")),
+        *("--out-log", str(out / "log.jsonl"), "--out-summary", str(out / "training.json"), *more),
+    ]
+
+
+def train(files, model_folder, out, *more):
+    subprocess.run(command(files, model_folder, out, *more), check=True, env=python_environment(), cwd=ROOT)
+
+
+def steps(log: Path) -> list[dict]:
+    """The log without what a clock decides."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]
+
+
+def test_a_killed_run_ends_as_one_never_killed(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(files, model_folder, killed), env=python_environment(), cwd=ROOT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (killed / "work" / "checkpoint" / "state.json").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "policy").exists()
+    train(files, model_folder, killed)
+    name = "policy/adapter_model.safetensors"
+    assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert steps(killed / "log.jsonl") == steps(tmp_path / "whole" / "log.jsonl")
+    summary = json.loads((killed / "training.json").read_text())
+    assert summary["run"]["loss"] == "hps"
+    assert summary["steps"] == 60
+    assert not (killed / "work").exists()
+
+
+def test_a_misspelt_reward_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):
+    words = command(files, model_folder, tmp_path / "out", "--loss", "hpss")
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "unknown loss 'hpss': did you mean 'hps'" in done.stderr
+    assert not (tmp_path / "out" / "policy").exists()

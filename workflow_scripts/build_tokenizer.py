@@ -1,0 +1,45 @@
+"""Build a byte-level BPE tokenizer with a chat template from the texts of preference pairs.
+
+    python workflow_scripts/build_tokenizer.py --pairs data/hh_rlhf/sft.parquet data/pku_saferlhf/sft.parquet \\
+        --vocab-size 768 --out models/tokenizer
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+
+from hps import cli, files, provenance
+from hps.cli import argument
+from hps.errors import InputError
+from hps.schemas import PAIRS
+
+
+@dataclass
+class Arguments:
+    pairs: list[str] = argument("preference pairs (Parquet)", nargs="+")
+    out: str = argument("folder to write")
+    vocab_size: int = argument("tokens at most, the 256 bytes and the special tokens included", 768)
+
+
+def main(arguments: Arguments) -> None:
+    from hps.models.scratch import build_tokenizer
+
+    if arguments.vocab_size < 262:
+        raise InputError("--vocab-size", f"{arguments.vocab_size} is less than the 256 bytes and 6 special tokens")
+    texts = []
+    for path in arguments.pairs:
+        for row in files.read_table(path, PAIRS.names):
+            texts += [*(message["content"] for message in row["messages"]), row["chosen"], row["rejected"]]
+    tokenizer = build_tokenizer(texts, arguments.vocab_size)
+    tokens = sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    words = sum(len(text.split()) for text in texts)
+    facts = {"tokens": len(tokenizer), "tokens_a_word": tokens / words, "texts": len(texts)}
+    with files.writing(arguments.out) as folder:
+        tokenizer.save_pretrained(folder)
+        files.write_json(
+            folder / "facts.json", facts | {"provenance": provenance.collect(asdict(arguments), arguments.pairs)}
+        )
+    logging.info("%d tokens, %.2f a word, from %d texts", len(tokenizer), tokens / words, len(texts))
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)
