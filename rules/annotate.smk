@@ -13,7 +13,8 @@ rule annotate:
     conda:
         "../envs/score.yaml"
     params:
+        toy=TOY_FLAG,
         score_tokens=COMPUTE["score_tokens"],
     shell:
-        "python {SCRIPTS}/annotate.py --pairs {input.pairs} --candidates {input.candidates} "
-        "--reward-model {input.reward} --score-tokens {params.score_tokens} {TOY_FLAG} --out {output} > {log} 2>&1"
+        "python workflow_scripts/annotate.py --pairs {input.pairs} --candidates {input.candidates} "
+        "--reward-model {input.reward} --score-tokens {params.score_tokens} {params.toy} --out {output} > {log} 2>&1"

@@ -18,6 +18,6 @@ rule augment:
         compute=options({key: COMPUTE[key] for key in ("dtype", "sequences")}),
         seed=CONFIG["data_seed"],
     shell:
-        "python {SCRIPTS}/augment.py --pairs {input.pairs} --generator {input.generator} "
+        "python workflow_scripts/augment.py --pairs {input.pairs} --generator {input.generator} "
         "--shard {wildcards.scatteritem} --n {params.n} {params.options} --seed {params.seed} {params.compute} "
         "--out {output.candidates} --stats {output.stats} > {log} 2>&1"

@@ -1,6 +1,9 @@
 # Names that all rules share: the resolved configuration, the folders, and the runs. No rule stands here.
 import copy
+import json
+import shlex
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +30,7 @@ config.update(CONFIG.values)
 RESULTS = f"results/{CONFIG['preset']}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-DATASETS = sorted({*CONFIG["grid"]["datasets"], CONFIG["ablations"]["dataset"]})
+DATASETS = CONFIG["grid"]["datasets"]
 TOY = CONFIG["world"] == "toy"
 TOY_FLAG = "--toy" if TOY else "--no-toy"
 COMPUTE = CONFIG["compute"]
@@ -68,3 +71,132 @@ def shards(name, dataset, split):
 def other_datasets(dataset):
     """Where a policy trained on `dataset` is evaluated in transfer."""
     return [other for other in DATASETS if other != dataset]
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+TOY_FILES = f"{RESULTS}/data/raw"
+DATA_DIR = TOY_FILES if TOY else hps_config.data_dir(CONFIG)
+
+
+def data_files(dataset, part):
+    """Paths of a data set's files for `train` or `test`; none when it comes from the hub."""
+    files = CONFIG["data"][dataset]["files"][part] if DATA_DIR else []
+    return [f"{DATA_DIR}/{file}" for file in files]
+
+
+def data_source(wildcards):
+    """Command-line options that say where a data set comes from."""
+    source = CONFIG["data"][wildcards.dataset]
+    given = {"format": source["format"], "label": source.get("label")}
+    if DATA_DIR:
+        for part in ("train", "test"):
+            if data_files(wildcards.dataset, part):
+                given[f"{part}_files"] = data_files(wildcards.dataset, part)
+    else:
+        given |= {"hub": source["hub"], "hub_data_dirs": source.get("hub_data_dirs")}
+    return options(given)
+
+
+def data_splits():
+    """Command-line options for the size and source of each split."""
+    sizes = {}
+    for split, wanted in CONFIG["data"]["splits"].items():
+        sizes |= {split: wanted["prompts"], f"{split}_from": wanted["from"]}
+    return options(sizes)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+ROLES = {role: source for role, source in CONFIG["models"].items() if role != "tokenizer"}
+
+
+def roles_from(*sources):
+    """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
+    return "|".join(role for role, given in ROLES.items() if given["source"] in sources) or "(?!)"
+
+
+def model_options(*leave_out):
+    """The role's entry of config key `models` as command-line options."""
+    return lambda w: options(ROLES[w.role], leave_out=leave_out)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def accelerate_options():
+    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
+    processes = COMPUTE["processes"]
+    several = "--multi_gpu" if processes > 1 else ""
+    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def trained(wildcards):
+    """The policy under evaluation; `sft` is the policy before training and has none."""
+    if wildcards.policy == "sft":
+        return {}
+    run = f"{RESULTS}/runs/{wildcards.policy}"
+    return {"trained": f"{run}/policy", "training": f"{run}/training.json"}
+
+
+def evaluation_seed(wildcards):
+    """A run is sampled with its own seed, which all methods share; the SFT policy with the first."""
+    seeds = [run.seed for run, name in RUN_NAMES.items() if name == wildcards.policy]
+    return (seeds or CONFIG["seeds"])[0]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+TableInput = namedtuple("TableInput", "paper runs transfer sft")
+
+# What each table shows: the paper's file, the runs, whether on the other data set, whether beside the SFT policy.
+TABLES = {
+    "table2": TableInput("paper/table2_finetuning.csv", hps_config.grid_runs(CONFIG), False, True),
+    "table5": TableInput("paper/table5_transfer.csv", hps_config.grid_runs(CONFIG), True, False),
+    "table6": TableInput("paper/table6_responses_finetuning.csv", hps_config.n_runs(CONFIG), False, False),
+    "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
+    "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
+}
+# With one data set there is no transfer, and no table of it.
+TABLES = {name: shown for name, shown in TABLES.items() if len(DATASETS) > 1 or not shown.transfer}
+TABLE_NAMES = [*TABLES, "training_time"]
+SUFFIXES = ["csv", "md", "html"]
+
+
+def table(name):
+    """A table's three files."""
+    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=SUFFIXES)
+
+
+def table_evaluations(wildcards):
+    """The evaluations that a table is made from."""
+    shown = TABLES[wildcards.table]
+    found = [f"{RESULTS}/evaluations/{test_set}/sft" for test_set in DATASETS if shown.sft]
+    for run in shown.runs:
+        test_sets = other_datasets(run.dataset) if shown.transfer else [run.dataset]
+        found += [f"{RESULTS}/evaluations/{test_set}/{RUN_NAMES[run]}" for test_set in test_sets]
+    return found
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+FIGURE_TABLES = {
+    "margins": [name for name in ("table2", "table5") if name in TABLES],
+    "ablation_n": [name for name in ("table6", "table7") if name in TABLES],
+    "ablation_beta": ["table8"],
+    "training_time": ["training_time"],
+}
+PAPER_FILES = {name: shown.paper for name, shown in TABLES.items()} | {"training_time": "paper/training_hours.csv"}
+
+
+def all_figures():
+    """PNG and SVG of every figure."""
+    curves = [f"training_curves_{dataset}" for dataset in DATASETS]
+    return expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=[*FIGURE_TABLES, *curves], suffix=["png", "svg"])

@@ -1,18 +1,4 @@
 # Sec. 6.1: each policy on the test prompts, of its own data set (fine-tuning) or of the other one (transfer).
-def trained(wildcards):
-    """The policy under evaluation; `sft` is the policy before training and has none."""
-    if wildcards.policy == "sft":
-        return {}
-    run = f"{RESULTS}/runs/{wildcards.policy}"
-    return {"trained": f"{run}/policy", "training": f"{run}/training.json"}
-
-
-def evaluation_seed(wildcards):
-    """A run is sampled with its own seed, which all methods share; the SFT policy with the first."""
-    seeds = [run.seed for run, name in RUN_NAMES.items() if name == wildcards.policy]
-    return (seeds or CONFIG["seeds"])[0]
-
-
 rule evaluate:
     input:
         unpack(trained),
@@ -33,11 +19,12 @@ rule evaluate:
     params:
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
         options=options(CONFIG["evaluation"], leave_out=("bleu", "margin_pair", "resamples")),
+        toy=TOY_FLAG,
         truncated=CONFIG["candidates"]["truncated"],
         compute=options({key: COMPUTE[key] for key in ("dtype", "score_tokens", "sequences")}),
         seed=evaluation_seed,
     shell:
-        "python {SCRIPTS}/evaluate.py --test-set {wildcards.test_set} --policy {input.policy} {params.trained} "
+        "python workflow_scripts/evaluate.py --test-set {wildcards.test_set} --policy {input.policy} {params.trained} "
         "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
         "--scored {input.scored} --reference {input.reference} {params.options} --truncated {params.truncated} "
-        "--seed {params.seed} {params.compute} {TOY_FLAG} --out {output} > {log} 2>&1"
+        "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"

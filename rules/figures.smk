@@ -1,19 +1,4 @@
 # What a reader would put in a talk, from the tables alone (training curves: from the trainings' logs).
-FIGURE_TABLES = {
-    "margins": ["table2", "table5"],
-    "ablation_n": ["table6", "table7"],
-    "ablation_beta": ["table8"],
-    "training_time": ["training_time"],
-}
-PAPER_FILES = {name: shown.paper for name, shown in TABLES.items()} | {"training_time": "paper/training_hours.csv"}
-
-
-def all_figures():
-    """PNG and SVG of every figure."""
-    curves = [f"training_curves_{dataset}" for dataset in CONFIG["grid"]["datasets"]]
-    return expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=[*FIGURE_TABLES, *curves], suffix=["png", "svg"])
-
-
 rule figure:
     input:
         tables=lambda w: expand(f"{RESULTS}/tables/{{name}}.csv", name=FIGURE_TABLES[w.figure]),
@@ -28,12 +13,12 @@ rule figure:
         ),
     log:
         f"{LOGS}/figures/{{figure}}.log",
-    conda:
-        "../envs/report.yaml"
     wildcard_constraints:
         figure="|".join(FIGURE_TABLES),
+    conda:
+        "../envs/report.yaml"
     shell:
-        "python {SCRIPTS}/make_figure.py --figure {wildcards.figure} --tables {input.tables} --paper {input.paper} "
+        "python workflow_scripts/make_figure.py --figure {wildcards.figure} --tables {input.tables} --paper {input.paper} "
         "--png {output.png} --svg {output.svg} > {log} 2>&1"
 
 
@@ -59,5 +44,5 @@ rule training_curves:
     params:
         trainings=lambda w, input: [str(Path(file).parent) for file in input],
     shell:
-        "python {SCRIPTS}/make_figure.py --figure training_curves --dataset {wildcards.dataset} "
+        "python workflow_scripts/make_figure.py --figure training_curves --dataset {wildcards.dataset} "
         "--trainings {params.trainings} --png {output.png} --svg {output.svg} > {log} 2>&1"

@@ -1,20 +1,4 @@
 # Every role's model as a folder in results/<preset>/models; who uses one does not know where it came from.
-ROLES = {role: source for role, source in CONFIG["models"].items() if role != "tokenizer"}
-
-
-def roles_from(*sources):
-    """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
-    return "|".join(role for role, given in ROLES.items() if given["source"] in sources) or "(?!)"
-
-
-def model_options(*leave_out):
-    """The role's entry of config key `models` as command-line options."""
-    return lambda w: options(
-        {key: value or None for key, value in ROLES[w.role].items()} if ROLES[w.role]["source"] == "hub" else ROLES[w.role],
-        leave_out=leave_out,
-    )
-
-
 rule tokenizer:
     input:
         expand(f"{RESULTS}/data/{{dataset}}/sft.parquet", dataset=DATASETS),
@@ -27,7 +11,7 @@ rule tokenizer:
     params:
         options=options(CONFIG["models"].get("tokenizer", {})),
     shell:
-        "python {SCRIPTS}/build_tokenizer.py --pairs {input} {params.options} --out {output} > {log} 2>&1"
+        "python workflow_scripts/build_tokenizer.py --pairs {input} {params.options} --out {output} > {log} 2>&1"
 
 
 rule scratch_model:
@@ -40,14 +24,14 @@ rule scratch_model:
         f"{LOGS}/models/{{role}}.log",
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         role=roles_from("scratch"),
+    conda:
+        "../envs/train.yaml"
     params:
         options=model_options("source"),
     shell:
-        "python {SCRIPTS}/pretrain.py --role {wildcards.role} --pairs {input.pairs} --tokenizer {input.tokenizer} "
+        "python workflow_scripts/pretrain.py --role {wildcards.role} --pairs {input.pairs} --tokenizer {input.tokenizer} "
         "{params.options} --out {output} > {log} 2>&1"
 
 
@@ -56,15 +40,15 @@ rule fetch_model:
         directory(f"{RESULTS}/models/{{role}}"),
     log:
         f"{LOGS}/models/{{role}}.log",
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         role=roles_from("hub", "path", "gguf"),
+    conda:
+        "../envs/train.yaml"
     params:
         options=model_options(),
         dtype=COMPUTE["dtype"],
     shell:
-        "python {SCRIPTS}/fetch_model.py --role {wildcards.role} {params.options} --dtype {params.dtype} "
+        "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} --dtype {params.dtype} "
         "--out {output} > {log} 2>&1"
 
 
@@ -80,15 +64,16 @@ rule reward_model:
         f"{LOGS}/models/{{role}}.log",
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         role=roles_from("trained"),
+    conda:
+        "../envs/train.yaml"
     params:
         options=model_options("source", "base", "split"),
         dtype=COMPUTE["dtype"],
+        toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],
     shell:
-        "python {SCRIPTS}/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
-        "{params.options} --dtype {params.dtype} --max-length {params.max_length} {TOY_FLAG} "
+        "python workflow_scripts/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
+        "{params.options} --dtype {params.dtype} --max-length {params.max_length} {params.toy} "
         "--out {output} > {log} 2>&1"

@@ -15,5 +15,5 @@ rule reference:
     params:
         compute=options({key: COMPUTE[key] for key in ("dtype", "score_tokens")}),
     shell:
-        "python {SCRIPTS}/reference.py --pairs {input.pairs} --candidates {input.candidates} --policy {input.policy} "
+        "python workflow_scripts/reference.py --pairs {input.pairs} --candidates {input.candidates} --policy {input.policy} "
         "{params.compute} --out {output} > {log} 2>&1"

@@ -12,7 +12,7 @@ rule configuration:
     params:
         given=shlex.quote(json.dumps(GIVEN)),
     shell:
-        "python {SCRIPTS}/resolve_config.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/resolve_config.py --given {params.given} --out {output} > {log} 2>&1"
 
 
 rule overview:
@@ -44,7 +44,7 @@ rule overview:
         models=lambda w, input: [f"{folder}/model.json" for folder in input.models],
         out=[f"--out-{name} {RESULTS}/overview/{name}.html" for name in OVERVIEWS],
     shell:
-        "python {SCRIPTS}/make_overview.py --config {input.config} --counts {input.counts} "
+        "python workflow_scripts/make_overview.py --config {input.config} --counts {input.counts} "
         "--candidates {input.candidates} --models {params.models} --trainings {input.trainings} "
         "{params.out} > {log} 2>&1"
 
@@ -63,9 +63,11 @@ rule report:
         f"{RESULTS}/report.html",
     log:
         f"{LOGS}/report.log",
+    conda:
+        "../envs/report.yaml"
     params:
         given=shlex.quote(json.dumps(GIVEN)),
     # Snakemake makes its report from finished jobs, so a second Snakemake is asked for it when they are. It reads the
     # same configuration, and only reads: hence no lock.
     shell:
-        "python {SCRIPTS}/make_report.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/make_report.py --given {params.given} --out {output} > {log} 2>&1"

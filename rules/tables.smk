@@ -1,35 +1,4 @@
 # Tables 2, 5, 6, 7 and 8 with intervals, ours beside the paper's; and the training time.
-from collections import namedtuple
-
-TableInput = namedtuple("TableInput", "paper runs transfer sft")
-
-# What each table shows: the paper's file, the runs, whether on the other data set, whether beside the SFT policy.
-TABLES = {
-    "table2": TableInput("paper/table2_finetuning.csv", hps_config.grid_runs(CONFIG), False, True),
-    "table5": TableInput("paper/table5_transfer.csv", hps_config.grid_runs(CONFIG), True, False),
-    "table6": TableInput("paper/table6_responses_finetuning.csv", hps_config.n_runs(CONFIG), False, False),
-    "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
-    "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
-}
-TABLE_NAMES = [*TABLES, "training_time"]
-SUFFIXES = ["csv", "md", "html"]
-
-
-def table(name):
-    """A table's three files."""
-    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=SUFFIXES)
-
-
-def table_evaluations(wildcards):
-    """The evaluations that a table is made from."""
-    shown = TABLES[wildcards.table]
-    found = [f"{RESULTS}/evaluations/{test_set}/sft" for test_set in CONFIG["grid"]["datasets"] if shown.sft]
-    for run in shown.runs:
-        test_sets = other_datasets(run.dataset) if shown.transfer else [run.dataset]
-        found += [f"{RESULTS}/evaluations/{test_set}/{RUN_NAMES[run]}" for test_set in test_sets]
-    return found
-
-
 rule table:
     input:
         evaluations=table_evaluations,
@@ -52,7 +21,7 @@ rule table:
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
         world=CONFIG["world"],
     shell:
-        "python {SCRIPTS}/make_table.py --table {wildcards.table} --evaluations {input.evaluations} "
+        "python workflow_scripts/make_table.py --table {wildcards.table} --evaluations {input.evaluations} "
         "--paper {input.paper} {params.rows} {params.options} --world {params.world} "
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
 
@@ -81,5 +50,5 @@ rule make_training_time:
             f"{BENCHMARKS}/train/{Path(file).parent.relative_to(f'{RESULTS}/runs')}.tsv" for file in input.trainings
         ],
     shell:
-        "python {SCRIPTS}/make_training_time.py --trainings {params.trainings} --benchmarks {params.benchmarks} "
+        "python workflow_scripts/make_training_time.py --trainings {params.trainings} --benchmarks {params.benchmarks} "
         "--paper {input.paper} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

@@ -1,15 +1,4 @@
 # Sec. 6, App. D.1: one policy a reward, loss, data set, n and beta; LoRA on the SFT policy, which is the reference.
-import json
-import shlex
-
-
-def accelerate_options():
-    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
-    processes = COMPUTE["processes"]
-    several = "--multi_gpu" if processes > 1 else ""
-    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
-
-
 rule train:
     input:
         policy=model("policy"),
@@ -37,7 +26,7 @@ rule train:
         compute=options({key: COMPUTE[key] for key in ("dtype", "train_tokens")}),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "accelerate launch {params.launch} {SCRIPTS}/train.py {params.run} --policy {input.policy} "
+        "accelerate launch {params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
         "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
         "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
         "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "

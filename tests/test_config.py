@@ -1,6 +1,5 @@
 """Layers, checks before any job, and the runs a configuration asks for."""
 
-
 import pytest
 import yaml
 from conftest import ROOT
@@ -68,10 +67,13 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
     ("changes", "message"),
     [
         ({"bate": 1}, "command line: bate: unknown key"),
+        ({"data": {"max_promt_chars": 5}}, r"data.max_promt_chars: 5 is not of type 'object'"),
         ({"training": {"epoch": 1}}, r"command line: training.epoch: unknown key \(did you mean epochs\?\)"),
         ({"grid": {"rewards": ["dpo", "exx"]}}, r"grid.rewards: unknown 'exx' \(did you mean exo\?\)"),
         ({"grid": {"losses": ["slic"]}}, "grid.losses: slic .* does not combine with"),
         ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
+        ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
@@ -162,5 +164,3 @@ def test_preset_and_protocol_paper_are_the_papers_values(key, value):
     for part in key.split("."):
         found = found[part]
     assert found == value
-
-

@@ -62,9 +62,7 @@ def test_a_prompt_with_an_empty_reply_or_no_usable_response_lacks_that_pair(toke
             row["status"] = "empty" if row["origin"] == "rejected" else "truncated"
     prompt = read(tokenizer, files, candidates=rows)[0]
     assert prompt.pairs == {}
-    margins = evaluation.margins(
-        SequenceScorer(load_causal(tokenizer.name_or_path), 4096), [prompt]
-    )[0]
+    margins = evaluation.margins(SequenceScorer(load_causal(tokenizer.name_or_path), 4096), [prompt])[0]
     assert set(margins.values()) == {None}
     assert set(read(tokenizer, files, usable={"ok", "truncated"}, candidates=rows)[0].pairs) == {"annotated"}
 
@@ -87,7 +85,9 @@ def test_margins_by_definition(tokenizer, files, tuned):
             with torch.no_grad():
                 log_probs = tuned(ids).logits[0].log_softmax(-1)
             start = len(prompt.prompt)
-            rho.append(sum(log_probs[t - 1, ids[0, t]].item() for t in range(start, ids.shape[1])) - prompt.reference[key])
+            rho.append(
+                sum(log_probs[t - 1, ids[0, t]].item() for t in range(start, ids.shape[1])) - prompt.reference[key]
+            )
         assert row["margin_human"] == pytest.approx(rho[0] - rho[1], abs=1e-3)
         assert row["log_ratio_w"] == pytest.approx(rho[0], abs=1e-3)
         assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])

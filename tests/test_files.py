@@ -15,9 +15,8 @@ SCHEMA = pa.schema([("name", pa.string()), ("value", pa.float64())])
 
 def test_a_failed_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(tmp_path / "a", "old")
-    with pytest.raises(RuntimeError), writing(tmp_path / "a") as partial:
-        partial.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "a") as partial:
+        partial.write_text("half") / 0
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 
@@ -50,7 +49,7 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
         write_table(tmp_path / "t.parquet", [{"name": "a"}], SCHEMA)
     assert not (tmp_path / "t.parquet").exists()
     write_table(tmp_path / "t.parquet", [], SCHEMA)
-    with pytest.raises(InputError, match="t.parquet: has no column reward"):
+    with pytest.raises(InputError, match=r"t.parquet: has no column reward"):
         read_table(tmp_path / "t.parquet", ["reward"])
 
 

@@ -73,10 +73,13 @@ def test_configuration_names_the_layer_of_each_key():
 
 
 def test_versions_part_what_all_share_from_what_differs():
-    results = [{"packages": {"torch": "2"}, "seed": seed, "host": "a" if seed < 4 else "b"} for seed in range(6)]
+    results = [
+        {"packages": {"torch": "2"}, "time": f"12:0{i}", "host": "a" if i < 4 else "b", "inputs": {f"x/{i}": "1"}}
+        for i in range(6)
+    ]
     same, different = overview.versions_page(results).tables
     assert texts(same) == [["packages › torch", "2"]]
-    assert texts(different) == [["seed", "6 different values"], ["host", "a (4); b (2)"]]
+    assert texts(different) == [["time", "6 values, from 12:00 to 12:05"], ["host", "a (4); b (2)"]]
 
 
 def test_the_command(tmp_path, monkeypatch):
@@ -104,7 +107,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert ">scratch<" in models
     assert ">config.yaml<" in configuration
     assert ">abc<" in versions
-    assert "3 result files" in versions
+    assert "From 3 result files" in versions
 
     monkeypatch.setattr(sys, "argv", [*words, "--models", "models/none.json"])
     with pytest.raises(SystemExit, match=r"models/none\.json: missing"):

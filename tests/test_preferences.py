@@ -44,7 +44,9 @@ def test_the_first_n_generated_responses_with_their_rewards(tokenizer, files):
     examples, counts = read(tokenizer, files)
     rows = [r for r in read_table(files["candidates"]) if r["origin"] == "generated" and r["index"] < 3]
     assert [t for e in examples for t in texts(tokenizer, e)] == [r["response"] for r in rows]
-    scored = {(r["prompt_id"], r["index"]): r["reward"] for r in read_table(files["scored"]) if r["origin"] == "generated"}
+    scored = {
+        (r["prompt_id"], r["index"]): r["reward"] for r in read_table(files["scored"]) if r["origin"] == "generated"
+    }
     assert examples[1].rewards.tolist() == [scored[examples[1].prompt_id, i] for i in range(3)]
     assert counts["prompts trained on"] == 3
     assert counts["responses trained on"] == 9

@@ -158,7 +158,7 @@ def test_hps_uses_the_best_and_one_negative(model_folder, examples):
 
 def test_the_batch_must_divide_by_the_devices(model_folder, examples, monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", 3)
-    with pytest.raises(InputError, match="training.batch_size: 4 does not divide by 3 devices"):
+    with pytest.raises(InputError, match=r"training.batch_size: 4 does not divide by 3 devices"):
         trainer(model_folder, examples)
 
 

@@ -100,6 +100,12 @@ def test_a_reward_added_to_the_grid_is_a_row_everywhere(checkout):
     assert planned["train"] == 2 * 3 * 2
 
 
+def test_one_data_set_has_no_transfer(checkout):
+    given = 'grid={"datasets": ["hh_rlhf"]}'
+    planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8, 15 + 6 + 8 + 1, 3)
+
+
 def test_another_number_of_shards_cuts_the_same_work(checkout):
     planned = planned_jobs(snakemake("--dry-run", "table2", "--set-scatter", "shard=8", folder=checkout))
     assert planned["augment"] == planned["annotate"] == planned["reference"] == 32

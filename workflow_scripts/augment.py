@@ -42,9 +42,7 @@ def main(arguments: Arguments) -> None:
     tokenizer = load_tokenizer(arguments.generator)
     model = load_causal(arguments.generator, dtype=getattr(torch, arguments.dtype), device=default_device())
     requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
-    sampling = Sampling(
-        arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed
-    )
+    sampling = Sampling(arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
     rows = []
     for pair in pairs:
         for origin in ("chosen", "rejected"):

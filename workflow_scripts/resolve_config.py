@@ -1,6 +1,6 @@
 """Write the resolved configuration, each value with the layer it comes from.
 
-    python workflow_scripts/resolve_config.py --given '{"preset": "tiny", "protocol": "paper", ...}' --out config.json
+python workflow_scripts/resolve_config.py --given '{"preset": "tiny", "protocol": "paper", ...}' --out config.json
 """
 
 import json

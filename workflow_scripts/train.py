@@ -75,12 +75,13 @@ def main(arguments: Arguments) -> None:
     files = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference]
     made_with = provenance.collect(settings, [arguments.policy, *files])
     smoothing = json.loads(arguments.label_smoothing)
+    multiplicity = arguments.multiplicity
     try:
         objective = Objective(
             reward=arguments.reward,
             loss=arguments.loss,
             beta=arguments.beta,
-            multiplicity=arguments.multiplicity if arguments.multiplicity == "n_minus_1" else int(arguments.multiplicity),
+            multiplicity=multiplicity if multiplicity == "n_minus_1" else int(multiplicity),
             label_smoothing=smoothing.get(arguments.reward),
         )
     except ValueError as error:
@@ -96,9 +97,7 @@ def main(arguments: Arguments) -> None:
     # The adapter starts at random (its other half at zero), from a seed of its own.
     torch.manual_seed(stable_hash(arguments.seed, "adapter"))
     model = trainable(arguments).to(accelerator.device)
-    schedule = Schedule(
-        **{name: settings[name] for name in Schedule.__dataclass_fields__}
-    )
+    schedule = Schedule(**{name: settings[name] for name in Schedule.__dataclass_fields__})
     trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens)
     working = Checkpoints(arguments.checkpoints, fingerprint(made_with))
     result = trainer.run(working)

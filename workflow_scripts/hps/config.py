@@ -146,11 +146,11 @@ def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run
 
 
 def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> str:
-    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; nulls are left out."""
+    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; null and empty text are left out."""
     words = []
     for key, value in section.items():
         name = key.replace("_", "-")
-        if key in leave_out or value is None:
+        if key in leave_out or value is None or value == "":
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
@@ -207,7 +207,7 @@ def _validate_schema(config: Config, schema: dict) -> None:
     if error is None:
         return
     key = ".".join(map(str, error.absolute_path))
-    if error.validator == "additionalProperties":
+    if error.validator == "additionalProperties" and error.validator_value is False:
         known = error.schema["properties"]
         unknown = next(name for name in error.instance if name not in known)
         key = f"{key}.{unknown}" if key else unknown
@@ -251,16 +251,17 @@ def _validate_sense(config: Config) -> None:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
 
+    known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
+    check_names("grid.datasets", config["grid"]["datasets"], known_data)
+    check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
     pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:
                 refuse(key, f"{n} responses a prompt, but candidates.n gives {pool}")
-    if config["training"]["batch_size"] % config["compute"]["processes"]:
-        refuse(
-            "training.batch_size",
-            f"{config['training']['batch_size']} does not divide by compute.processes = {config['compute']['processes']}",
-        )
+    batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
+    if batch_size % processes:
+        refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
     for role, model in config["models"].items():
         _check_model(config, refuse, role, model)
     if config["world"] == "toy":
@@ -291,10 +292,8 @@ def _check_data(config: Config, refuse) -> None:
     folder = data_dir(config)
     if folder and not Path(folder).is_dir():
         refuse("data_dir", f"no folder {folder}")
-    for dataset in sorted({*config["grid"]["datasets"], config["ablations"]["dataset"]}):
-        source = config["data"].get(dataset)
-        if source is None:
-            refuse(f"data.{dataset}", "is missing, and the data set is asked for")
+    for dataset in config["grid"]["datasets"]:
+        source = config["data"][dataset]
         if not folder and "hub" not in source:
             refuse(f"data.{dataset}.hub", "is missing, and no data_dir is given")
         for part, files in source["files"].items() if folder else ():

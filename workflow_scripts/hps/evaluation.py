@@ -199,5 +199,3 @@ def summarize_samples(rows: Sequence[dict], pick: str) -> dict[str, float | None
         "true_reward": mean("true_reward"),
         "length": mean("tokens"),
     }
-
-

@@ -118,9 +118,7 @@ class SequenceScorer:
         real = torch.arange(hidden.shape[1], device=self.device) < lengths.unsqueeze(1)
         return hidden[real]
 
-    def log_probs_given(
-        self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]
-    ) -> torch.Tensor:
+    def log_probs_given(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Summed log-probability of R responses, in nats, (R,); at least float32 whatever the weights' type."""
         hidden = self.response_hidden(state, rows, responses)
         return self._summed_log_probs(hidden, responses)
@@ -132,8 +130,7 @@ class SequenceScorer:
         ids, mask = self._padded([p + r[:-1] for p, r in zip(prompts, responses, strict=True)])
         hidden = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         pieces = [
-            hidden[i, len(p) - 1 : len(p) - 1 + len(r)]
-            for i, (p, r) in enumerate(zip(prompts, responses, strict=True))
+            hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, responses, strict=True))
         ]
         return self._summed_log_probs(torch.cat(pieces), responses)
 
@@ -245,9 +242,7 @@ class SequenceScorer:
     def _summed_log_probs(self, hidden: torch.Tensor, responses: Sequence[list[int]]) -> torch.Tensor:
         targets = torch.tensor([token for response in responses for token in response], device=self.device)
         size = max(1, HEAD_LOGITS // self.head.weight.shape[0])
-        per_token = torch.cat(
-            [self._head(h, t) for h, t in zip(hidden.split(size), targets.split(size), strict=True)]
-        )
+        per_token = torch.cat([self._head(h, t) for h, t in zip(hidden.split(size), targets.split(size), strict=True)])
         owner = torch.repeat_interleave(
             torch.arange(len(responses), device=self.device),
             torch.tensor([len(response) for response in responses], device=self.device),

@@ -10,7 +10,9 @@ from hps.render import NO_VALUE, Cell, Column, Page, Table
 from hps.results import Training
 
 LISTED = 4
-"""A fact with more different values than this is shown by their number."""
+"""A fact with more different values than this is shown by their number, the first and the last."""
+RESULT_ONLY = ("settings", "inputs")
+"""Parts of a provenance that belong to one result alone."""
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:
@@ -102,7 +104,8 @@ def versions_page(provenances: Sequence[Mapping]) -> Page:
     """What all results record about how they were made, and what differs between them."""
     values: dict[str, dict[str, int]] = {}
     for provenance in provenances:
-        for key, value in flatten(provenance).items():
+        shared = {key: value for key, value in provenance.items() if key not in RESULT_ONLY}
+        for key, value in flatten(shared).items():
             seen = values.setdefault(key, {})
             seen[text(value)] = seen.get(text(value), 0) + 1
     same, different = [], []
@@ -111,13 +114,14 @@ def versions_page(provenances: Sequence[Mapping]) -> Page:
             same.append([Cell(_words(key)), Cell(next(iter(seen)))])
         else:
             listed = "; ".join(f"{value} ({count})" for value, count in seen.items())
-            shown = listed if len(seen) <= LISTED else f"{len(seen)} different values"
+            shown = listed if len(seen) <= LISTED else f"{len(seen)} values, from {min(seen)} to {max(seen)}"
             different.append([Cell(_words(key)), Cell(shown)])
     columns = [Column(""), Column("Value")]
     tables = [Table(columns, same, "The same in all results that record it")] if same else []
     if different:
         tables.append(Table([Column(""), Column("Values (results)")], different, "Not the same in all"))
-    return Page("Versions", tables, [f"Recorded in the {len(provenances)} result files of this run."])
+    note = f"From {len(provenances)} result files of this run; each also records its settings and its inputs' hashes."
+    return Page("Versions", tables, [note])
 
 
 def _used(trainings: Sequence[Training]) -> Table:

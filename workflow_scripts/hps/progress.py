@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TextIO
 
 from tqdm import tqdm
@@ -20,10 +21,8 @@ class _LogAndTerminal:
     def __init__(self) -> None:
         self.streams: list[TextIO] = [sys.stderr]
         if not sys.stderr.isatty():
-            try:
-                self.streams.append(open("/dev/tty", "w"))
-            except OSError:
-                pass
+            with suppress(OSError):
+                self.streams.append(open("/dev/tty", "w"))  # noqa: SIM115 (open as long as the bar)
 
     def write(self, text: str) -> None:
         line = text.strip("\r\n ")
@@ -35,7 +34,9 @@ class _LogAndTerminal:
             stream.flush()
 
 
-def bar(items: Iterable | None = None, *, total: int | None = None, what: str, unit: str = "it", initial: int = 0) -> tqdm:
+def bar(
+    items: Iterable | None = None, *, total: int | None = None, what: str, unit: str = "it", initial: int = 0
+) -> tqdm:
     """A tqdm bar over `items` (or to be moved by hand with `.update`), a line every few seconds."""
     return tqdm(
         items,

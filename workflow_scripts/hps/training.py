@@ -196,7 +196,9 @@ class Trainer:
             lengths[row, : p.n] = torch.tensor([len(r) for r in example.responses[: p.n]])
             mask[row, : p.n] = True
         negatives = torch.tensor([p.negative for p in prepared], device=device) if self.uses_drawn_negative else None
-        gamma = torch.tensor([p.item.gamma for p in prepared], device=device) if self.objective.loss.needs_gamma else None
+        gamma = (
+            torch.tensor([p.item.gamma for p in prepared], device=device) if self.objective.loss.needs_gamma else None
+        )
 
         def log_ratios(log_probs: torch.Tensor) -> torch.Tensor:
             full = log_probs.new_zeros(rewards.shape, dtype=torch.float64)

@@ -115,9 +115,7 @@ class RewardModel:
         return cls(model.to(device or default_device()), load_tokenizer(folder), max_length, str(folder))
 
     @torch.inference_mode()
-    def score(
-        self, conversations: Sequence[tuple[Sequence[Message], str]], batch_tokens: int = 8192
-    ) -> list[float]:
+    def score(self, conversations: Sequence[tuple[Sequence[Message], str]], batch_tokens: int = 8192) -> list[float]:
         """Scores of (messages, response), in the given order; a score does not depend on what else is in its batch.
 
         Args:
@@ -140,7 +138,9 @@ class RewardModel:
                 for i, value in zip(batch, last_token_scores(self.model, ids, mask).tolist(), strict=True):
                     if not math.isfinite(value):
                         prompt = conversations[i][0][-1]["content"]
-                        raise InputError(self.name, f"the score of conversation {i}, prompt {prompt[:80]!r}, is {value}")
+                        raise InputError(
+                            self.name, f"the score of conversation {i}, prompt {prompt[:80]!r}, is {value}"
+                        )
                     scores[i] = value
                 progress.update(len(batch))
         return scores

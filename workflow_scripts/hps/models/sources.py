@@ -144,9 +144,7 @@ def saving(out: str | Path, facts: dict[str, Any]) -> Iterator[Path]:
         files.write_json(partial / FACTS, facts | size(partial))
 
 
-def save(
-    out: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: dict[str, Any]
-) -> None:
+def save(out: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: dict[str, Any]) -> None:
     """Write a model folder, whole or not at all."""
     with saving(out, facts) as folder:
         model.save_pretrained(folder)

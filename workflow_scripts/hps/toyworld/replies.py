@@ -12,7 +12,7 @@ from hps.toyworld import grammar
 from hps.toyworld.prompts import Prompt
 from hps.toyworld.topics import Goal, Wordings
 
-MOST_WORDS = 26
+MOST_WORDS = 22
 """Optional sentences are left out where a reply would be longer; its steps or its refusal always stay."""
 
 
