@@ -15,7 +15,7 @@ SCRIPTS = ROOT / "workflow_scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from hps import config as hps_config
-from hps.config import options
+from hps.config import MODEL_KEYS, options
 from hps.errors import InputError
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
@@ -27,13 +27,16 @@ except InputError as error:
 # Snakemake's own copy (captions, report) shows the resolved values too.
 config.update(CONFIG.values)
 
-RESULTS = f"results/{CONFIG['preset']}"
+# The paper's own protocol is the default and needs no name.
+RESULTS = f"results/{CONFIG['preset']}" + ("" if CONFIG["protocol"] == "paper" else f"-{CONFIG['protocol']}")
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 DATASETS = CONFIG["grid"]["datasets"]
 TOY = CONFIG["world"] == "toy"
-TOY_FLAG = "--toy" if TOY else "--no-toy"
+TOY_FLAG = "--toy" if TOY else ""
 COMPUTE = CONFIG["compute"]
+# Full fine-tuning trains float32 weights, so its reference and its evaluation are float32 too.
+POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE["dtype"]
 
 # One row a training; ablations are part of the same space, so no run is trained twice.
 RUNS = hps_config.all_runs(CONFIG)
@@ -95,7 +98,7 @@ def data_source(wildcards):
             if data_files(wildcards.dataset, part):
                 given[f"{part}_files"] = data_files(wildcards.dataset, part)
     else:
-        given |= {"hub": source["hub"], "hub_data_dirs": source.get("hub_data_dirs")}
+        given |= {key: source.get(key) for key in ("hub", "hub_data_dirs", "hub_revision")}
     return options(given)
 
 
@@ -120,7 +123,12 @@ def roles_from(*sources):
 
 def model_options(*leave_out):
     """The role's entry of config key `models` as command-line options."""
-    return lambda w: options(ROLES[w.role], leave_out=leave_out)
+
+    def chosen(wildcards):
+        given = ROLES[wildcards.role]
+        return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
+
+    return chosen
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -172,6 +180,16 @@ SUFFIXES = ["csv", "md", "html"]
 def table(name):
     """A table's three files."""
     return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=SUFFIXES)
+
+
+def table_rows(wildcards):
+    """Command-line options for the row order: the grid's names, and those that only an ablation has."""
+    methods = [method.split("-") for method in CONFIG["ablations"]["methods"]]
+    rewards = [*CONFIG["grid"]["rewards"], *(reward for reward, _ in methods)]
+    losses = [*CONFIG["grid"]["losses"], *(loss for _, loss in methods)]
+    return options(
+        {"datasets": DATASETS, "rewards": list(dict.fromkeys(rewards)), "losses": list(dict.fromkeys(losses))}
+    )
 
 
 def table_evaluations(wildcards):

@@ -21,7 +21,7 @@ rule evaluate:
         options=options(CONFIG["evaluation"], leave_out=("bleu", "margin_pair", "resamples")),
         toy=TOY_FLAG,
         truncated=CONFIG["candidates"]["truncated"],
-        compute=options({key: COMPUTE[key] for key in ("dtype", "score_tokens", "sequences")}),
+        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens", "sequences")}),
         seed=evaluation_seed,
     shell:
         "python workflow_scripts/evaluate.py --test-set {wildcards.test_set} --policy {input.policy} {params.trained} "

@@ -13,7 +13,7 @@ rule reference:
     conda:
         "../envs/score.yaml"
     params:
-        compute=options({key: COMPUTE[key] for key in ("dtype", "score_tokens")}),
+        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens",)}),
     shell:
         "python workflow_scripts/reference.py --pairs {input.pairs} --candidates {input.candidates} --policy {input.policy} "
         "{params.compute} --out {output} > {log} 2>&1"

@@ -17,7 +17,7 @@ rule table:
     conda:
         "../envs/report.yaml"
     params:
-        rows=options({key: CONFIG["grid"][key] for key in ("datasets", "rewards", "losses")}),
+        rows=table_rows,
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
         world=CONFIG["world"],
     shell:

@@ -13,12 +13,12 @@ TEXTS = [
     ("Sure! Take a key and open the door.", "Sure, take the key.\nThen open the door."),
     ("the same text", "the same text"),
     ("nothing in common", "12345 67890"),
+    ("1. mix\n2. wait\t\u00a0then bake\n", "1. mix it\n2. wait\tthen  bake"),
 ]
 
 
 @pytest.mark.parametrize(("hypothesis", "reference"), TEXTS)
 def test_characters_are_nltks_sentence_bleu_on_raw_strings(hypothesis, reference):
-    reference = reference.replace("\n", " ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NLTK warns where no 4-gram matches
         expected = sentence_bleu([reference], hypothesis)

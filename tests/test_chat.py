@@ -38,6 +38,17 @@ def test_a_special_token_spelt_out_in_a_response_ends_nothing(tokenizer):
     assert response[-1] == tokenizer.eos_token_id
 
 
+def test_the_end_of_a_turn_is_the_templates_own(tokenizer):
+    """As in Llama-3, where a turn ends in another token than a text."""
+    assert chat.end_of_turn(tokenizer) == tokenizer.eos_token_id
+    other = tokenizer.pad_token
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '" + other + "\n' }}{% endfor %}"
+    chat.end_of_turn.cache_clear()
+    assert chat.end_of_turn(tokenizer) == tokenizer.pad_token_id
+    assert chat.response_ids(tokenizer, "go home")[-1] == tokenizer.pad_token_id
+    chat.end_of_turn.cache_clear()
+
+
 def test_a_tokenizer_without_a_template_is_refused(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template"):

@@ -127,7 +127,7 @@ def test_what_snakemake_hands_over_as_text_is_read_by_type():
 
 def test_options():
     section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
-    expected = "--batch-size 4 --rate 0.0001 --names a b --yes --no-no"
+    expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
     assert config.options(section, leave_out=("x",)) == expected
 
 

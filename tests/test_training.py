@@ -33,7 +33,6 @@ SCHEDULE = Schedule(
     max_grad_norm=1e9,
     gamma_levels=[-5, -2.5, 0, 2.5, 5],
     gamma_follows="step",
-    pl_responses=0,
     seed=0,
     checkpoint_every=2,
 )
@@ -141,12 +140,6 @@ def test_released_code_mixes_passes_and_gammas(examples):
     assert gammas != sorted(gammas)
 
 
-def test_pl_on_the_first_k_responses(model_folder, examples):
-    one = trainer(model_folder, examples, "pl", pl_responses=2)
-    prepared = one.prepare(one.batches[0][0])
-    assert prepared.used == [0, 1]
-
-
 def test_hps_uses_the_best_and_one_negative(model_folder, examples):
     one = trainer(model_folder, examples, "hps")
     for item in one.batches[0]:
@@ -226,9 +219,15 @@ def test_a_killed_run_ends_as_one_never_killed(files, model_folder, tmp_path):
     assert not (killed / "work").exists()
 
 
+def test_pl_trains_on_the_first_k_responses(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--loss", "pl", "--pl-responses", "2", "--epochs", "1")
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert summary["counts"]["responses trained on"] == 2 * summary["groups"]
+
+
 def test_a_misspelt_reward_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):
     words = command(files, model_folder, tmp_path / "out", "--loss", "hpss")
     done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "unknown loss 'hpss': did you mean 'hps'" in done.stderr
+    assert "error: objective: 'hpss' is not a loss: did you mean 'hps'?" in done.stderr
     assert not (tmp_path / "out" / "policy").exists()

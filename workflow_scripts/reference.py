@@ -3,7 +3,7 @@
     python workflow_scripts/reference.py --pairs train.parquet --candidates candidates.parquet --policy models/policy \\
         --score-tokens 16384 --dtype float32 --out reference.parquet
 
-Computed once for a data set, model, template and length limit, and shared by all trainings and evaluations.
+Computed once for a data set, model and template, and shared by all trainings and evaluations.
 """
 
 from collections import defaultdict

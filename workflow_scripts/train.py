@@ -92,7 +92,7 @@ def main(arguments: Arguments) -> None:
         arguments.candidates,
         arguments.scored,
         arguments.reference,
-        Pool(arguments.n, arguments.truncated, arguments.human_first, arguments.max_length),
+        Pool(pool_size(arguments), arguments.truncated, arguments.human_first, arguments.max_length),
     )
     # The adapter starts at random (its other half at zero), from a seed of its own.
     torch.manual_seed(stable_hash(arguments.seed, "adapter"))
@@ -125,6 +125,12 @@ def main(arguments: Arguments) -> None:
     )
     working.remove()
     logging.info("%d steps in %.1f s", result["steps"], result["seconds"])
+
+
+def pool_size(arguments: Arguments) -> int:
+    """Responses a prompt: n, or for PL the first `pl_responses` of them."""
+    limited = arguments.loss == "pl" and arguments.pl_responses > 0
+    return min(arguments.n, arguments.pl_responses) if limited else arguments.n
 
 
 def trainable(arguments: Arguments):

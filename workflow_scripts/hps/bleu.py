@@ -6,8 +6,6 @@ from functools import cache
 
 from sacrebleu.metrics import BLEU
 
-VISIBLE_SPACE = "\u2581"
-
 
 @cache
 def _word() -> BLEU:
@@ -27,12 +25,14 @@ def word_bleu(hypothesis: str, reference: str) -> float:
 def char_bleu(hypothesis: str, reference: str) -> float:
     """BLEU over characters, as the released code's `sentence_bleu` of NLTK gives on raw strings (eval_score.py).
 
-    There a space is a character like any other and nothing is smoothed. sacrebleu's character tokenizer drops white
-    space, so it is made visible first.
+    There white space counts like any other character and nothing is smoothed. sacrebleu's character tokenizer drops
+    white space, so each such character is first replaced by one of its own outside Unicode's assigned ranges.
     """
-    visible = (" ".join(text.replace(" ", VISIBLE_SPACE).splitlines()) for text in (hypothesis, reference))
-    hypothesis, reference = visible
-    return _char().sentence_score(hypothesis, [reference]).score / 100
+    return _char().sentence_score(_visible(hypothesis), [_visible(reference)]).score / 100
+
+
+def _visible(text: str) -> str:
+    return "".join(chr(0xF0000 + ord(character)) if character.isspace() else character for character in text)
 
 
 def signatures() -> dict[str, str]:

@@ -8,6 +8,7 @@ generation prompt, exactly one BOS comes first (where the tokenizer has one) and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hps.errors import InputError
@@ -41,7 +42,22 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]
 
     Special tokens spelt out in the response's text are encoded as plain text, so that a data file cannot end a turn.
     """
-    if tokenizer.eos_token_id is None:
-        raise InputError(tokenizer.name_or_path, "the tokenizer has no EOS token")
     ids = tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
+    return [*ids, end_of_turn(tokenizer)]
+
+
+@lru_cache(maxsize=8)
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends an assistant's turn: the one the chat template writes, which generation stops at.
+
+    It is not always the tokenizer's EOS token: Llama-3 has one for the end of a turn and one for the end of a text.
+    Raises InputError when the template ends a turn with no token of its own and the tokenizer has no EOS token.
+    """
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    after = tokenizer(text[text.rindex("answer") + len("answer") :].strip(), add_special_tokens=False)["input_ids"]
+    if after and after[0] in tokenizer.all_special_ids:
+        return after[0]
+    if tokenizer.eos_token_id is None:
+        raise InputError(tokenizer.name_or_path, "the chat template ends no turn, and there is no EOS token")
+    return tokenizer.eos_token_id

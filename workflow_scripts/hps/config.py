@@ -146,14 +146,14 @@ def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run
 
 
 def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> str:
-    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; null and empty text are left out."""
+    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; false and empty are left out."""
     words = []
     for key, value in section.items():
         name = key.replace("_", "-")
         if key in leave_out or value is None or value == "":
             continue
         if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
+            words += [f"--{name}"] * value
         elif isinstance(value, list):
             words.append(f"--{name} {' '.join(map(str, value))}")
         else:

@@ -16,6 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from hps.chat import end_of_turn
 from hps.files import stable_hash
 
 OK, EMPTY, TRUNCATED = "ok", "empty", "truncated"
@@ -106,7 +107,7 @@ def _generate_batch(
     device = model.device
     copies = draws.shape[1]
     longest = max(map(len, prompts))
-    eos = tokenizer.eos_token_id
+    eos = end_of_turn(tokenizer)
     # Left padding, as generation needs it; masked, so the id does not matter.
     ids = torch.tensor([[eos] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
@@ -143,10 +144,11 @@ def _generate_batch(
 
 
 def read_response(tokenizer, ids: list[int]) -> Response:
-    """Cut generated ids at the first EOS and name how they ended: without EOS `truncated`, without text `empty`."""
-    ended = tokenizer.eos_token_id in ids
+    """Cut generated ids at the end of the turn and name how they ended: without it `truncated`, without text `empty`."""
+    eos = end_of_turn(tokenizer)
+    ended = eos in ids
     if ended:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
+        ids = ids[: ids.index(eos)]
     text = tokenizer.decode(ids, skip_special_tokens=True).strip()
     status = TRUNCATED if not ended else OK if text else EMPTY
     return Response(text, status, len(ids) + ended)

@@ -38,7 +38,6 @@ class Schedule:
     max_grad_norm: float
     gamma_levels: list[float]
     gamma_follows: str  # step, dataset
-    pl_responses: int  # 0: all
     seed: int
     checkpoint_every: int  # steps
 
@@ -150,20 +149,16 @@ class Trainer:
     def prepare(self, item: Item) -> Prepared:
         """Draw the negative (HPS) and pick the responses whose log-probs the loss needs."""
         example = item.example
-        n = len(example.rewards)
-        if self.objective.loss == "pl" and self.schedule.pl_responses:
-            n = min(n, self.schedule.pl_responses)
-        rewards = example.rewards[:n]
         negative = None
         if self.uses_drawn_negative:
             negative = draw_negative(
-                rewards, item.gamma, seed=self.schedule.seed, epoch=item.epoch, prompt_id=example.prompt_id
+                example.rewards, item.gamma, seed=self.schedule.seed, epoch=item.epoch, prompt_id=example.prompt_id
             )
         uses = self.objective.uses(
-            torch.from_numpy(rewards)[None], negatives=None if negative is None else torch.tensor([negative])
+            torch.from_numpy(example.rewards)[None], negatives=None if negative is None else torch.tensor([negative])
         )[0]
         used = uses.nonzero().flatten().tolist()
-        return Prepared(item, n, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
+        return Prepared(item, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
 
     def micro_batches(self, prepared: list[Prepared]):
         """Cut a step's prompts into micro-batches of at most `batch_tokens`; one that is larger stands alone."""
@@ -183,18 +178,18 @@ class Trainer:
         negative, distinct tokens; and, in the first step, the largest |log-ratio|.
         """
         device = self.scorer.device
-        width = max(p.n for p in prepared)
+        width = max(len(p.item.example.rewards) for p in prepared)
         rows = torch.tensor([row for row, p in enumerate(prepared) for _ in p.used], device=device)
         columns = torch.tensor([i for p in prepared for i in p.used], device=device)
         rewards, reference = (torch.zeros(len(prepared), width, dtype=torch.float64, device=device) for _ in range(2))
         mask = torch.zeros(len(prepared), width, dtype=torch.bool, device=device)
         lengths = torch.ones(len(prepared), width, dtype=torch.float64, device=device)
         for row, p in enumerate(prepared):
-            example = p.item.example
-            rewards[row, : p.n] = torch.from_numpy(example.rewards[: p.n])
-            reference[row, : p.n] = torch.from_numpy(example.reference[: p.n])
-            lengths[row, : p.n] = torch.tensor([len(r) for r in example.responses[: p.n]])
-            mask[row, : p.n] = True
+            example, n = p.item.example, len(p.item.example.rewards)
+            rewards[row, :n] = torch.from_numpy(example.rewards)
+            reference[row, :n] = torch.from_numpy(example.reference)
+            lengths[row, :n] = torch.tensor([len(response) for response in example.responses])
+            mask[row, :n] = True
         negatives = torch.tensor([p.negative for p in prepared], device=device) if self.uses_drawn_negative else None
         gamma = (
             torch.tensor([p.item.gamma for p in prepared], device=device) if self.objective.loss.needs_gamma else None
@@ -222,7 +217,7 @@ class Trainer:
         worst = rewards.masked_fill(~mask, math.inf).argmin(1, keepdim=True)
         against = worst if negatives is None else negatives.unsqueeze(1)
         margin = self.objective.beta * (rho.gather(1, best) - rho.gather(1, against)).sum()
-        hard = sum(hardness(p.item.example.rewards[: p.n], p.negative) for p in prepared if p.negative is not None)
+        hard = sum(hardness(p.item.example.rewards, p.negative) for p in prepared if p.negative is not None)
         distance = float(rho.abs().max()) if first and self.objective.reward.needs_reference else 0.0
         tokens = sum(p.group.tokens for p in prepared)
         total = float(losses[-1].detach().sum())
@@ -255,7 +250,6 @@ class Prepared:
     """An item, ready for the forward pass: `used` are the responses the loss needs, `negative` the drawn one."""
 
     item: Item
-    n: int
     negative: int | None
     used: list[int]
     group: Group

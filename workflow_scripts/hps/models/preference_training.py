@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from hps.models import batches
 from hps.models.reward_model import last_token_scores
-from hps.models.sources import ATTENTION, default_device, tensor_shapes
+from hps.models.sources import ATTENTION, default_device, quiet_transformers, tensor_shapes
 from hps.progress import bar
 
 if TYPE_CHECKING:
@@ -40,14 +40,15 @@ def new_reward_model(
 
     tensor_shapes(base)
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base,
-        num_labels=1,
-        dtype=dtype,
-        attn_implementation=ATTENTION,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    with quiet_transformers():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base,
+            num_labels=1,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            use_safetensors=True,
+            local_files_only=True,
+        )
     model.score.float()
     return model.to(device or default_device())
 
@@ -140,3 +141,15 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     centre = p + z**2 / (2 * trials)
     half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
     return (centre - half) / (1 + z**2 / trials), (centre + half) / (1 + z**2 / trials)
+
+
+def accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float | int]:
+    """How often the chosen reply of held-out pairs scores higher, with its 95 % interval; a tie counts as an error."""
+    right = sum(c > r for c, r in zip(chosen, rejected, strict=True))
+    low, high = wilson_interval(right, len(chosen))
+    return {
+        "held_out_accuracy": right / len(chosen),
+        "held_out_accuracy_lo": low,
+        "held_out_accuracy_hi": high,
+        "held_out_pairs": len(chosen),
+    }

@@ -19,15 +19,13 @@ from hps.models.sources import (
     FACTS,
     default_device,
     load_tokenizer,
-    tensor_shapes,
+    quiet_transformers,
+    reward_head,
 )
 from hps.progress import bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-HEADS = ("score.weight", "regression_layer.weight")
-"""Names of the head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""
 
 
 def conversation_ids(
@@ -91,24 +89,21 @@ class RewardModel:
             max_length: None takes that of model.json (what the model was trained with), else the model's own limit.
             dtype: of the weights but the head's; None keeps the one they are stored in.
 
-        Raises InputError for a folder without whole safetensors, tokenizer, chat template, or reward head (a model
-        without one would be given a random head).
+        Raises InputError for a folder without whole safetensors, tokenizer, chat template, or reward head.
         """
         from transformers import AutoModelForSequenceClassification
 
-        shapes = tensor_shapes(folder)
-        head = next((name for name in HEADS if name in shapes), None)
-        if head is None:
-            raise InputError(folder, f"not a reward model: no tensor is named {' or '.join(HEADS)}")
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=shapes[head][0],
-            key_mapping={r"^regression_layer\.": "score."},
-            dtype=dtype or "auto",
-            attn_implementation=ATTENTION,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        outputs = reward_head(folder)
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=outputs,
+                key_mapping={r"^regression_layer\.": "score."},
+                dtype=dtype or "auto",
+                attn_implementation=ATTENTION,
+                use_safetensors=True,
+                local_files_only=True,
+            )
         if max_length is None:
             facts = files.read_json(Path(folder) / FACTS) if (Path(folder) / FACTS).is_file() else {}
             max_length = facts.get("max_length", model.config.max_position_embeddings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ FACTS = "model.json"
 INDEX = "model.safetensors.index.json"
 ATTENTION = "sdpa"
 DTYPES = ("float32", "bfloat16", "float16")
+REWARD_HEADS = ("score.weight", "regression_layer.weight")
+"""Names of a reward head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""
 _SAFETENSORS_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
@@ -63,12 +66,22 @@ def size(folder: str | Path) -> dict[str, Any]:
 
     The dtype is the one that most parameters have. Tied weights are stored, and so counted, once.
     """
-    from math import prod
-
     by_dtype: dict[str, int] = {}
     for _, shape, dtype in _headers(folder):
         by_dtype[dtype] = by_dtype.get(dtype, 0) + prod(shape)
     return {"parameters": sum(by_dtype.values()), "dtype": max(by_dtype, key=by_dtype.__getitem__)}
+
+
+def reward_head(folder: str | Path) -> int:
+    """The number of outputs of the folder's reward head.
+
+    Raises InputError when the weights have none: transformers would give such a model a random head.
+    """
+    shapes = tensor_shapes(folder)
+    for name in REWARD_HEADS:
+        if name in shapes:
+            return shapes[name][0]
+    raise InputError(folder, f"not a reward model: no tensor is named {' or '.join(REWARD_HEADS)}")
 
 
 def _headers(folder: str | Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
@@ -113,13 +126,14 @@ def load_causal(
     from transformers import AutoModelForCausalLM
 
     tensor_shapes(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype or "auto",
-        attn_implementation=ATTENTION,
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or "auto",
+            attn_implementation=ATTENTION,
+            use_safetensors=True,
+            local_files_only=True,
+        )
     return model.to(device or default_device()).eval()
 
 
@@ -136,16 +150,34 @@ def parameters(model: torch.nn.Module) -> int:
 
 
 @contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own bars and its report of a head that is new on purpose."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()
+
+
+@contextmanager
 def saving(out: str | Path, facts: dict[str, Any]) -> Iterator[Path]:
     """Yield a folder to put a model into; adds `model.json` (`facts`, then the size) and shows it whole as `out`."""
     with files.writing(out) as partial:
         partial.mkdir()
         yield partial
-        files.write_json(partial / FACTS, facts | size(partial))
+        made_with = {key: value for key, value in facts.items() if key == "provenance"}
+        own = {key: value for key, value in facts.items() if key != "provenance"}
+        files.write_json(partial / FACTS, own | size(partial) | made_with)
 
 
 def save(out: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: dict[str, Any]) -> None:
     """Write a model folder, whole or not at all."""
     with saving(out, facts) as folder:
-        model.save_pretrained(folder)
+        with quiet_transformers():
+            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

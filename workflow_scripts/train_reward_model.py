@@ -1,0 +1,128 @@
+"""Train a reward model on preference pairs with the Bradley-Terry loss, from a causal model folder.
+
+    python workflow_scripts/train_reward_model.py --role reward --base models/policy \\
+        --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet --epochs 2 --learning-rate 1e-3 \\
+        --batch-size 32 --seed 3 --toy --out models/reward
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from hps import cli, files, provenance
+from hps.cli import argument
+from hps.errors import InputError
+from hps.schemas import PAIRS
+
+
+@dataclass
+class Arguments:
+    role: str = argument("what the model is for, for the records")
+    base: str = argument("folder of the causal model to start from")
+    pairs: list[str] = argument("preference pairs that nothing else is trained on (Parquet)", nargs="+")
+    out: str = argument("model folder to write")
+    epochs: int = argument("passes over the pairs", 1)
+    learning_rate: float = argument("peak of the cosine schedule", 1e-3)
+    batch_size: int = argument("pairs of an optimizer step", 32)
+    batch_tokens: int = argument("padded tokens of a forward pass; bounds memory", 4096)
+    lora_rank: int = argument("rank of the adapters, merged in the end; 0 trains all weights", 0)
+    lora_layers: int = argument("how many of the upper layers get adapters; 0 means all", 0)
+    dtype: Literal["float32", "bfloat16"] = argument(
+        "of the saved weights, and under adapters of the weights in training; without adapters training is in float32",
+        "float32",
+    )
+    max_length: int = argument("tokens of a conversation; longer ones lose the start of their prompt", 2048)
+    holdout: float = argument("fraction of the prompts kept out of training to measure accuracy on", 0.1)
+    seed: int = argument("seed of the head, the adapters, the batches and the held-out prompts", 0)
+    threads: int = argument("CPU threads; 0 leaves it to torch (OMP_NUM_THREADS)", 0)
+    toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
+
+
+def main(arguments: Arguments) -> None:
+    import torch
+
+    from hps.models import batches, preference_training, sources
+    from hps.models.reward_model import RewardModel, conversation_ids
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    rows = [row for path in arguments.pairs for row in files.read_table(path, PAIRS.names)]
+    kept_out = batches.held_out([row["prompt_id"] for row in rows], arguments.holdout, arguments.seed)
+    training = [row for row in rows if row["prompt_id"] not in kept_out]
+    held_out = [row for row in rows if row["prompt_id"] in kept_out]
+    if not training or not held_out:
+        raise InputError(" ".join(arguments.pairs), f"{len(rows)} pairs are too few to train on and hold some out")
+
+    tokenizer = sources.load_tokenizer(arguments.base)
+    # Weights in bfloat16 are too coarse to take an optimizer's small steps; only adapters can stand on them.
+    model = preference_training.new_reward_model(
+        arguments.base, arguments.dtype if arguments.lora_rank else "float32", arguments.seed
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    max_length = min(arguments.max_length, model.config.max_position_embeddings)
+    encoded = [
+        [conversation_ids(tokenizer, row["messages"], row[reply], max_length) for reply in ("chosen", "rejected")]
+        for row in training
+    ]
+    truncated = sum(cut for pair in encoded for _, cut in pair)
+    logging.info(
+        "%d pairs to train on, %d held out; %d conversations truncated to %d tokens",
+        *(len(training), len(held_out), truncated, max_length),
+    )
+    if arguments.lora_rank:
+        model = preference_training.with_adapters(model, arguments.lora_rank, arguments.lora_layers, arguments.seed)
+    training_loss = preference_training.train(
+        model,
+        [(chosen, rejected) for (chosen, _), (rejected, _) in encoded],
+        epochs=arguments.epochs,
+        learning_rate=arguments.learning_rate,
+        batch_size=arguments.batch_size,
+        batch_tokens=arguments.batch_tokens,
+        seed=arguments.seed,
+    )
+    dtype = getattr(torch, arguments.dtype)
+    model = preference_training.merged(model, dtype) if arguments.lora_rank else model.to(dtype)
+
+    scorer = RewardModel(model, tokenizer, max_length)
+    conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
+    scores = scorer.score(conversations, arguments.batch_tokens)
+    metrics = preference_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
+        "training_loss": training_loss,
+        "training_pairs": len(training),
+        "truncated": truncated + scorer.truncated,
+    }
+    if arguments.toy:
+        from scipy.stats import spearmanr
+
+        from hps.toyworld import true_reward
+
+        true_rewards = [true_reward(*conversation) for conversation in conversations]
+        metrics["spearman_true_reward"] = float(spearmanr(scores, true_rewards).statistic)
+    logging.info(
+        "held-out accuracy %.3f (95 %% interval %.3f to %.3f)%s",
+        *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),
+        f", rank correlation with the true reward {metrics['spearman_true_reward']:.3f}" if arguments.toy else "",
+    )
+    made_with = provenance.collect(asdict(arguments), [*arguments.pairs, arguments.base])
+    facts = {
+        "role": arguments.role,
+        "source": "trained",
+        "base": _identity(Path(arguments.base)),
+        "max_length": max_length,
+        "metrics": metrics,
+        "provenance": made_with,
+    }
+    sources.save(arguments.out, model.to(dtype), tokenizer, facts)
+
+
+def _identity(base: Path) -> dict:
+    """What the base's model.json says about where it comes from; its path where it has none."""
+    if not (base / "model.json").is_file():
+        return {"path": str(base)}
+    facts = files.read_json(base / "model.json")
+    return {key: value for key, value in facts.items() if key not in ("metrics", "provenance")}
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)
