@@ -93,12 +93,12 @@ def main(arguments: Arguments) -> None:
         "truncated": truncated + scorer.truncated,
     }
     if arguments.toy:
-        from scipy.stats import spearmanr
+        import pandas as pd
 
         from hps.toyworld import true_reward
 
-        true_rewards = [true_reward(*conversation) for conversation in conversations]
-        metrics["spearman_true_reward"] = float(spearmanr(scores, true_rewards).statistic)
+        both = pd.DataFrame({"score": scores, "true": [true_reward(*conversation) for conversation in conversations]})
+        metrics["spearman_true_reward"] = float(both.corr(method="spearman").loc["score", "true"])
     logging.info(
         "held-out accuracy %.3f (95 %% interval %.3f to %.3f)%s",
         *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),

@@ -27,7 +27,6 @@ PACKAGES = (
     "huggingface-hub",
     "sacrebleu",
     "numpy",
-    "scipy",
     "pandas",
     "pyarrow",
     "matplotlib",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLED_VALUES = 2**24
@@ -74,19 +73,15 @@ def _complete(values: np.ndarray, resamples: int, seed: int, confidence: float) 
         return [Estimate(np.nan, np.nan, np.nan, 0)] * rows
     mean, lo, hi = values.mean(axis=1), np.full(rows, np.nan), np.full(rows, np.nan)
     if prompts > 1:
-        interval = stats.bootstrap(
-            (values,),
-            np.mean,
-            axis=-1,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=max(1, RESAMPLED_VALUES // values.size),
-            confidence_level=confidence,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
+        # All rows share the resamples. scipy.stats.bootstrap would do this too, but transformers imports scipy wherever
+        # it is installed, which is a second of each job's start-up.
+        draws = np.random.default_rng(seed).integers(prompts, size=(resamples, prompts))
+        size = max(1, RESAMPLED_VALUES // values.size)
+        means = [values[:, draws[i : i + size]].mean(axis=-1) for i in range(0, resamples, size)]
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(np.concatenate(means, axis=1), [tail, 1 - tail], axis=1)
         constant = np.ptp(values, axis=1) == 0  # summing rounds: the mean of equal values may differ from the value
         mean = np.where(constant, values[:, 0], mean)
-        lo = np.where(constant, values[:, 0], interval.low)
-        hi = np.where(constant, values[:, 0], interval.high)
+        lo = np.where(constant, values[:, 0], low)
+        hi = np.where(constant, values[:, 0], high)
     return [Estimate(float(m), float(a), float(b), prompts) for m, a, b in zip(mean, lo, hi, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +78,29 @@ def with_adapters(model: PreTrainedModel, rank: int, top_layers: int, seed: int)
 
 
 def merged(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its adapters added into the weights, in float32, then cast to `dtype` (the head stays float32)."""
-    whole = model.float().merge_and_unload().to(dtype)
-    whole.score.float()
-    return whole
+    """The model with its adapters added into the weights, in float32, then all of it cast to `dtype`."""
+    return model.float().merge_and_unload().to(dtype)
+
+
+def accumulate_gradient(
+    model: PreTrainedModel, pairs: Sequence[Pair], batch_tokens: int, done: Callable[[int], object] = int
+) -> float:
+    """Add the gradient of the pairs' mean loss to the parameters' `grad`; returns the summed loss, nats.
+
+    Args:
+        batch_tokens: padded tokens of a forward pass (one pair always fits); parts add up to the same gradient.
+        done: told how many pairs each pass has done.
+    """
+    total = 0.0
+    lengths = [max(map(len, pair)) for pair in pairs]
+    for part in batches.by_token_budget(lengths, batch_tokens // 2):
+        own = [pairs[i] for i in part]
+        ids, mask = batches.pad([chosen for chosen, _ in own] + [rejected for _, rejected in own], model.device)
+        loss = bradley_terry_loss(*last_token_scores(model, ids, mask).chunk(2)).sum()
+        (loss / len(pairs)).backward()
+        total += loss.item()
+        done(len(part))
+    return total
 
 
 def train(
@@ -102,8 +121,7 @@ def train(
 
     Args:
         batch_size: pairs of an optimizer step.
-        batch_tokens: padded tokens of a forward pass; a step is split so that none holds more (but one pair always
-            fits). It bounds memory and does not change the gradient beyond rounding.
+        batch_tokens: padded tokens of a forward pass (see `accumulate_gradient`); it bounds memory.
     """
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -118,13 +136,7 @@ def train(
         for epoch, epoch_batches in enumerate(plan, start=1):
             total = 0.0
             for batch in epoch_batches:
-                for part in batches.by_token_budget([lengths[i] for i in batch], batch_tokens // 2):
-                    own = [pairs[batch[i]] for i in part]
-                    ids, mask = batches.pad([c for c, _ in own] + [r for _, r in own], classifier.device)
-                    loss = bradley_terry_loss(*last_token_scores(classifier, ids, mask).chunk(2)).sum()
-                    (loss / len(batch)).backward()
-                    total += loss.item()
-                    progress.update(len(part))
+                total += accumulate_gradient(classifier, [pairs[i] for i in batch], batch_tokens, progress.update)
                 torch.nn.utils.clip_grad_norm_(trainable, 1.0)
                 optimizer.step()
                 schedule.step()
@@ -140,7 +152,8 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     p = successes / trials
     centre = p + z**2 / (2 * trials)
     half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
-    return (centre - half) / (1 + z**2 / trials), (centre + half) / (1 + z**2 / trials)
+    low, high = (centre - half) / (1 + z**2 / trials), (centre + half) / (1 + z**2 / trials)
+    return min(low, p), max(high, p)  # for p = 0 and p = 1 rounding could leave the proportion outside
 
 
 def accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float | int]:
