@@ -16,7 +16,7 @@ reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 C
 	@echo "The report: $(CURDIR)/results/tiny/report.html"
 
 real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps on real data with SmolLM2-135M
-	$(SNAKEMAKE) table2 --config preset=smollm2 'grid={"rewards": ["dpo"]}'
+	$(SNAKEMAKE) table2 --config preset=smollm2 'grid={rewards: [dpo]}' 'evaluation={transfer: false}'
 	@echo "The table: $(CURDIR)/results/smollm2/tables/table2.md"
 
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down

@@ -54,7 +54,6 @@ scattergather:
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
-    test_set="|".join(DATASETS),
     split="train|test",
     run=r"dataset~[^/]+/reward~[^/]+",
     policy=r"sft|dataset~[^/]+/reward~[^/]+",
@@ -69,11 +68,6 @@ def model(role):
 def shards(name, dataset, split):
     """All shards of a stage's file for one split of one data set."""
     return gather.shard(f"{RESULTS}/{name}/{dataset}/{split}.{{scatteritem}}.parquet")
-
-
-def other_datasets(dataset):
-    """Where a policy trained on `dataset` is evaluated in transfer."""
-    return [other for other in DATASETS if other != dataset]
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -152,6 +146,22 @@ def trained(wildcards):
     return {"trained": f"{run}/policy", "training": f"{run}/training.json"}
 
 
+def transfer_sets(run):
+    """Where a run is evaluated in transfer: the other data set, if a table of transfer shows the run."""
+    shown = CONFIG["evaluation"]["transfer"] and run in {*hps_config.grid_runs(CONFIG), *hps_config.n_runs(CONFIG)}
+    return [other for other in DATASETS if shown and other != run.dataset]
+
+
+def test_sets(policy):
+    """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
+    return next(([run.dataset, *transfer_sets(run)] for run, name in RUN_NAMES.items() if name == policy), DATASETS)
+
+
+def test_shards(name, policy):
+    """All shards of a stage's file for the test prompts, test set by test set."""
+    return [file for test_set in test_sets(policy) for file in shards(name, test_set, "test")]
+
+
 def evaluation_seed(wildcards):
     """A run is sampled with its own seed, which all methods share; the SFT policy with the first."""
     seeds = [run.seed for run, name in RUN_NAMES.items() if name == wildcards.policy]
@@ -172,7 +182,8 @@ TABLES = {
     "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
 }
 # With one data set there is no transfer, and no table of it.
-TABLES = {name: shown for name, shown in TABLES.items() if len(DATASETS) > 1 or not shown.transfer}
+TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
+TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
 TABLE_NAMES = [*TABLES, "training_time"]
 SUFFIXES = ["csv", "md", "html"]
 
@@ -193,12 +204,12 @@ def table_rows(wildcards):
 
 
 def table_evaluations(wildcards):
-    """The evaluations that a table is made from."""
+    """The evaluations that a table is made from: folders of policies, and in them those of test sets."""
     shown = TABLES[wildcards.table]
-    found = [f"{RESULTS}/evaluations/{test_set}/sft" for test_set in DATASETS if shown.sft]
+    found = [f"{RESULTS}/evaluations/sft/{test_set}" for test_set in DATASETS if shown.sft]
     for run in shown.runs:
-        test_sets = other_datasets(run.dataset) if shown.transfer else [run.dataset]
-        found += [f"{RESULTS}/evaluations/{test_set}/{RUN_NAMES[run]}" for test_set in test_sets]
+        for test_set in transfer_sets(run) if shown.transfer else [run.dataset]:
+            found.append(f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{test_set}")
     return found
 
 

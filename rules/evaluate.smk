@@ -1,30 +1,31 @@
-# Sec. 6.1: each policy on the test prompts, of its own data set (fine-tuning) or of the other one (transfer).
+# Sec. 6.1: each policy on the test prompts of its own data set (fine-tuning) and of the other one (transfer).
 rule evaluate:
     input:
         unpack(trained),
         policy=model("policy"),
         eval_reward=model("eval_reward"),
-        pairs=f"{RESULTS}/data/{{test_set}}/test.parquet",
-        candidates=lambda w: shards("candidates", w.test_set, "test"),
-        scored=lambda w: shards("scored", w.test_set, "test"),
-        reference=lambda w: shards("reference", w.test_set, "test"),
+        pairs=lambda w: expand(f"{RESULTS}/data/{{test_set}}/test.parquet", test_set=test_sets(w.policy)),
+        candidates=lambda w: test_shards("candidates", w.policy),
+        scored=lambda w: test_shards("scored", w.policy),
+        reference=lambda w: test_shards("reference", w.policy),
     output:
-        directory(f"{RESULTS}/evaluations/{{test_set}}/{{policy}}"),
+        directory(f"{RESULTS}/evaluations/{{policy}}"),
     log:
-        f"{LOGS}/evaluate/{{test_set}}/{{policy}}.log",
+        f"{LOGS}/evaluate/{{policy}}.log",
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{test_set}}/{{policy}}.tsv"
+        f"{BENCHMARKS}/evaluate/{{policy}}.tsv"
     conda:
         "../envs/evaluate.yaml"
     params:
+        test_sets=lambda w: test_sets(w.policy),
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
-        options=options(CONFIG["evaluation"], leave_out=("bleu", "margin_pair", "resamples")),
+        options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
         toy=TOY_FLAG,
         truncated=CONFIG["candidates"]["truncated"],
         compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens", "sequences")}),
         seed=evaluation_seed,
     shell:
-        "python workflow_scripts/evaluate.py --test-set {wildcards.test_set} --policy {input.policy} {params.trained} "
+        "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
         "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
         "--scored {input.scored} --reference {input.reference} {params.options} --truncated {params.truncated} "
         "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"

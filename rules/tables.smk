@@ -1,7 +1,7 @@
 # Tables 2, 5, 6, 7 and 8 with intervals, ours beside the paper's; and the training time.
 rule table:
     input:
-        evaluations=table_evaluations,
+        policies=lambda w: list(dict.fromkeys(str(Path(folder).parent) for folder in table_evaluations(w))),
         paper=lambda w: TABLES[w.table].paper,
     output:
         csv=f"{RESULTS}/tables/{{table}}.csv",
@@ -17,11 +17,12 @@ rule table:
     conda:
         "../envs/report.yaml"
     params:
+        evaluations=table_evaluations,
         rows=table_rows,
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
         world=CONFIG["world"],
     shell:
-        "python workflow_scripts/make_table.py --table {wildcards.table} --evaluations {input.evaluations} "
+        "python workflow_scripts/make_table.py --table {wildcards.table} --evaluations {params.evaluations} "
         "--paper {input.paper} {params.rows} {params.options} --world {params.world} "
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
 

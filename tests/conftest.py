@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: small tensors on several threads wait for each other more than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "workflow_scripts"
 WORDS = "how do i bake plum bread mix the flour with water then wait please open my old door take a key and go home"

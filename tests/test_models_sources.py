@@ -70,6 +70,9 @@ def test_a_missing_shard_is_named(folder):
     (folder / sources.INDEX).write_text(json.dumps({"weight_map": shards}))
     with pytest.raises(InputError, match=r"model-1\.safetensors, which is not there"):
         sources.weight_files(folder)
+    (folder / sources.INDEX).write_text("{}")
+    with pytest.raises(InputError, match="has no weight_map"):
+        sources.weight_files(folder)
 
 
 def test_shards_of_the_index_only(folder):

@@ -42,7 +42,7 @@ ALWAYS = {
     "download": 2,
     "reward_model": 2,
     "train": 44,
-    "evaluate": 44 + 2 + 36,  # own test set: all runs and SFT on both; transfer: the grid and n
+    "evaluate": 44 + 1,  # each run and SFT
     "table": 5,
     "make_training_time": 1,
     "figure": 4,
@@ -74,13 +74,13 @@ def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
 @pytest.mark.parametrize(
     ("target", "trainings", "evaluations"),
     [
-        ("table2", 30, 32),
+        ("table2", 30, 31),
         ("table5", 30, 30),
         ("table6", 8, 8),
         ("table7", 8, 8),
         ("table8", 10, 10),
         ("training_time", 30, 0),
-        ("figures", 44, 82),
+        ("figures", 44, 45),
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
@@ -104,6 +104,11 @@ def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
     assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8, 15 + 6 + 8 + 1, 3)
+
+
+def test_without_transfer_there_are_no_tables_of_it(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (44, 45, 3)
 
 
 def test_another_number_of_shards_cuts_the_same_work(checkout):

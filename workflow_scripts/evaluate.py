@@ -1,29 +1,32 @@
-"""Evaluate one policy on one test set: BLEU, reward, margins, KL, per prompt.
+"""Evaluate one policy on test sets: BLEU, reward, margins, KL, per prompt.
 
-    python workflow_scripts/evaluate.py --test-set hh_rlhf --policy models/policy --trained runs/.../policy \\
+    python workflow_scripts/evaluate.py --test-sets hh_rlhf --policy models/policy --trained runs/.../policy \\
         --training runs/.../training.json --eval-reward models/eval_reward --pairs test.parquet ... --out DIR
 
 Without --trained it is the SFT policy itself, whose margins and KL are zero by definition and are left empty.
-The folder gets evaluation.json, per_prompt.parquet and the samples themselves, samples.parquet.
+DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselves, samples.parquet.
 """
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hps import cli, provenance
+from hps import bleu, chat, cli, evaluation, provenance
 from hps.cli import argument
+from hps.errors import InputError
 from hps.files import read_json, read_table, stable_hash, write_json, write_table, writing
+from hps.generation import Request, Sampling, generate
 from hps.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
+from hps.toyworld import true_reward
 
 
 @dataclass(kw_only=True)
 class Arguments:
-    test_set: str = argument("data set evaluated on")
-    pairs: str = argument("test prompts with their human pair (Parquet)")
-    candidates: list[str] = argument("candidates of the test prompts, all shards", [])
-    scored: list[str] = argument("their rewards, all shards", [])
-    reference: list[str] = argument("their reference log-probs, all shards", [])
+    test_sets: list[str] = argument("data sets evaluated on", [])
+    pairs: list[str] = argument("their test prompts with human pairs (Parquet), one file each", [])
+    candidates: list[str] = argument("candidates of the test prompts: all shards, test set by test set", [])
+    scored: list[str] = argument("their rewards, likewise", [])
+    reference: list[str] = argument("their reference log-probs, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
     samples: int = argument("responses a prompt")
@@ -45,41 +48,92 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     import torch
 
-    from hps import bleu, chat, evaluation
-    from hps.generation import Request, Sampling, generate
-    from hps.logprobs import Group, SequenceScorer
+    from hps.logprobs import SequenceScorer
     from hps.models.reward_model import RewardModel
     from hps.models.sources import default_device, load_causal, load_tokenizer
-    from hps.toyworld import true_reward
 
-    tokenizer = load_tokenizer(arguments.policy)
     device, dtype = default_device(), getattr(torch, arguments.dtype)
     sft = load_causal(arguments.policy, dtype=dtype, device=device)
     policy, as_reference = sft, nullcontext
     if (Path(arguments.trained) / "adapter_config.json").is_file():
         from peft import PeftModel
 
-        policy = PeftModel.from_pretrained(sft, arguments.trained)
+        policy = PeftModel.from_pretrained(sft, arguments.trained).eval()
         as_reference = policy.disable_adapter
     elif arguments.trained:
         policy = load_causal(arguments.trained, dtype=dtype, device=device)
-    policy.eval()
+    scorers = None
+    if arguments.trained:
+        scorers = (*(SequenceScorer(model, arguments.score_tokens) for model in (policy, sft)), as_reference)
+    tokenizer = load_tokenizer(arguments.policy)
+    reward_model = RewardModel.load(arguments.eval_reward, device=device)
 
-    prompts = evaluation.read_test_prompts(
+    with writing(arguments.out) as folder:
+        folder.mkdir()
+        for number, test_set in enumerate(arguments.test_sets):
+            files = StageFiles(
+                arguments.pairs[number],
+                *(part(files, number, arguments) for files in (arguments.candidates, arguments.scored)),
+                part(arguments.reference, number, arguments),
+            )
+            prompts = read_prompts(tokenizer, files, arguments)
+            scored = sample(policy, tokenizer, reward_model, prompts, arguments)
+            rows = [
+                dict.fromkeys(PER_PROMPT.names)
+                | {"prompt_id": prompt.prompt_id}
+                | evaluation.summarize_samples(own, arguments.pick)
+                for prompt, own in zip(prompts, scored, strict=True)
+            ]
+            if scorers:
+                for row, measured in zip(rows, evaluation.compare(*scorers, prompts), strict=True):
+                    row.update(measured)
+            write_table(folder / test_set / "samples.parquet", [row for own in scored for row in own], SAMPLES)
+            write_table(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT)
+            write_json(folder / test_set / "evaluation.json", facts(test_set, files, arguments))
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """The files of one test set."""
+
+    pairs: str
+    candidates: list[str]
+    scored: list[str]
+    reference: list[str]
+
+
+def part(files: list[str], number: int, arguments: Arguments) -> list[str]:
+    """The shards of one test set; each has the same number of them."""
+    shards, rest = divmod(len(files), len(arguments.test_sets))
+    if rest:
+        raise InputError(
+            "--test-sets", f"{len(files)} files for {len(arguments.test_sets)} test sets: not the same for each"
+        )
+    return files[number * shards : (number + 1) * shards]
+
+
+def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list[evaluation.TestPrompt]:
+    return evaluation.read_test_prompts(
         lambda messages: chat.prompt_ids(tokenizer, messages),
         lambda text: chat.response_ids(tokenizer, text),
-        read_table(arguments.pairs, PAIRS.names),
-        [row for path in arguments.candidates for row in read_table(path, CANDIDATES.names)],
-        arguments.scored,
-        arguments.reference,
+        read_table(files.pairs, PAIRS.names),
+        [row for path in files.candidates for row in read_table(path, CANDIDATES.names)],
+        files.scored,
+        files.reference,
         {"ok", "truncated"} if arguments.truncated == "keep" else {"ok"},
     )
+
+
+def sample(
+    policy, tokenizer, reward_model, prompts: list[evaluation.TestPrompt], arguments: Arguments
+) -> list[list[dict]]:
+    """N responses to each prompt, scored: rows in schema SAMPLES."""
     sampling = Sampling(
-        arguments.samples,
-        arguments.temperature,
-        1.0,
-        arguments.max_new_tokens,
-        stable_hash(arguments.seed, "evaluate"),
+        n=arguments.samples,
+        temperature=arguments.temperature,
+        top_p=1.0,
+        max_new_tokens=arguments.max_new_tokens,
+        seed=stable_hash(arguments.seed, "evaluate"),
     )
     requests = [Request(prompt.prompt_id, prompt.prompt) for prompt in prompts]
     answers = {
@@ -87,45 +141,25 @@ def main(arguments: Arguments) -> None:
         for batch in generate(policy, tokenizer, requests, sampling, arguments.sequences)
         for request, responses in batch
     }
-    scored = evaluation.score_samples(
-        RewardModel.load(arguments.eval_reward, device=device),
+    return evaluation.score_samples(
+        reward_model,
         prompts,
         [answers[prompt.prompt_id] for prompt in prompts],
         arguments.bleu_reference,
         arguments.score_tokens,
         true_reward if arguments.toy else None,
     )
-    rows = [
-        {name: None for name in PER_PROMPT.names}
-        | {"prompt_id": prompt.prompt_id}
-        | evaluation.summarize_samples(own, arguments.pick)
-        for prompt, own in zip(prompts, scored, strict=True)
-    ]
-    if arguments.trained:
-        scorer = SequenceScorer(policy, arguments.score_tokens)
-        for row, margins in zip(rows, evaluation.margins(scorer, prompts), strict=True):
-            row.update(margins)
-        with_winner = [i for i, prompt in enumerate(prompts) if "human" in prompt.pairs]
-        winners = [Group(prompts[i].prompt, [prompts[i].responses["chosen", 0]]) for i in with_winner]
-        reference = SequenceScorer(sft, arguments.score_tokens)
-        for i, kl in zip(with_winner, evaluation.sequence_kl(scorer, reference, as_reference, winners), strict=True):
-            rows[i]["kl"] = kl
 
-    inputs = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference, arguments.policy]
-    inputs += [arguments.eval_reward] + ([arguments.training] if arguments.training else [])
-    with writing(arguments.out) as folder:
-        folder.mkdir()
-        write_table(folder / "samples.parquet", [row for own in scored for row in own], SAMPLES)
-        write_table(folder / "per_prompt.parquet", rows, PER_PROMPT)
-        write_json(
-            folder / "evaluation.json",
-            {
-                "run": read_json(arguments.training)["run"] if arguments.training else None,
-                "test_set": arguments.test_set,
-                "bleu_signature": bleu.signatures(),
-                "provenance": provenance.collect(asdict(arguments), inputs),
-            },
-        )
+
+def facts(test_set: str, files: StageFiles, arguments: Arguments) -> dict:
+    """What evaluation.json records."""
+    inputs = [files.pairs, *files.candidates, *files.scored, *files.reference, arguments.policy, arguments.eval_reward]
+    return {
+        "run": read_json(arguments.training)["run"] if arguments.training else None,
+        "test_set": test_set,
+        "bleu_signature": bleu.signatures(),
+        "provenance": provenance.collect(asdict(arguments), [*inputs, *filter(None, [arguments.training])]),
+    }
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def char_bleu(hypothesis: str, reference: str) -> float:
     There white space counts like any other character and nothing is smoothed. sacrebleu's character tokenizer drops
     white space, so each such character is first replaced by one of its own outside Unicode's assigned ranges.
     """
-    # A corpus of one sentence: sentence_score would warn, each time, that BLEU without effective order is meant for one.
+    # A corpus of one sentence: sentence_score would warn each time that it is meant to be used with effective order.
     return _char().corpus_score([_visible(hypothesis)], [[_visible(reference)]]).score / 100
 
 

@@ -26,7 +26,7 @@ MODEL_KEYS = {
     "path": {"path"},
     "gguf": {"package", "file"},
     "scratch": {"replies", "epochs", "learning_rate", "seed"},
-    "trained": {"base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "seed"},
+    "trained": {"base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"},
 }
 """What each model source needs beside `source`."""
 

@@ -134,6 +134,21 @@ def sequence_kl(
     return results
 
 
+def compare(
+    policy: SequenceScorer,
+    reference: SequenceScorer,
+    as_reference: Callable[[], AbstractContextManager],
+    prompts: Sequence[TestPrompt],
+) -> list[dict]:
+    """Margins and KL of a trained policy, prompt by prompt; the KL is None where there is no human pair."""
+    rows = [row | {"kl": None} for row in margins(policy, prompts)]
+    with_winner = [i for i, prompt in enumerate(prompts) if "human" in prompt.pairs]
+    winners = [Group(prompts[i].prompt, [prompts[i].responses["chosen", 0]]) for i in with_winner]
+    for i, kl in zip(with_winner, sequence_kl(policy, reference, as_reference, winners), strict=True):
+        rows[i]["kl"] = kl
+    return rows
+
+
 def score_samples(
     reward_model: RewardModel,
     prompts: Sequence[TestPrompt],

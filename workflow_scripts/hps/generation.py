@@ -144,7 +144,7 @@ def _generate_batch(
 
 
 def read_response(tokenizer, ids: list[int]) -> Response:
-    """Cut generated ids at the end of the turn and name how they ended: without it `truncated`, without text `empty`."""
+    """Cut generated ids at the end of the turn and name their end: without one `truncated`, without text `empty`."""
     eos = end_of_turn(tokenizer)
     ended = eos in ids
     if ended:

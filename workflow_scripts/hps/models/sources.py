@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FACTS = "model.json"
 INDEX = "model.safetensors.index.json"
 ATTENTION = "sdpa"
-DTYPES = ("float32", "bfloat16", "float16")
 REWARD_HEADS = ("score.weight", "regression_layer.weight")
 """Names of a reward head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""
 _SAFETENSORS_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
@@ -45,7 +44,10 @@ def weight_files(folder: str | Path) -> list[Path]:
         because = f"its weights are pickled ({pickled[0]}), which is refused" if pickled else "it has no weights"
         raise InputError(folder, f"{because}; safetensors are expected")
     if (folder / INDEX).is_file():
-        shards = set(files.read_json(folder / INDEX)["weight_map"].values())
+        index = files.read_json(folder / INDEX)
+        if "weight_map" not in index:
+            raise InputError(folder / INDEX, "has no weight_map")
+        shards = set(index["weight_map"].values())
         missing = sorted(shards - {path.name for path in found})
         if missing:
             raise InputError(folder, f"{INDEX} names {missing[0]}, which is not there")

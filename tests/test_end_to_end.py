@@ -1,0 +1,118 @@
+"""The whole DAG, cut down: from nothing to the report, and again where something is missing or changed."""
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, python_environment
+
+pytestmark = pytest.mark.workflow
+
+
+def snakemake(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tests/smoke.yaml", *words],
+        cwd=folder,
+        env=python_environment(HPS_DATA_DIR=""),
+        capture_output=True,
+        text=True,
+    )
+    logs = "".join(f"\n--- {path}\n{path.read_text()[-2000:]}" for path in folder.rglob("results/tiny/logs/**/*.log"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A copy of the checkout in which `snakemake all` has run."""
+    folder = tmp_path_factory.mktemp("checkout") / "hps-replica"
+    ignored = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    snakemake(folder, "all")
+    return folder
+
+
+def read_csv(path: Path) -> list[dict]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+PAPER = {
+    "table2": ("table2_finetuning", 2 + 6),
+    "table5": ("table5_transfer", 6),
+    "table6": ("table6_responses_finetuning", 4),
+    "table7": ("table7_responses_transfer", 4),
+    "table8": ("table8_beta_finetuning", 4),
+    "training_time": ("training_hours", 3),
+}
+
+
+@pytest.mark.parametrize(("table", "paper", "rows"), [(name, *value) for name, value in PAPER.items()])
+def test_tables_begin_with_the_papers_columns_and_hold_numbers(finished, table, paper, rows):
+    ours = read_csv(finished / f"results/tiny/tables/{table}.csv")
+    columns = list(read_csv(finished / f"paper/{paper}.csv")[0])
+    assert list(ours[0])[: len(columns)] == columns
+    assert len(ours) == rows
+    for row in ours:
+        numbers = [row[name] for name in columns if name not in ("evaluated_on", "method", "loss") and row[name]]
+        assert len(numbers) >= 2
+        assert all(math.isfinite(float(number)) for number in numbers)
+    assert (finished / f"results/tiny/tables/{table}.md").stat().st_size > 200
+
+
+def test_a_table_says_that_it_comes_from_a_toy_world(finished):
+    assert "toy world" in (finished / "results/tiny/tables/table2.md").read_text()
+
+
+def test_the_report_holds_tables_figures_and_overviews(finished):
+    report = (finished / "results/tiny/report.html").read_text()
+    for name in ("table2.html", "training_time.html", "margins.svg", "training_curves_hh_rlhf.svg", "data.html"):
+        assert name in report
+
+
+def test_every_result_says_what_it_was_made_with(finished):
+    found = [*finished.glob("results/tiny/runs/*/*/training.json")]
+    found += finished.glob("results/tiny/evaluations/**/evaluation.json")
+    trainings, evaluations = 6 + 2 + 2, 2 + 2 * (6 + 2) + 2  # SFT, the grid and n on both test sets, beta on its own
+    assert len(found) == trainings + evaluations
+    for path in found:
+        made_with = json.loads(path.read_text())["provenance"]
+        assert made_with["packages"]["torch"].startswith("2.13.0")
+        assert made_with["settings"]["seed"] == 0
+        assert all(made_with["inputs"].values())
+
+
+def test_nothing_half_written_and_no_checkpoint_is_left(finished):
+    assert not [*finished.glob("results/**/*.partial")]
+    assert not [*finished.glob("results/tiny/checkpoints/*/*")]
+
+
+def test_policy_equals_reference_at_the_start_of_every_run(finished):
+    for path in finished.glob("results/tiny/runs/*/*/log.jsonl"):
+        first = json.loads(path.read_text().splitlines()[0])
+        assert first["margin"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_second_call_has_nothing_to_do(finished):
+    assert "Nothing to be done" in snakemake(finished, "--dry-run", "all")
+
+
+def test_a_missing_table_is_made_again_alone(finished):
+    for path in finished.glob("results/tiny/tables/table6.*"):
+        path.unlink()
+    plan = snakemake(finished, "--dry-run", "table6")
+    assert "\ntable " in plan
+    assert "\ntrain " not in plan
+    assert "\nevaluate " not in plan
+
+
+def test_another_learning_rate_trains_again_but_generates_nothing(finished):
+    plan = snakemake(finished, "--dry-run", "table2", "--config", "training={learning_rate: 0.001}")
+    assert "\ntrain " in plan
+    assert "\naugment " not in plan
+    assert "\nannotate " not in plan
