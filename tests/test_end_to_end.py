@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 
 def snakemake(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tests/smoke.yaml", *words],
+        [sys.executable, "-m", "snakemake", "--cores", "2", *words, "--configfile", "tests/smoke.yaml"],
         cwd=folder,
         env=python_environment(HPS_DATA_DIR=""),
         capture_output=True,

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from conftest import ROOT, SCRIPTS, python_environment
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 
 from hps.checkpoints import Checkpoints
 from hps.errors import InputError
@@ -75,6 +76,17 @@ def test_micro_batches_do_not_change_a_step(model_folder, examples, loss):
     assert gradients[0].norm() > 1e-3
     for other in gradients[1:]:
         assert (gradients[0] - other).norm() <= 1e-4 * gradients[0].norm()
+
+
+@pytest.mark.parametrize("loss", ["pl", "bt", "hps"])
+@pytest.mark.parametrize("reward", ["dpo", "exo", "ipo", "sppo", "nca"])
+def test_every_method_of_the_grid_takes_finite_steps_from_its_reference(model_folder, examples, reward, loss):
+    one = trainer(model_folder, examples, loss, reward, learning_rate=1e-3)
+    before = adapter(one)
+    rows = [one.step(step) for step in range(len(one.batches))]
+    assert rows[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    assert 0 < (adapter(one) - before).abs().max() < 0.1
 
 
 def test_a_step_is_the_gradient_of_the_mean_loss_over_its_prompts(model_folder, examples):
@@ -168,8 +180,8 @@ def test_a_checkpoint_of_another_configuration_is_not_used(model_folder, example
 # --- the command, as the workflow runs it ---------------------------------------------------------------------------
 
 
-def command(files: dict, model_folder: Path, out: Path, *more: str) -> list[str]:
-    launch = "launch --cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+def command(files: dict, model_folder: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
+    launch = f"launch --cpu --num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no"
     settings = (
         "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
         "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
@@ -185,8 +197,9 @@ def command(files: dict, model_folder: Path, out: Path, *more: str) -> list[str]
     ]
 
 
-def train(files, model_folder, out, *more):
-    subprocess.run(command(files, model_folder, out, *more), check=True, env=python_environment(), cwd=ROOT)
+def train(files, model_folder, out, *more, processes=1):
+    words = command(files, model_folder, out, *more, processes=processes)
+    subprocess.run(words, check=True, env=python_environment(), cwd=ROOT)
 
 
 def steps(log: Path) -> list[dict]:
@@ -217,6 +230,20 @@ def test_a_killed_run_ends_as_one_never_killed(files, model_folder, tmp_path):
     assert summary["run"]["loss"] == "hps"
     assert summary["steps"] == 60
     assert not (killed / "work").exists()
+
+
+def test_two_processes_train_as_one(files, model_folder, tmp_path):
+    """The same batches, the same draws; only the order of the sums differs."""
+    for processes in (1, 2):
+        train(files, model_folder, tmp_path / str(processes), "--epochs", "2", processes=processes)
+    one, two = (steps(tmp_path / str(processes) / "log.jsonl") for processes in (1, 2))
+    assert len(one) == len(two) == 6
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    adapters = [load_file(tmp_path / str(p) / "policy" / "adapter_model.safetensors") for p in (1, 2)]
+    for name, tensor in adapters[0].items():
+        assert torch.allclose(tensor, adapters[1][name], atol=1e-4)
+    assert json.loads((tmp_path / "2" / "training.json").read_text())["devices"] == 2
 
 
 def test_pl_trains_on_the_first_k_responses(files, model_folder, tmp_path):

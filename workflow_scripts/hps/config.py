@@ -22,11 +22,11 @@ from hps.errors import InputError
 from hps.objectives import Loss, Reward, grid_losses, grid_rewards
 
 MODEL_KEYS = {
-    "hub": {"repo", "revision"},
-    "path": {"path"},
-    "gguf": {"package", "file"},
-    "scratch": {"replies", "epochs", "learning_rate", "seed"},
-    "trained": {"base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"},
+    "hub": ("repo", "revision"),
+    "path": ("path",),
+    "gguf": ("package", "file"),
+    "scratch": ("replies", "epochs", "learning_rate", "seed"),
+    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
 }
 """What each model source needs beside `source`."""
 
@@ -275,7 +275,7 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
     if role == "tokenizer":
         return
     needed = MODEL_KEYS[model["source"]]
-    for key in sorted(needed - model.keys()):
+    for key in sorted(set(needed) - model.keys()):
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
