@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # Every target's commands are those of the project's own environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 

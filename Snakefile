@@ -2,7 +2,6 @@
 #
 #   snakemake --cores 2 all                 everything, at the preset of config.yaml
 #   snakemake --cores 2 table2              one table and what it needs
-#   snakemake --profile slurm all           on a SLURM cluster
 #
 # download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version

@@ -23,7 +23,7 @@ rule train:
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
         pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
         options=options(CONFIG["training"] | {"tensorboard": CONFIG["tensorboard"]}),
-        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("train_tokens",)}),
+        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("train_tokens", "processes")}),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
         "accelerate launch {params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "

@@ -289,3 +289,12 @@ def test_the_command_ends_in_one_line_and_writes_nothing(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"^error: .*gone/evaluation\.json: missing"):
         cli.run(make_table.main, make_table.Arguments)
     assert not list(tmp_path.glob("out.*"))
+
+
+def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
+    known = [{"true_reward": 1.0}, {"true_reward": 3.0}]
+    with_truth = render.markdown(page("table2", [evaluation(tmp_path / "a", run(), known)], world="toy"))
+    without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
+    assert "True reward" in with_truth
+    assert "2.000 [1.000, 3.000]" in with_truth
+    assert "True reward" not in without

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -181,12 +182,13 @@ def test_a_checkpoint_of_another_configuration_is_not_used(model_folder, example
 
 
 def command(files: dict, model_folder: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
-    launch = f"launch --cpu --num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no"
+    devices = "--cpu" if processes == 1 else "--multi_gpu"  # which without a GPU starts processes that share the CPU
+    launch = f"launch {devices} --num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no"
     settings = (
         "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
         "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
         "--learning-rate 0.01 --weight-decay 0 --max-grad-norm 1 --batch-size 2 --max-length 512 "
-        "--checkpoint-every 5 --train-tokens 4096"
+        f"--checkpoint-every 5 --train-tokens 4096 --processes {processes}"
     )
     return [
         *(sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch.split()),
@@ -199,7 +201,8 @@ def command(files: dict, model_folder: Path, out: Path, *more: str, processes: i
 
 def train(files, model_folder, out, *more, processes=1):
     words = command(files, model_folder, out, *more, processes=processes)
-    subprocess.run(words, check=True, env=python_environment(), cwd=ROOT)
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def steps(log: Path) -> list[dict]:
@@ -250,6 +253,25 @@ def test_pl_trains_on_the_first_k_responses(files, model_folder, tmp_path):
     train(files, model_folder, tmp_path, "--loss", "pl", "--pl-responses", "2", "--epochs", "1")
     summary = json.loads((tmp_path / "training.json").read_text())
     assert summary["counts"]["responses trained on"] == 2 * summary["groups"]
+
+
+def test_full_fine_tuning_trains_and_saves_every_weight(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--adapter", "full", "--epochs", "1", "--learning-rate", "1e-4")
+    before, after = load_causal(model_folder), load_causal(tmp_path / "policy")
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert all(moved)
+    assert json.loads((tmp_path / "training.json").read_text())["trained_parameters"] == sum(
+        p.numel() for p in before.parameters()
+    )
+
+
+def test_tensorboard_without_its_package_is_refused_before_training(files, model_folder, tmp_path):
+    if find_spec("tensorboard"):
+        pytest.skip("tensorboard is installed")
+    words = command(files, model_folder, tmp_path, "--tensorboard")
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert "error: tensorboard: is true, but the package tensorboard is not installed" in done.stderr
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_misspelt_reward_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):

@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from hps import cli, provenance
@@ -53,6 +54,7 @@ class Arguments:
     checkpoint_every: int = argument("steps")
     dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
     train_tokens: int = argument("padded tokens of a micro-batch")
+    processes: int = argument("devices that the launcher was to start; another number is an error", 1)
     checkpoints: str = argument("working folder, removed at the end")
     out_policy: str = argument("folder for the trained adapter or model")
     out_log: str = argument("log of the steps (JSON lines)")
@@ -70,7 +72,14 @@ def main(arguments: Arguments) -> None:
     from hps.preferences import Pool, read_examples
     from hps.training import Schedule, Trainer
 
-    accelerator = Accelerator()
+    if arguments.tensorboard and find_spec("tensorboard") is None:
+        raise InputError("tensorboard", "is true, but the package tensorboard is not installed")
+    # Said outright: without a GPU, processes started by the launcher would each take themselves for the only one.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if accelerator.num_processes != arguments.processes:
+        raise InputError(
+            "compute.processes", f"{arguments.processes} asked for, but {accelerator.num_processes} were started"
+        )
     settings = asdict(arguments)
     files = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference]
     made_with = provenance.collect(settings, [arguments.policy, *files])

@@ -17,6 +17,7 @@ TOY = (
     "These are results of a toy world (small models trained from scratch on synthetic text), not of the paper's models "
     "and data: only directions and orders can be compared with the paper, not values."
 )
+TRUE_REWARD = "true_reward"
 LABELS = {
     "evaluated_on": "Evaluated on",
     "method": "Method",
@@ -27,6 +28,7 @@ LABELS = {
     "reward": "Reward",
     "rm_dpo": "RM_DPO (nats)",
     "rm_rdpo": "RM_R-DPO (nats)",
+    TRUE_REWARD: "True reward",
 }
 
 
@@ -36,16 +38,20 @@ def to_page(layout: Layout, rows: Sequence[Row], choices: Choices, paper_path: s
     columns = [Column(LABELS[layout.varies], numeric=layout.varies != "evaluated_on"), Column(LABELS["method"])]
     for name in layout.metrics:
         columns += [Column("ours", LABELS[name], numeric=True), Column("paper", LABELS[name], numeric=True)]
+    known = any(not math.isnan(row.estimates[TRUE_REWARD].mean) for row in rows)
+    if known:  # the toy world alone has one, and so has the paper nothing beside it
+        columns.append(Column("ours", LABELS[TRUE_REWARD], numeric=True))
     columns.append(Column("Prompts", numeric=True))
     marks = {row.key: direction(row, paper) for row in rows}
     body = []
     for row in rows:
         cells = [Cell(plain(row.key[0])), Cell(row.key[1].upper())]
         for name in layout.metrics:
-            mean, lo, hi, _ = row.estimates[name]
-            ours = render.interval(mean, lo, hi)
+            ours = _our_cell(row, name)
             mark = marks[row.key] or "" if name == "rm_dpo" else ""
             cells += [Cell(f"{mark} {ours.text}".strip(), ours.detail), _paper_cell(paper, row.key, name)]
+        if known:
+            cells.append(_our_cell(row, TRUE_REWARD))
         used = row.estimates["rm_dpo"].prompts
         prompts = len(row.evaluations[0].prompt_ids)
         cells.append(Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else ""))
@@ -100,6 +106,11 @@ def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) ->
         f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
     )
     return [*([TOY] if world == "toy" else []), " ".join(setting), scores]
+
+
+def _our_cell(row: Row, name: str) -> Cell:
+    mean, lo, hi, _ = row.estimates[name]
+    return render.interval(mean, lo, hi)
 
 
 def _paper_cell(paper: dict[tuple, dict[str, float]], key: tuple, name: str) -> Cell:

@@ -1,0 +1,42 @@
+"""What is recorded of a run to be committed."""
+
+import json
+
+import pytest
+import record_results
+from synthetic_results import benchmark, run, training
+
+from hps.errors import InputError
+from hps.files import write_json, write_text
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    made_with = dict.fromkeys(("time", "code", "python", "platform", "threads", "packages"), "known")
+    log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": 0.5}]
+    training(folder / "runs" / "a" / "b", run("dpo-bt"), log=log, provenance=made_with)
+    write_text(folder / "tables" / "table2.csv", "method\n")
+    write_text(folder / "tables" / "table2.html", "<p>")
+    write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
+    benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5)
+    benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5)
+    return folder
+
+
+def test_tables_and_a_summary(results, tmp_path):
+    out = tmp_path / "measured"
+    record_results.main(record_results.Arguments(results=str(results), command="make real", out=str(out)))
+    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv"]
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["command"], found["code"]) == ("make real", "known")
+    assert found["models"] == {"policy": {"role": "policy"}}
+    assert found["seconds by stage (sum over jobs)"] == {"train": 4.0}
+    (one,) = found["trainings"]
+    assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no tables to record"):
+        record_results.main(record_results.Arguments(results=str(tmp_path), command="x", out=str(tmp_path / "o")))
+    assert not (tmp_path / "o").exists()

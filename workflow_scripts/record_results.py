@@ -1,0 +1,81 @@
+"""Record what a run measured, small enough to commit: its tables, and a summary of its logs.
+
+    python workflow_scripts/record_results.py --results results/smollm2 --command "make real" \\
+        --out results/smollm2/measured/2026-11-23
+"""
+
+import csv
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from hps import cli
+from hps.cli import argument
+from hps.errors import InputError
+from hps.files import read_json, write_json, writing
+from hps.results import read_jsonl
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    results: str = argument("folder of the run, results/<preset>")
+    command: str = argument("the exact command that made it")
+    out: str = argument("folder to write")
+
+
+def main(arguments: Arguments) -> None:
+    results = Path(arguments.results)
+    tables = sorted(path for path in results.glob("tables/*") if path.suffix in (".csv", ".md"))
+    if not tables:
+        raise InputError(results, "has no tables to record")
+    with writing(arguments.out) as folder:
+        folder.mkdir()
+        for path in tables:
+            shutil.copy(path, folder)
+        write_json(folder / "summary.json", summary(results, arguments.command))
+
+
+def summary(results: Path, command: str) -> dict:
+    """What the run's logs say: when and with what, models, data, trainings, and the time of each stage."""
+    trainings = [read_json(path) for path in sorted(results.glob("runs/**/training.json"))]
+    if not trainings:
+        raise InputError(results, "has no finished training")
+    made_with = trainings[-1]["provenance"]
+    return {
+        "command": command,
+        **{key: made_with[key] for key in ("time", "code", "python", "platform", "threads", "packages")},
+        "models": {path.parent.name: _without_provenance(path) for path in sorted(results.glob("models/*/model.json"))},
+        "data": {path.parent.name: read_json(path) for path in sorted(results.glob("data/*/counts.json"))},
+        "candidates": {
+            f"{path.parent.name}/{path.stem}": _without_provenance(path)
+            for path in sorted(results.glob("candidates/*/*.json"))
+        },
+        "trainings": [training_summary(path.parent) for path in sorted(results.glob("runs/**/training.json"))],
+        "seconds by stage (sum over jobs)": stage_seconds(results / "benchmarks"),
+    }
+
+
+def training_summary(folder: Path) -> dict:
+    """A run, what it was trained on, its time, and its first and last step."""
+    facts = _without_provenance(folder / "training.json")
+    log = list(read_jsonl(folder / "log.jsonl"))
+    return facts | {"first step": log[0], "last step": log[-1]}
+
+
+def stage_seconds(benchmarks: Path) -> dict[str, float]:
+    """Wall seconds of the jobs of each stage, from Snakemake's benchmark files."""
+    seconds: dict[str, float] = defaultdict(float)
+    for path in sorted(benchmarks.rglob("*.tsv")):
+        with path.open(newline="") as stream:
+            for row in csv.DictReader(stream, delimiter="\t"):
+                seconds[path.relative_to(benchmarks).parts[0]] += float(row["s"])
+    return {stage: round(total, 1) for stage, total in seconds.items()}
+
+
+def _without_provenance(path: Path) -> dict:
+    return {key: value for key, value in read_json(path).items() if key != "provenance"}
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)
