@@ -1,5 +1,8 @@
 """Layers, checks before any job, and the runs a configuration asks for."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 from conftest import ROOT
@@ -123,6 +126,13 @@ def test_what_snakemake_hands_over_as_text_is_read_by_type():
     training = load(**given)["training"]
     assert (training["epochs"], training["learning_rate"], training["concatenate_epochs"]) == (3, 1e-4, True)
     assert load(ablations={"n": ["5", "10"]})["ablations"]["n"] == [5, 10]
+
+
+def test_planning_needs_no_torch():
+    """The Snakefile is read on login nodes and in jobs' wrappers, where torch is a second lost or not there at all."""
+    words = "import sys; sys.path.insert(0, 'workflow_scripts'); import hps.config; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_options():

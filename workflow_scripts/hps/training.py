@@ -23,7 +23,10 @@ from hps.preferences import Example
 from hps.sampling import draw_negative, gamma_at, hardness
 
 STEP_ZERO_NATS = {torch.float32: 1e-3, torch.bfloat16: 0.5}
-"""How far a log-ratio may be from 0 before the first step, by the type of the weights: rounding, nothing more."""
+"""How far log-ratios may be from 0 before the first step, in nats a response, by the type of the weights: rounding."""
+ROUNDING_TOKENS = 128
+"""Response length up to which that limit holds as it is. Rounding adds up token by token like a random walk, so a
+longer response may be off by the square root of the ratio more."""
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,13 @@ class Trainer:
         prepared = [self.prepare(item) for item in mine]
         # Prompts of similar length share a micro-batch, so little padding is computed.
         prepared.sort(key=lambda p: (p.group.tokens, p.item.example.prompt_id))
-        totals = torch.zeros(5, dtype=torch.float64)
+        totals = torch.zeros(6, dtype=torch.float64)
         for micro_batch in self.micro_batches(prepared):
-            totals += self.backward(micro_batch, len(batch), first=step == 0)
+            totals += self.backward(micro_batch, len(batch))
         totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
-        loss, margin, hard, tokens, worst = totals.tolist()
+        loss, margin, hard, tokens, distance, responses = totals.tolist()
         if step == 0:
-            self.check_start(worst)
+            self.check_start(distance / responses)
         self.sum_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.max_grad_norm)
         if not math.isfinite(loss) or not torch.isfinite(norm):
@@ -171,11 +174,11 @@ class Trainer:
         if batch:
             yield batch
 
-    def backward(self, prepared: list[Prepared], batch_size: int, first: bool) -> torch.Tensor:
+    def backward(self, prepared: list[Prepared], batch_size: int) -> torch.Tensor:
         """Add the gradient of these prompts' share of the mean loss.
 
-        Returns (5,) sums over the prompts: loss, margin beta (rho_best - rho_negative), hardness of the drawn
-        negative, distinct tokens; and, in the first step, the largest |log-ratio|.
+        Returns (6,) sums: over the prompts, loss, margin beta (rho_best - rho_negative), hardness of the drawn
+        negative and distinct tokens; over the responses, the |log-ratio| that `check_start` looks at, and their number.
         """
         device = self.scorer.device
         width = max(len(p.item.example.rewards) for p in prepared)
@@ -218,10 +221,12 @@ class Trainer:
         against = worst if negatives is None else negatives.unsqueeze(1)
         margin = self.objective.beta * (rho.gather(1, best) - rho.gather(1, against)).sum()
         hard = sum(hardness(p.item.example.rewards, p.negative) for p in prepared if p.negative is not None)
-        distance = float(rho.abs().max()) if first and self.objective.reward.needs_reference else 0.0
+        distance = 0.0
+        if self.objective.reward.needs_reference:
+            distance = float((rho.abs() * (ROUNDING_TOKENS / lengths.clamp(min=ROUNDING_TOKENS)).sqrt()).sum())
         tokens = sum(p.group.tokens for p in prepared)
         total = float(losses[-1].detach().sum())
-        return torch.tensor([total, float(margin), hard, tokens, distance], dtype=torch.float64)
+        return torch.tensor([total, float(margin), hard, tokens, distance, len(rows)], dtype=torch.float64)
 
     def check_start(self, distance: float) -> None:
         """Policy and reference are one model before the first step, so log-ratios are rounding.
@@ -229,10 +234,11 @@ class Trainer:
         Anything larger means that template, reference or adapter are not what the log-probs were computed with.
         """
         limit = STEP_ZERO_NATS[self.scorer.head.weight.dtype]
-        logging.info("step 0: largest |log-ratio| %.2g nats (limit %.2g)", distance, limit)
+        logging.info("step 0: |log-ratio| %.2g nats a response (limit %.2g)", distance, limit)
         if distance > limit:
             raise InputError(
-                "reference", f"a log-ratio is {distance:.3g} nats before the first step, where policy = reference"
+                "reference",
+                f"log-ratios are {distance:.3g} nats a response before the first step, where policy = reference",
             )
 
     def sum_gradients(self) -> None:
