@@ -19,6 +19,8 @@ def results(tmp_path):
     write_text(folder / "tables" / "table2.csv", "method\n")
     write_text(folder / "tables" / "table2.html", "<p>")
     write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
+    sources = [{"path": "/home/someone/data/test.jsonl.gz", "sha256": "ab"}]
+    write_json(folder / "data" / "hh_rlhf" / "counts.json", {"parts": {"test": {"sources": sources}}})
     benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5)
     benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5)
     return folder
@@ -29,7 +31,9 @@ def test_tables_and_a_summary(results, tmp_path):
     record_results.main(record_results.Arguments(results=str(results), command="make real", out=str(out)))
     assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv"]
     found = json.loads((out / "summary.json").read_text())
-    assert (found["command"], found["code"]) == ("make real", "known")
+    assert (found["command"], found["code versions"], found["from"]) == ("make real", ["known", "x"], "known")
+    assert "/home/someone" not in json.dumps(found)
+    assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
     assert found["models"] == {"policy": {"role": "policy"}}
     assert found["seconds by stage (sum over jobs)"] == {"train": 4.0}
     (one,) = found["trainings"]

@@ -42,11 +42,18 @@ def summary(results: Path, command: str) -> dict:
     if not trainings:
         raise InputError(results, "has no finished training")
     made_with = trainings[-1]["provenance"]
+    every = [*results.glob("models/*/model.json"), *results.glob("candidates/*/*.json")]
+    every += [*results.glob("runs/**/training.json"), *results.glob("evaluations/**/evaluation.json")]
+    records = [read_json(path).get("provenance", {}) for path in every]
+    times = sorted(record["time"] for record in records if "time" in record)
     return {
         "command": command,
-        **{key: made_with[key] for key in ("time", "code", "python", "platform", "threads", "packages")},
+        "from": times[0],
+        "to": times[-1],
+        "code versions": sorted({record["code"] for record in records if "code" in record}),
+        **{key: made_with[key] for key in ("python", "platform", "threads", "packages")},
         "models": {path.parent.name: _without_provenance(path) for path in sorted(results.glob("models/*/model.json"))},
-        "data": {path.parent.name: read_json(path) for path in sorted(results.glob("data/*/counts.json"))},
+        "data": {path.parent.name: data_counts(path) for path in sorted(results.glob("data/*/counts.json"))},
         "candidates": {
             f"{path.parent.name}/{path.stem}": _without_provenance(path)
             for path in sorted(results.glob("candidates/*/*.json"))
@@ -61,6 +68,16 @@ def training_summary(folder: Path) -> dict:
     facts = _without_provenance(folder / "training.json")
     log = list(read_jsonl(folder / "log.jsonl"))
     return facts | {"first step": log[0], "last step": log[-1]}
+
+
+def data_counts(path: Path) -> dict:
+    """What was read and left out; of the source files the name and the hash, not where they lie on this machine."""
+    counts = read_json(path)
+    for part in counts.get("parts", {}).values():
+        for source in part["sources"]:
+            if "path" in source:
+                source["path"] = Path(source["path"]).name
+    return counts
 
 
 def stage_seconds(benchmarks: Path) -> dict[str, float]:
