@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a failed property.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Before torch is imported: small tensors on several threads wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
