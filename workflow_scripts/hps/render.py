@@ -14,7 +14,7 @@ STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; padding: 1rem; background: #fff; color: #1a1a1a; font: 16px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.3rem; margin: 0 0 .6rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
-p { max-width: 48rem; margin: .4rem 0; }
+p { max-width: 48rem; margin: .4rem 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
