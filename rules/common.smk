@@ -11,8 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import Paramspace
 
 ROOT = Path(workflow.basedir)
-SCRIPTS = ROOT / "workflow_scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hps import config as hps_config
 from hps.config import MODEL_KEYS, options
