@@ -16,6 +16,7 @@ from hps.cli import argument
 from hps.errors import InputError
 from hps.files import read_json, read_table, stable_hash, write_json, write_table, writing
 from hps.generation import Request, Sampling, generate
+from hps.preferences import usable_statuses
 from hps.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
 from hps.toyworld import true_reward
 
@@ -73,8 +74,7 @@ def main(arguments: Arguments) -> None:
         for number, test_set in enumerate(arguments.test_sets):
             files = StageFiles(
                 arguments.pairs[number],
-                *(part(files, number, arguments) for files in (arguments.candidates, arguments.scored)),
-                part(arguments.reference, number, arguments),
+                *(part(f, number, arguments) for f in (arguments.candidates, arguments.scored, arguments.reference)),
             )
             prompts = read_prompts(tokenizer, files, arguments)
             scored = sample(policy, tokenizer, reward_model, prompts, arguments)
@@ -120,7 +120,7 @@ def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list[eva
         [row for path in files.candidates for row in read_table(path, CANDIDATES.names)],
         files.scored,
         files.reference,
-        {"ok", "truncated"} if arguments.truncated == "keep" else {"ok"},
+        usable_statuses(arguments.truncated),
     )
 
 

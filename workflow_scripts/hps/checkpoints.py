@@ -33,7 +33,7 @@ class Checkpoints:
     """The working folder of one run: its log, and the last checkpoint of parameters and AdamW moments.
 
     A checkpoint is used only by a run with the same `fingerprint` (settings and hashes of the inputs); one that
-    another run left is removed. Nothing is pickled.
+    another run left is ignored. Nothing is pickled.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str):

@@ -13,13 +13,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
+from hps.models.batches import pad
+
+Item = TypeVar("Item")
 HEAD_LOGITS = 2**24
 """Entries of the logits that the output head makes at a time (64 MiB in float32)."""
 
@@ -87,7 +90,7 @@ class SequenceScorer:
 
     def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
         """Run the decoder over B prompts."""
-        ids, mask = self._padded(prompts)
+        ids, mask = pad(prompts, self.device)
         out = self.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
         last = out.last_hidden_state[torch.arange(len(prompts), device=ids.device), mask.sum(1) - 1]
         return PromptState([(layer.keys, layer.values) for layer in out.past_key_values.layers], last, mask)
@@ -103,7 +106,7 @@ class SequenceScorer:
         if int(lengths.max()) == 1:
             return first
         # The last token (EOS) is predicted, never fed.
-        ids, mask = self._padded([response[:-1] or response for response in responses])
+        ids, mask = pad([response[:-1] or response for response in responses], self.device)
         prompt_mask = state.mask.index_select(0, index)
         cache = DynamicCache([(k.index_select(0, index), v.index_select(0, index)) for k, v in state.keys_values])
         positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
@@ -127,7 +130,7 @@ class SequenceScorer:
         """The same (R,), every response computed together with its prompt: the plain path."""
         responses = [response for group in groups for response in group.responses]
         prompts = [group.prompt for group in groups for _ in group.responses]
-        ids, mask = self._padded([p + r[:-1] for p, r in zip(prompts, responses, strict=True)])
+        ids, mask = pad([p + r[:-1] for p, r in zip(prompts, responses, strict=True)], self.device)
         hidden = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         pieces = [
             hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, responses, strict=True))
@@ -213,12 +216,16 @@ class SequenceScorer:
                 pieces.append((position, Group(group.prompt, [group.responses[i] for i in cut])))
         # Stable: the pieces of one group stay in order.
         pieces.sort(key=lambda item: (len(item[1].prompt), item[0]))
-        batch: list[tuple[int, Group]] = []
-        for piece in pieces:
-            if batch and self.cost([g for _, g in batch] + [piece[1]]) > self.batch_tokens:
+        return self.packed(pieces, lambda piece: piece[1])
+
+    def packed(self, items: Sequence[Item], group: Callable[[Item], Group]) -> Iterator[list[Item]]:
+        """Cut items, in order, into batches whose groups fit into `batch_tokens`; one that is larger stands alone."""
+        batch: list[Item] = []
+        for item in items:
+            if batch and self.cost([group(other) for other in [*batch, item]]) > self.batch_tokens:
                 yield batch
                 batch = []
-            batch.append(piece)
+            batch.append(item)
         if batch:
             yield batch
 
@@ -231,13 +238,6 @@ class SequenceScorer:
         return (longest + max(responses)) * len(responses)
 
     # --- pieces ------------------------------------------------------------------------------------------------
-
-    def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, (B, longest) int64 each, padded on the right; the padding id is masked and so never counts."""
-        ids = pad_sequence([torch.tensor(sequence) for sequence in sequences], batch_first=True)
-        lengths = torch.tensor([len(sequence) for sequence in sequences])
-        mask = (torch.arange(ids.shape[1]) < lengths.unsqueeze(1)).long()
-        return ids.to(self.device), mask.to(self.device)
 
     def _summed_log_probs(self, hidden: torch.Tensor, responses: Sequence[list[int]]) -> torch.Tensor:
         targets = torch.tensor([token for response in responses for token in response], device=self.device)

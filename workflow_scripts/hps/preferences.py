@@ -37,6 +37,11 @@ class Pool:
     max_length: int  # tokens of prompt and response
 
 
+def usable_statuses(truncated: str) -> set[str]:
+    """How a response may have ended to be trained on or be in a pair: empty never, truncated where they are kept."""
+    return {"ok", "truncated"} if truncated == "keep" else {"ok"}
+
+
 def by_key(paths: Iterable[str], value: str) -> dict[tuple, float]:
     """One column of scored or reference files by response key. Raises InputError for a value that is no number."""
     found = {}
@@ -61,7 +66,7 @@ def read_examples(
         InputError: a reward or reference log-prob is missing or not finite; names file and response.
     """
     rewards, log_probs = by_key(scored, "reward"), by_key(reference, "log_prob")
-    usable = {"ok", "truncated"} if pool.truncated == "keep" else {"ok"}
+    usable = usable_statuses(pool.truncated)
     by_prompt: dict[str, list[dict]] = defaultdict(list)
     for path in candidates:
         for row in read_table(path, [*KEY, "response", "status"]):

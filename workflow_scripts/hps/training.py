@@ -126,7 +126,7 @@ class Trainer:
         # Prompts of similar length share a micro-batch, so little padding is computed.
         prepared.sort(key=lambda p: (p.group.tokens, p.item.example.prompt_id))
         totals = torch.zeros(6, dtype=torch.float64)
-        for micro_batch in self.micro_batches(prepared):
+        for micro_batch in self.scorer.packed(prepared, lambda p: p.group):
             totals += self.backward(micro_batch, len(batch))
         totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
         loss, margin, hard, tokens, distance, responses = totals.tolist()
@@ -162,17 +162,6 @@ class Trainer:
         )[0]
         used = uses.nonzero().flatten().tolist()
         return Prepared(item, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
-
-    def micro_batches(self, prepared: list[Prepared]):
-        """Cut a step's prompts into micro-batches of at most `batch_tokens`; one that is larger stands alone."""
-        batch: list[Prepared] = []
-        for one in prepared:
-            if batch and self.scorer.cost([p.group for p in [*batch, one]]) > self.scorer.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(one)
-        if batch:
-            yield batch
 
     def backward(self, prepared: list[Prepared], batch_size: int) -> torch.Tensor:
         """Add the gradient of these prompts' share of the mean loss.
