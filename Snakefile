@@ -40,7 +40,7 @@ rule all:
         rules.report.output,
 
 
-# Targets table2, table5, table6, table7, table8 and training_time: one table each, with what it needs.
+# Targets table2, table5, table6, table7, table8, table_attribution and training_time: one table each, with what it needs.
 for name in TABLE_NAMES:
 
     rule:

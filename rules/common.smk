@@ -183,7 +183,7 @@ TABLES = {
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
-TABLE_NAMES = [*TABLES, "training_time"]
+TABLE_NAMES = [*TABLES, *["table_attribution"] * bool(CONFIG["attribution"]["datasets"]), "training_time"]
 SUFFIXES = ["csv", "md", "html"]
 
 

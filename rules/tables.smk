@@ -27,6 +27,40 @@ rule table:
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
 
 
+# Beyond the paper: hard sampling and the weight N of the drawn negative, each changed alone.
+rule make_table_attribution:
+    input:
+        [f"{RESULTS}/evaluations/{RUN_NAMES[run]}" for run in hps_config.attribution_runs(CONFIG)],
+    output:
+        csv=f"{RESULTS}/tables/table_attribution.csv",
+        md=f"{RESULTS}/tables/table_attribution.md",
+        html=report(
+            f"{RESULTS}/tables/table_attribution.html",
+            caption="../report/attribution.rst",
+            category="Tables",
+            labels={"table": "A: attribution"},
+        ),
+    log:
+        f"{LOGS}/tables/table_attribution.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        evaluations=[
+            f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{run.dataset}" for run in hps_config.attribution_runs(CONFIG)
+        ],
+        rows=options(
+            {
+                **CONFIG["attribution"],
+                "multiplicity": CONFIG["objective"]["multiplicity"],
+            }
+        ),
+        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
+        world=CONFIG["world"],
+    shell:
+        "python workflow_scripts/make_attribution.py --evaluations {params.evaluations} {params.rows} {params.options} "
+        "--world {params.world} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
+
+
 rule make_training_time:
     input:
         trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=map(RUN_NAMES.get, hps_config.grid_runs(CONFIG))),

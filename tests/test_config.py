@@ -38,15 +38,18 @@ def leaves(values: dict, prefix: str = "") -> set[str]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_preset_runs_with_every_protocol_and_asks_for_44_trainings(preset, protocol):
+def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
     resolved = load(preset=preset, protocol=protocol)
     runs = config.all_runs(resolved)
     assert len(set(runs)) == len(runs)
-    grid, ns, betas = (f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs))
+    grid, ns, betas, parts = (
+        f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs, config.attribution_runs)
+    )
     assert len(grid) == 5 * 3 * 2
-    assert set(runs) == {*grid, *ns, *betas}
+    assert set(runs) == {*grid, *ns, *betas, *parts}
+    assert len(set(parts) - set(grid)) == 2 * 5  # BT and HPS as configured are in the grid
     if protocol == "paper":
-        assert len(runs) == 30 + 3 * 2 + 4 * 2
+        assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
 
 
 def test_later_layers_win_and_are_named():
@@ -116,7 +119,7 @@ def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
 
 def test_another_seed_adds_the_whole_grid():
     runs = config.all_runs(load(seeds=[0, 7]))
-    assert len(runs) == 88
+    assert len(runs) == 2 * 54
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 

@@ -78,7 +78,8 @@ def test_the_report_holds_tables_figures_and_overviews(finished):
 def test_every_result_says_what_it_was_made_with(finished):
     found = [*finished.glob("results/tiny/runs/*/*/training.json")]
     found += finished.glob("results/tiny/evaluations/**/evaluation.json")
-    trainings, evaluations = 6 + 2 + 2, 2 + 2 * (6 + 2) + 2  # SFT, the grid and n on both test sets, beta on its own
+    trainings = 6 + 2 + 2 + 5
+    evaluations = 2 + 2 * (6 + 2) + 2 + 5  # SFT; the grid and n on both test sets; beta and Table A on their own
     assert len(found) == trainings + evaluations
     for path in found:
         made_with = json.loads(path.read_text())["provenance"]

@@ -41,9 +41,10 @@ def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
 ALWAYS = {
     "download": 2,
     "reward_model": 2,
-    "train": 44,
-    "evaluate": 44 + 1,  # each run and SFT
+    "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
+    "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
     "table": 5,
+    "make_table_attribution": 1,
     "make_training_time": 1,
     "figure": 4,
     "training_curves": 2,
@@ -64,7 +65,7 @@ SHARDED = ("augment", "annotate", "reference")
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64),
     ],
 )
-def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
+def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkout, preset, jobs, shards):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", f"preset={preset}", folder=checkout))
     expected = jobs | dict.fromkeys(SHARDED, 2 * 2 * shards)
     assert planned.pop("total") == sum(expected.values())
@@ -79,6 +80,7 @@ def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
         ("table6", 8, 8),
         ("table7", 8, 8),
         ("table8", 10, 10),
+        ("table_attribution", 2 * 7, 2 * 7),
         ("training_time", 30, 0),
         ("figures", 44, 45),
     ],
@@ -103,12 +105,18 @@ def test_a_reward_added_to_the_grid_is_a_row_everywhere(checkout):
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8, 15 + 6 + 8 + 1, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (44, 45, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3)
+
+
+def test_without_data_sets_for_table_a_there_is_none(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "attribution={datasets: []}", folder=checkout))
+    assert planned["train"] == 44
+    assert "make_table_attribution" not in planned
 
 
 def test_another_number_of_shards_cuts_the_same_work(checkout):

@@ -20,6 +20,7 @@ from jsonschema.exceptions import best_match
 
 from hps.errors import InputError
 from hps.objectives import Loss, Reward, grid_losses, grid_rewards
+from hps.preference_models import parts_of_hps
 
 MODEL_KEYS = {
     "hub": ("repo", "revision"),
@@ -130,9 +131,20 @@ def beta_runs(config: Config) -> list[Run]:
     return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
 
 
+def attribution_runs(config: Config) -> list[Run]:
+    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
+    grid, objective, attribution = config["grid"], config["objective"], config["attribution"]
+    losses = ["bt", *parts_of_hps(objective["multiplicity"]).values()]
+    return [
+        Run(dataset, attribution["reward"], loss, grid["n"], float(objective["beta"]), seed)
+        for seed in config["seeds"]
+        for dataset, loss in itertools.product(attribution["datasets"], losses)
+    ]
+
+
 def all_runs(config: Config) -> list[Run]:
     """Every training, each once."""
-    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config)))
+    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
 
 
 def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
@@ -229,6 +241,8 @@ def _expand_grid(config: Config) -> None:
     grid = config["grid"]
     grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
+    if config["attribution"]["datasets"] == "all":
+        config["attribution"]["datasets"] = grid["datasets"]
     config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
 
 
@@ -251,8 +265,11 @@ def _validate_sense(config: Config) -> None:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
 
+    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
+
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
+    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
     pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
