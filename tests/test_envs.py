@@ -1,6 +1,9 @@
 """Pins stand in requirements.txt; everything else follows from it."""
 
+import json
 import re
+import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -64,6 +67,39 @@ def test_every_rule_that_computes_has_an_environment_a_log_and_threads_of_its_ow
             named_by = re.search(r'conda:\s+(?:"../envs/(\w+).yaml"|generation_env\("(\w+)"\))', rule)
             assert set(named_by.groups()) & named, rule.splitlines()[0]
             assert "log:" in rule, rule.splitlines()[0]
+
+
+def commands(*words: str, folder) -> list[str]:
+    """What make would run in a checkout where nothing is installed yet."""
+    for name in ("Makefile", "requirements.txt", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    done = subprocess.run(["make", "--dry-run", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_image_is_built_by_the_steps_of_make_reproduce(tmp_path):
+    """Its RUN lines are the Makefile's targets, and with its CMD they are `make reproduce` whole, in that order."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "FROM python:3.11" in lines
+    targets = [line.removeprefix("RUN make ") for line in lines if line.startswith("RUN")]
+    assert targets
+    built = commands(*targets, folder=tmp_path)
+    assert any("pip install" in line for line in built)
+    (command,) = [json.loads(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD")]
+    assert command == ["make", "reproduce"]
+    whole = commands("reproduce", folder=tmp_path)
+    assert whole[: len(built)] == built
+    assert not any("pip" in line for line in whole[len(built) :])
+    copied = next(line for line in lines if line.startswith("COPY")).split()[1:-1]
+    assert set(copied) == {"Makefile", "requirements.txt", "constraints.txt"}  # what `built` was planned from
+
+
+def test_the_image_leaves_out_what_git_does():
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    left_out = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in ignored:
+        if line and line[0] != "#":
+            assert line.strip("/").replace("!/", "!").rstrip("/") in [other.removeprefix("**/") for other in left_out]
 
 
 @pytest.mark.parametrize("workflow", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.stem)
