@@ -1,13 +1,15 @@
 """Pins stand in requirements.txt; everything else follows from it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, python_environment
 
 from hps.config import read_yaml
 
@@ -92,6 +94,40 @@ def test_the_image_is_built_by_the_steps_of_make_reproduce(tmp_path):
     assert not any("pip" in line for line in whole[len(built) :])
     copied = next(line for line in lines if line.startswith("COPY")).split()[1:-1]
     assert set(copied) == {"Makefile", "requirements.txt", "constraints.txt"}  # what `built` was planned from
+
+
+APPTAINER = """#!/bin/sh
+echo "$@" >> {log}
+case "$1" in
+  --version) echo apptainer version 1.3.4 ;;
+  exec) shift 6; exec "$@" ;;  # after: --home DIR --bind DIR IMAGE
+esac
+"""
+
+
+@pytest.mark.workflow
+def test_with_apptainer_jobs_are_handed_to_it_with_the_configured_image(tmp_path):
+    log = tmp_path / "log"
+    command = tmp_path / "bin" / "apptainer"
+    command.parent.mkdir()
+    command.write_text(APPTAINER.format(log=log))
+    command.chmod(0o755)
+    (command.parent / "singularity").symlink_to(command)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("rules", "config", "workflow_scripts", "envs", "report", "paper"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "image.sif").touch()
+    words = "--cores 1 --sdm apptainer --config container=image.sif -- results/tiny/config.json"
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", *words.split()],
+        cwd=tmp_path,
+        env=python_environment(PATH=os.pathsep.join([str(command.parent), python_environment()["PATH"]])),
+        capture_output=True,
+        check=True,
+    )
+    assert (tmp_path / "results/tiny/config.json").is_file()
+    assert re.search(r"^exec .* image.sif bash -c .*resolve_config.py", log.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_the_image_leaves_out_what_git_does():
