@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real test lint report clean lock
+.PHONY: reproduce real test test-envs lint report clean lock
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -22,6 +22,9 @@ real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps 
 
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
 	python -m pytest
+
+test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
+	python tests/envs/run.py
 
 lint: $(VENV)/installed
 	ruff check .

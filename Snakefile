@@ -13,6 +13,13 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+
+
+if CONFIG["container"]:
+
+    container: CONFIG["container"]
+
+
 include: "rules/download.smk"
 include: "rules/models.smk"
 include: "rules/augment.smk"

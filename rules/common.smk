@@ -124,6 +124,14 @@ def model_options(*leave_out):
     return chosen
 
 
+# --- generation ------------------------------------------------------------------------------------------------------
+
+
+def generation_env(env):
+    """Environment of a job that generates; vLLM has one of its own."""
+    return "../envs/vllm.yaml" if COMPUTE["generation"] == "vllm" else f"../envs/{env}.yaml"
+
+
 # --- training --------------------------------------------------------------------------------------------------------
 
 

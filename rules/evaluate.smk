@@ -15,14 +15,17 @@ rule evaluate:
     benchmark:
         f"{BENCHMARKS}/evaluate/{{policy}}.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        generation_env("evaluate")
     params:
         test_sets=lambda w: test_sets(w.policy),
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
         options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
         toy=TOY_FLAG,
         truncated=CONFIG["candidates"]["truncated"],
-        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens", "sequences")}),
+        compute=options(
+            {"dtype": POLICY_DTYPE}
+            | {key: COMPUTE[key] for key in ("score_tokens", "generation", "sequences", "tensor_parallel")}
+        ),
         seed=evaluation_seed,
     shell:
         "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "

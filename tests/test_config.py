@@ -85,6 +85,7 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
         ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
+        ({"compute": {"tensor_parallel": 2}}, "compute.tensor_parallel: GPUs share a model in vllm alone"),
         ({"preset": "tyni"}, "command line: preset: no preset 'tyni'; there are"),
         ({"protocol": "papers"}, "protocol: no protocol 'papers'"),
         ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),

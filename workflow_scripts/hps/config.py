@@ -279,6 +279,8 @@ def _validate_sense(config: Config) -> None:
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
+    if config["compute"]["tensor_parallel"] > 1 and config["compute"]["generation"] != "vllm":
+        refuse("compute.tensor_parallel", "GPUs share a model in vllm alone, and compute.generation is not vllm")
     for role, model in config["models"].items():
         _check_model(config, refuse, role, model)
     if config["world"] == "toy":

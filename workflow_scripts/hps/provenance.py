@@ -23,6 +23,7 @@ PACKAGES = (
     "safetensors",
     "peft",
     "accelerate",
+    "vllm",
     "datasets",
     "huggingface-hub",
     "sacrebleu",
