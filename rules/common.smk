@@ -127,11 +127,14 @@ def model_options(*leave_out):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def accelerate_options():
-    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
-    processes = COMPUTE["processes"]
-    several = "--multi_gpu" if processes > 1 else ""
-    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
+def accelerate_config():
+    """The file that tells `accelerate launch` everything for this number of processes."""
+    file = f"config/accelerate/{COMPUTE['processes']}.yaml"
+    if not (ROOT / file).is_file():
+        raise WorkflowError(
+            f"compute.processes: {COMPUTE['processes']} has no {file}: add it, or use a number that has one"
+        )
+    return file
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
