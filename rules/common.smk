@@ -124,19 +124,6 @@ def model_options(*leave_out):
     return chosen
 
 
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-def accelerate_config():
-    """The file that tells `accelerate launch` everything for this number of processes."""
-    file = f"config/accelerate/{COMPUTE['processes']}.yaml"
-    if not (ROOT / file).is_file():
-        raise WorkflowError(
-            f"compute.processes: {COMPUTE['processes']} has no {file}: add it, or use a number that has one"
-        )
-    return file
-
-
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ rule train:
     conda:
         "../envs/train.yaml"
     params:
-        launch=accelerate_config(),
+        launch=hps_config.accelerate_file(CONFIG),
         run=lambda w: options(run_space.instance(w)),
         objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
