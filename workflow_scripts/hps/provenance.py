@@ -23,7 +23,6 @@ PACKAGES = (
     "safetensors",
     "peft",
     "accelerate",
-    "datasets",
     "huggingface-hub",
     "sacrebleu",
     "numpy",
