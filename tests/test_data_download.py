@@ -205,7 +205,7 @@ def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):
     [
         ({}, "--train-files: toy needs files, or a hub repository"),
         ({"train_files": ["x"], "hub": "y"}, "--train-files: toy needs either files or a hub repository, not both"),
-        ({"train_files": ["no/such/file"]}, "no/such/file: no such file"),
+        ({"train_files": ["no/such/file"], "test_files": ["x"]}, "no/such/file: no such file"),
         ({"hub": "y"}, "--hub-train-files: toy needs some"),
         ({"train": -2}, "--train: must be a number of prompts"),
         ({"label": "better_response_id"}, "label: hh_rlhf says which reply is chosen"),

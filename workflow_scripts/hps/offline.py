@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
+import traceback
 
 FETCH = "`snakemake --cores 1 fetch` (with the same --config)"
 """The command that downloads all models and data of a run, for messages."""
@@ -13,10 +13,13 @@ FETCH = "`snakemake --cores 1 fetch` (with the same --config)"
 def enforce() -> None:
     """Make the hub's client, and whatever uses it here or in child processes, refuse every request.
 
-    It reads the variable when it is imported, so this comes first. Set here and not in a rule or profile, it also
-    holds for jobs of a cluster, in conda shells and containers, and for commands run by hand.
+    Set here and not in a rule or profile, it also holds for jobs of a cluster, in conda shells and containers, and for
+    commands run by hand.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # The client reads the variable when it is imported, which may have happened already.
+    if "huggingface_hub" in sys.modules:
+        sys.modules["huggingface_hub"].constants.HF_HUB_OFFLINE = True
 
 
 def refused(error: BaseException) -> str:
@@ -28,9 +31,17 @@ def refused(error: BaseException) -> str:
     chain = [error]
     while (link := chain[-1].__cause__ or chain[-1].__context__) and link not in chain:
         chain.append(link)
-    refusals = [str(link) for link in chain if isinstance(link, OfflineModeIsEnabled | LocalEntryNotFoundError)]
-    if not refusals:
+    if not any(isinstance(link, OfflineModeIsEnabled | LocalEntryNotFoundError) for link in chain):
         return ""
-    asked = next((url[0] for words in refusals if (url := re.search(r"https?://\S+[^\s:.,]", words))), "")
-    what = asked or " ".join(str(error).split()) or "a file of the hub"
+    what = _repository(chain) or " ".join(str(error).split())
     return f"{what}: not on this machine, and jobs do not ask the hub; where there is network, {FETCH} downloads it"
+
+
+def _repository(chain: list[BaseException]) -> str:
+    """Repository and file of the request, from the client's own arguments: the libraries' messages do not name them."""
+    for link in chain:
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            repo, file = frame.f_locals.get("repo_id"), frame.f_locals.get("filename")
+            if isinstance(repo, str):
+                return f"{repo}/{file}" if isinstance(file, str) else repo
+    return ""
