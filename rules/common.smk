@@ -111,10 +111,11 @@ def data_splits():
 
 # What the hub is asked for; data only where no folder has it.
 WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR)
-PINNING = workflow.dag_settings is not None and "pin" in workflow.dag_settings.targets
+# A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start. Snakemake
+# does not know its targets yet when it reads this, so the command line is asked.
+PINNING = "pin" in sys.argv
 try:
     LOCK = hub_lock.read(hub_lock.LOCK)
-    # A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start.
     if not PINNING:
         for wanted in WANTED:
             hub_lock.pinned(LOCK, wanted)

@@ -37,6 +37,8 @@ class Repo:
     missing: tuple[str, ...] = ()
     """Files that are listed and not there."""
     tags: tuple[str, ...] = ("main",)
+    status: int = 0
+    """With which it refuses to say anything."""
 
     @classmethod
     def of(cls, folder: Path, **more) -> "Repo":
@@ -85,6 +87,8 @@ class Hub(BaseHTTPRequestHandler):
         return self._refuse(401, message="Invalid username or password.")
 
     def _api(self, name: str, repo: Repo, rest: str):
+        if repo.status:
+            return self._refuse(repo.status, message="Not today")
         what, _, revision = rest.partition("/")
         if revision and revision != repo.commit and revision not in repo.tags:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")

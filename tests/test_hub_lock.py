@@ -1,6 +1,8 @@
 """The lock file: what `pin` writes, what a run takes from it, and what contradicts it."""
 
+import errno
 import json
+import os
 from dataclasses import asdict
 
 import pytest
@@ -142,7 +144,7 @@ def test_one_repository_has_one_pin():
 def test_a_data_set_of_the_hub_needs_the_names_of_its_files():
     mine = {"format": "hh_rlhf", "hub": "o/d", "files": {"train": [], "test": []}}
     given = {"grid": {"datasets": ["mine"]}, "ablations": {"dataset": "mine"}, "data": {"mine": mine}}
-    with pytest.raises(InputError, match="data.mine.hub_files: is missing; it names the files to take from o/d"):
+    with pytest.raises(InputError, match=r"data\.mine\.hub_files: is missing; it names the files to take from o/d"):
         load(preset="paper", **given)
 
 
@@ -150,6 +152,13 @@ def test_blob_ids_are_gits(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"what is up, doc?")  # the example of the Git book, chapter 10.2
     assert hub.blob_id(path) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_on_the_way_is_one_line(code):
+    full = r"^o/m: the disk is full, or the quota used up, at /scratch/x \("
+    with pytest.raises(InputError, match=full), hub._one_line("o/m", "model", ""):
+        raise OSError(code, os.strerror(code), "/scratch/x")
 
 
 def test_no_lock_is_made_up():

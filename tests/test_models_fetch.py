@@ -145,6 +145,8 @@ def hub(model_folder):
         "owner/tampered": Repo.of(model_folder, sent=tampered),
         "owner/short": Repo.of(model_folder, sent={"config.json": b"{}"}),
         "owner/untemplated": Repo(untemplated),
+        "owner/down": Repo({}, status=503),
+        "owner/forbidden": Repo({}, status=403),
     }
     with serving(repos) as server:
         yield server
@@ -192,6 +194,8 @@ ACCEPT = "accept the licence at https://huggingface.co/owner/gated, then set HF_
         ("owner/huge", [], {}, "owner/huge: needs 1000000000.0 GB on the disk of "),
         ("owner/model", [], {"HF_HUB_OFFLINE": "1"}, "owner/model: HF_HUB_OFFLINE is set; unset it where"),
         ("owner/model", [], {"HF_ENDPOINT": "http://127.0.0.1:9"}, "owner/model: no network: http://127.0.0.1:9 can"),
+        ("owner/down", [], {}, "owner/down: the hub answers 503 (Not today); try again later"),
+        ("owner/forbidden", [], {}, "owner/forbidden: the hub forbids it (403: Not today); does the token have read"),
         ("one/too/many", [], {}, "one/too/many: not to be had from the hub (Repo id must be in the form"),
         ("owner/tampered", [], {}, "owner/tampered: model.safetensors: has SHA-256 "),
         ("owner/short", [], {}, "owner/short: config.json: has 2 bytes where the hub says "),

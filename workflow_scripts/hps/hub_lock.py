@@ -43,7 +43,7 @@ class Wanted:
     patterns: tuple[str, ...]
     """Files: paths in the repository, where `*` stands for any characters but a slash."""
     key: str = ""
-    """The configuration key that names the revision, for messages."""
+    """Layer and key of the configuration that name the revision, for messages."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,12 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 def wanted(config: Config, *, data: bool = True) -> list[Wanted]:
     """The repositories of a resolved configuration: those of `models`, and (`data`) those of `grid.datasets`."""
+
+    def where(key: str) -> str:
+        return f"{config.where(key)}: {key}"
+
     found = [
-        Wanted("model", source["repo"], source["revision"], MODEL_FILES, f"models.{role}.revision")
+        Wanted("model", source["repo"], source["revision"], MODEL_FILES, where(f"models.{role}.revision"))
         for role, source in config["models"].items()
         if source.get("source") == "hub"
     ]
@@ -96,7 +100,7 @@ def wanted(config: Config, *, data: bool = True) -> list[Wanted]:
         if "hub" in source:
             patterns = tuple(source["hub_files"]["train"] + source["hub_files"]["test"])
             revision = source.get("hub_revision", "")
-            found.append(Wanted("dataset", source["hub"], revision, patterns, f"data.{name}.hub_revision"))
+            found.append(Wanted("dataset", source["hub"], revision, patterns, where(f"data.{name}.hub_revision")))
     return found
 
 
