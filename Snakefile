@@ -2,6 +2,8 @@
 #
 #   snakemake --cores 2 all                 everything, at the preset of config.yaml
 #   snakemake --cores 2 table2              one table and what it needs
+#   snakemake --cores 1 pin                 the commits of the hub's repositories, to config/hub.lock.yaml
+#   snakemake --cores 1 fetch               all models and data, nothing else
 #
 # download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version
@@ -22,6 +24,7 @@ if CONFIG["container"]:
 
 include: "rules/download.smk"
 include: "rules/models.smk"
+include: "rules/hub.smk"
 include: "rules/augment.smk"
 include: "rules/annotate.smk"
 include: "rules/reference.smk"

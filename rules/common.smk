@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections import namedtuple
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hps import config as hps_config
+from hps import hub_lock
 from hps.config import MODEL_KEYS, options
 from hps.errors import InputError
 
@@ -91,7 +93,8 @@ def data_source(wildcards):
             if data_files(wildcards.dataset, part):
                 given[f"{part}_files"] = data_files(wildcards.dataset, part)
     else:
-        given |= {key: source.get(key) for key in ("hub", "hub_data_dirs", "hub_revision")}
+        given |= {key: source.get(key) for key in ("hub", "hub_revision")}
+        given |= {f"hub_{part}_files": names for part, names in source["hub_files"].items() if names}
     return options(given)
 
 
@@ -101,6 +104,51 @@ def data_splits():
     for split, wanted in CONFIG["data"]["splits"].items():
         sizes |= {split: wanted["prompts"], f"{split}_from": wanted["from"]}
     return options(sizes)
+
+
+# --- hub ---------------------------------------------------------------------------------------------------------------
+
+
+# What the hub is asked for; data only where no folder has it.
+WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR)
+# A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start. Snakemake
+# does not know its targets yet when it reads this, so the command line is asked.
+PINNING = "pin" in sys.argv
+try:
+    LOCK = hub_lock.read(hub_lock.LOCK)
+    if not PINNING:
+        for wanted in WANTED:
+            hub_lock.pinned(LOCK, wanted)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def not_pinned():
+    """The repositories of this run without an entry in the lock file."""
+    return sorted({wanted.repo for wanted in WANTED if (wanted.kind, wanted.repo) not in LOCK})
+
+
+def pinned_data(wildcards):
+    """The lock file's entry of a data set that comes from the hub.
+
+    As a parameter of the rule: when this entry changes, the data are fetched anew, when another does, they are not.
+    """
+    return pinned_entry("dataset", "" if DATA_DIR else CONFIG["data"][wildcards.dataset]["hub"])
+
+
+def pinned_model(wildcards):
+    """The lock file's entry of a model that comes from the hub, likewise."""
+    return pinned_entry("model", ROLES[wildcards.role].get("repo"))
+
+
+def pinned_entry(kind, repo):
+    found = LOCK.get((kind, repo))
+    return hub_lock.entry(found) if found else {}
+
+
+def lock_option(pinned):
+    """The lock file as a command-line option, for the jobs whose repository has an entry there."""
+    return lambda wildcards: options({"lock": hub_lock.LOCK}) if pinned(wildcards) else ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

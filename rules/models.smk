@@ -35,6 +35,10 @@ rule scratch_model:
         "{params.options} --out {output} > {log} 2>&1"
 
 
+localrules:
+    fetch_model,
+
+
 rule fetch_model:
     output:
         directory(f"{RESULTS}/models/{{role}}"),
@@ -46,10 +50,12 @@ rule fetch_model:
         "../envs/train.yaml"
     params:
         options=model_options(),
+        pinned=pinned_model,
+        lock=lock_option(pinned_model),
         dtype=COMPUTE["dtype"],
     shell:
-        "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} --dtype {params.dtype} "
-        "--out {output} > {log} 2>&1"
+        "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
+        "--dtype {params.dtype} --out {output} > {log} 2>&1"
 
 
 rule reward_model:

@@ -147,39 +147,3 @@ def test_options():
     section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
     expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
     assert config.options(section, leave_out=("x",)) == expected
-
-
-PAPER = {  # Sec. 6 and Appendix D.1 of arXiv 2502.14400v5
-    "grid.n": 100,
-    "candidates.n": 100,
-    "candidates.temperature": 0.9,
-    "ablations.n": [5, 20, 50, 100],
-    "ablations.beta": [0.1, 0.25, 0.5, 0.75, 1.0],
-    "objective.beta": 0.1,
-    "objective.gamma_levels": [-5, -2.5, 0, 2.5, 5],
-    "training.adapter": "lora",
-    "training.lora_rank": 8,
-    "training.lora_alpha": 16,
-    "training.learning_rate": 5e-7,
-    "training.epochs": 2,
-    "training.batch_size": 64,
-    "training.max_length": 2048,
-    "compute.processes": 4,
-    "compute.activation_checkpointing": True,
-    "evaluation.samples": 5,
-    "evaluation.temperature": 0.9,
-    "models.policy.repo": "RLHFlow/Llama3-SFT-v2.0-epoch3",
-    "models.generator.repo": "RLHFlow/Llama3-v2-iterative-DPO-iter3",
-    "models.reward.repo": "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2",
-    "models.eval_reward.repo": "RLHFlow/ArmoRM-Llama3-8B-v0.1",
-    "data.hh_rlhf.hub": "Anthropic/hh-rlhf",
-    "data.pku_saferlhf.hub": "PKU-Alignment/PKU-SafeRLHF",
-}
-
-
-@pytest.mark.parametrize(("key", "value"), PAPER.items())
-def test_preset_and_protocol_paper_are_the_papers_values(key, value):
-    found = load(preset="paper", protocol="paper").values
-    for part in key.split("."):
-        found = found[part]
-    assert found == value

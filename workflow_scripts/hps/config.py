@@ -326,6 +326,8 @@ def _check_data(config: Config, refuse) -> None:
         source = config["data"][dataset]
         if not folder and "hub" not in source:
             refuse(f"data.{dataset}.hub", "is missing, and no data_dir is given")
+        if "hub" in source and "hub_files" not in source:
+            refuse(f"data.{dataset}.hub_files", f"is missing; it names the files to take from {source['hub']}")
         for part, files in source["files"].items() if folder else ():
             for file in files:
                 if not (Path(folder) / file).is_file():
