@@ -172,7 +172,7 @@ def test_a_json_file_holds_lines_or_one_array(tmp_path, name, layout):
     [
         ("x.json", "[1, 2]", "x.json:1: expected a JSON object, found int"),
         ("x.json", "[{}, {", "x.json: not valid JSON"),
-        ("x.parquet", "", r"x.parquet: expected a file \.json or \.jsonl"),
+        ("x.xml", "", r"x.xml: expected a file \.json or \.jsonl"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, text, what):

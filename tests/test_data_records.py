@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import datasets
 import pytest
 
 from hps.data import parser
@@ -38,6 +39,20 @@ def test_a_damaged_file_is_named_with_its_row(tmp_path, name, data, where, what)
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError, match=f"{path}{where}: .*{what}"):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_tables_are_read_like_json(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    getattr(datasets.Dataset.from_list(ROWS), f"to_{suffix}")(path)
+    assert list(read_rows(path)) == [(f"{path}:{i + 1}", row) for i, row in enumerate(ROWS)]
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    path = tmp_path / "b.parquet"
+    path.write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match=f"{path}:1: cannot be read"):
         list(read_rows(path))
 
 

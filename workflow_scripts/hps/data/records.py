@@ -64,7 +64,8 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
     """Yield `("path:row", object)` for each row of a file, rows counted from 1.
 
     Args:
-        path: `.jsonl`, an object a line; or `.json`, likewise or as one array of objects; either also with `.gz`.
+        path: `.jsonl`, an object a line; or `.json`, likewise or as one array of objects; either also with `.gz`. Or
+            `.parquet` or `.csv`, as the library `datasets` reads them.
         name: stands for the path in what is yielded and in messages.
 
     Raises:
@@ -73,8 +74,11 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
     """
     path, name, number = Path(path), name or str(path), 0
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if path.suffix in (".parquet", ".csv"):
+        yield from _rows_of_table(path, name)
+        return
     if suffix not in (".json", ".jsonl"):
-        raise InputError(name, "expected a file .json or .jsonl, either also with .gz")
+        raise InputError(name, "expected a file .json or .jsonl, either also with .gz, .parquet or .csv")
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
             if suffix == ".json" and stream.peek(1).lstrip()[:1] == b"[":
@@ -91,6 +95,20 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
         raise InputError(f"{name}:{number + 1}", f"the gzip file is corrupt here ({error})") from error
     except OSError as error:
         raise InputError(name, f"cannot be read ({error.strerror or error})") from error
+
+
+def _rows_of_table(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a Parquet or CSV file. They are streamed, so that the library keeps no copy of them in its cache."""
+    import datasets  # here, since JSON files do not need it
+
+    number = 0
+    try:
+        rows = datasets.load_dataset(path.suffix[1:], data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield f"{name}:{number}", row
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{name}:{number + 1}", f"cannot be read ({reason})") from error
 
 
 def _json(content: bytes, source: str) -> Any:
