@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache, DynamicLayer
 
 from hps.models.batches import pad
 
@@ -60,33 +60,46 @@ class PromptState:
         return [tensor for pair in self.keys_values for tensor in pair] + [self.last_hidden]
 
 
-class SequenceScorer:
-    """Log-probabilities under a causal language model (or a PEFT model around one).
+class _PromptLayer(DynamicLayer):
+    """One layer's keys and values of B prompts, which R responses attend to; they are copied for one layer at a time.
 
-    Args:
-        model: a transformers causal LM; with PEFT, the adapters that are active count.
-        batch_tokens: padded tokens a forward pass may hold; it bounds memory and does not change results beyond
-            rounding.
+    It keeps nothing of what it is given, so a pass over it can be repeated.
     """
 
-    def __init__(self, model: torch.nn.Module, batch_tokens: int):
-        self.model = model
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.decoder = causal.get_decoder()
-        self.head = causal.get_output_embeddings()
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: torch.Tensor):
+        super().__init__()
+        self.keys, self.values, self.rows = keys, values, rows
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_, **__) -> tuple[torch.Tensor, ...]:
+        return (
+            torch.cat([self.keys.index_select(0, self.rows), key_states], dim=-2),
+            torch.cat([self.values.index_select(0, self.rows), value_states], dim=-2),
+        )
+
+
+class SharedPrompts:
+    """A decoder that is run over a prompt once, and over what follows the prompt with the prompt's keys and values.
+
+    Args:
+        decoder: the stack of layers of a transformers model, without its head.
+        batch_tokens: padded tokens a forward pass may hold; it bounds memory and does not change results beyond
+            rounding.
+        name: what the log calls the model when it cannot share prompts.
+    """
+
+    def __init__(self, decoder: torch.nn.Module, batch_tokens: int, name: str):
+        self.decoder = decoder
         self.batch_tokens = batch_tokens
-        self.shares_prompts = _keeps_whole_prompts(self.decoder)
+        self.shares_prompts = _keeps_whole_prompts(decoder)
         if not self.shares_prompts:
             logging.info(
-                "%s does not keep plain keys and values of its prompt: each response is computed with its prompt",
-                type(causal).__name__,
+                "%s does not keep plain keys and values of its prompt: each response is computed with its prompt", name
             )
 
     @property
     def device(self) -> torch.device:
-        return self.head.weight.device
-
-    # --- forward -----------------------------------------------------------------------------------------------
+        return self.decoder.device
 
     def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
         """Run the decoder over B prompts."""
@@ -95,31 +108,74 @@ class SequenceScorer:
         last = out.last_hidden_state[torch.arange(len(prompts), device=ids.device), mask.sum(1) - 1]
         return PromptState([(layer.keys, layer.values) for layer in out.past_key_values.layers], last, mask)
 
+    def continued(self, state: PromptState, rows: Sequence[int], following: Sequence[list[int]]) -> torch.Tensor:
+        """Hidden states of R token sequences after their prompts, padded on the right: (R, longest, hidden size).
+
+        `rows` (R) says which prompt of `state` each of them follows; none may be empty.
+        """
+        index = torch.tensor(rows, device=self.device)
+        ids, mask = pad(following, self.device)
+        prompt_mask = state.mask.index_select(0, index)
+        positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
+        return self.decoder(
+            input_ids=ids,
+            attention_mask=torch.cat([prompt_mask, mask], dim=1),
+            position_ids=positions,
+            past_key_values=Cache([_PromptLayer(keys, values, index) for keys, values in state.keys_values]),
+            use_cache=True,
+        ).last_hidden_state
+
+    def packed(self, items: Sequence[Item], group: Callable[[Item], Group]) -> Iterator[list[Item]]:
+        """Cut items, in order, into batches whose groups fit into `batch_tokens`; one that is larger stands alone."""
+        batch: list[Item] = []
+        for item in items:
+            if batch and self.cost([group(other) for other in [*batch, item]]) > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(item)
+        if batch:
+            yield batch
+
+    def cost(self, groups: Sequence[Group]) -> int:
+        """Padded tokens of one forward pass over these groups."""
+        responses = [len(response) for group in groups for response in group.responses]
+        longest = max(len(group.prompt) for group in groups)
+        if self.shares_prompts:
+            return longest * len(groups) + max(responses) * len(responses)
+        return (longest + max(responses)) * len(responses)
+
+
+class SequenceScorer(SharedPrompts):
+    """Log-probabilities under a causal language model (or a PEFT model around one).
+
+    Args:
+        model: a transformers causal LM; with PEFT, the adapters that are active count.
+        batch_tokens: as above.
+    """
+
+    def __init__(self, model: torch.nn.Module, batch_tokens: int):
+        self.model = model
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.head = causal.get_output_embeddings()
+        super().__init__(causal.get_decoder(), batch_tokens, type(causal).__name__)
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
 
         `rows` (R) says which prompt of `state` each response follows.
         """
-        index = torch.tensor(rows, device=self.device)
-        first = state.last_hidden.index_select(0, index)  # predicts a response's first token
-        lengths = torch.tensor([len(response) for response in responses], device=self.device)
-        if int(lengths.max()) == 1:
+        # The hidden state at the prompt's end predicts a response's first token.
+        first = state.last_hidden.index_select(0, torch.tensor(rows, device=self.device))
+        if max(map(len, responses)) == 1:
             return first
         # The last token (EOS) is predicted, never fed.
-        ids, mask = pad([response[:-1] or response for response in responses], self.device)
-        prompt_mask = state.mask.index_select(0, index)
-        cache = DynamicCache([(k.index_select(0, index), v.index_select(0, index)) for k, v in state.keys_values])
-        positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
-        hidden = self.decoder(
-            input_ids=ids,
-            attention_mask=torch.cat([prompt_mask, mask], dim=1),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
+        hidden = self.continued(state, rows, [response[:-1] or response for response in responses])
         hidden = torch.cat([first.unsqueeze(1), hidden], dim=1)  # (R, longest, hidden)
-        real = torch.arange(hidden.shape[1], device=self.device) < lengths.unsqueeze(1)
-        return hidden[real]
+        width = hidden.shape[1]
+        real = [row * width + at for row, response in enumerate(responses) for at in range(len(response))]
+        return hidden.flatten(0, 1).index_select(0, torch.tensor(real, device=self.device))
 
     def log_probs_given(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Summed log-probability of R responses, in nats, (R,); at least float32 whatever the weights' type."""
@@ -246,6 +302,7 @@ class SequenceScorer:
         owner = torch.repeat_interleave(
             torch.arange(len(responses), device=self.device),
             torch.tensor([len(response) for response in responses], device=self.device),
+            output_size=len(per_token),
         )
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
 
