@@ -10,6 +10,7 @@ DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselv
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from hps import bleu, chat, cli, evaluation, provenance
 from hps.cli import argument
@@ -30,6 +31,10 @@ class Arguments:
     reference: list[str] = argument("their reference log-probs, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
+    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
+    reward_system_turn: Literal["keep", "remove"] = argument(
+        "of conversations it reads, the chat template's own included"
+    )
     samples: int = argument("responses a prompt")
     temperature: float = argument("of sampling")
     max_new_tokens: int = argument("of a response")
@@ -67,7 +72,9 @@ def main(arguments: Arguments) -> None:
     if arguments.trained:
         scorers = (*(SequenceScorer(model, arguments.score_tokens) for model in (policy, sft)), as_reference)
     tokenizer = load_tokenizer(arguments.policy)
-    reward_model = RewardModel.load(arguments.eval_reward, device=device)
+    reward_model = RewardModel.load(
+        arguments.eval_reward, device, output=arguments.reward_output, system_turn=arguments.reward_system_turn
+    )
 
     with writing(arguments.out) as folder:
         folder.mkdir()

@@ -82,15 +82,12 @@ class SharedPrompts:
     """A decoder that is run over a prompt once, and over what follows the prompt with the prompt's keys and values.
 
     Args:
-        decoder: the stack of layers of a transformers model, without its head.
-        batch_tokens: padded tokens a forward pass may hold; it bounds memory and does not change results beyond
-            rounding.
-        name: what the log calls the model when it cannot share prompts.
+        decoder: the layers of a transformers model, without its head.
+        name: what the log calls the model if it cannot share prompts (`shares_prompts` is false then).
     """
 
-    def __init__(self, decoder: torch.nn.Module, batch_tokens: int, name: str):
+    def __init__(self, decoder: torch.nn.Module, name: str):
         self.decoder = decoder
-        self.batch_tokens = batch_tokens
         self.shares_prompts = _keeps_whole_prompts(decoder)
         if not self.shares_prompts:
             logging.info(
@@ -125,39 +122,22 @@ class SharedPrompts:
             use_cache=True,
         ).last_hidden_state
 
-    def packed(self, items: Sequence[Item], group: Callable[[Item], Group]) -> Iterator[list[Item]]:
-        """Cut items, in order, into batches whose groups fit into `batch_tokens`; one that is larger stands alone."""
-        batch: list[Item] = []
-        for item in items:
-            if batch and self.cost([group(other) for other in [*batch, item]]) > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(item)
-        if batch:
-            yield batch
-
-    def cost(self, groups: Sequence[Group]) -> int:
-        """Padded tokens of one forward pass over these groups."""
-        responses = [len(response) for group in groups for response in group.responses]
-        longest = max(len(group.prompt) for group in groups)
-        if self.shares_prompts:
-            return longest * len(groups) + max(responses) * len(responses)
-        return (longest + max(responses)) * len(responses)
-
 
 class SequenceScorer(SharedPrompts):
     """Log-probabilities under a causal language model (or a PEFT model around one).
 
     Args:
         model: a transformers causal LM; with PEFT, the adapters that are active count.
-        batch_tokens: as above.
+        batch_tokens: padded tokens a forward pass may hold; it bounds memory and does not change results beyond
+            rounding.
     """
 
     def __init__(self, model: torch.nn.Module, batch_tokens: int):
         self.model = model
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        super().__init__(causal.get_decoder(), type(causal).__name__)
         self.head = causal.get_output_embeddings()
-        super().__init__(causal.get_decoder(), batch_tokens, type(causal).__name__)
+        self.batch_tokens = batch_tokens
 
     # --- forward -----------------------------------------------------------------------------------------------
 
