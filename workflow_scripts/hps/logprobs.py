@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import Cache, DynamicCache, DynamicLayer
+from transformers import DynamicCache
 
 from hps.models.batches import pad
 
@@ -60,70 +60,7 @@ class PromptState:
         return [tensor for pair in self.keys_values for tensor in pair] + [self.last_hidden]
 
 
-class _PromptLayer(DynamicLayer):
-    """One layer's keys and values of B prompts, which R responses attend to; they are copied for one layer at a time.
-
-    It keeps nothing of what it is given, so a pass over it can be repeated.
-    """
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, rows: torch.Tensor):
-        super().__init__()
-        self.keys, self.values, self.rows = keys, values, rows
-        self.is_initialized = True
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_, **__) -> tuple[torch.Tensor, ...]:
-        return (
-            torch.cat([self.keys.index_select(0, self.rows), key_states], dim=-2),
-            torch.cat([self.values.index_select(0, self.rows), value_states], dim=-2),
-        )
-
-
-class SharedPrompts:
-    """A decoder that is run over a prompt once, and over what follows the prompt with the prompt's keys and values.
-
-    Args:
-        decoder: the layers of a transformers model, without its head.
-        name: what the log calls the model if it cannot share prompts (`shares_prompts` is false then).
-    """
-
-    def __init__(self, decoder: torch.nn.Module, name: str):
-        self.decoder = decoder
-        self.shares_prompts = _keeps_whole_prompts(decoder)
-        if not self.shares_prompts:
-            logging.info(
-                "%s does not keep plain keys and values of its prompt: each response is computed with its prompt", name
-            )
-
-    @property
-    def device(self) -> torch.device:
-        return self.decoder.device
-
-    def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
-        """Run the decoder over B prompts."""
-        ids, mask = pad(prompts, self.device)
-        out = self.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
-        last = out.last_hidden_state[torch.arange(len(prompts), device=ids.device), mask.sum(1) - 1]
-        return PromptState([(layer.keys, layer.values) for layer in out.past_key_values.layers], last, mask)
-
-    def continued(self, state: PromptState, rows: Sequence[int], following: Sequence[list[int]]) -> torch.Tensor:
-        """Hidden states of R token sequences after their prompts, padded on the right: (R, longest, hidden size).
-
-        `rows` (R) says which prompt of `state` each of them follows; none may be empty.
-        """
-        index = torch.tensor(rows, device=self.device)
-        ids, mask = pad(following, self.device)
-        prompt_mask = state.mask.index_select(0, index)
-        positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
-        return self.decoder(
-            input_ids=ids,
-            attention_mask=torch.cat([prompt_mask, mask], dim=1),
-            position_ids=positions,
-            past_key_values=Cache([_PromptLayer(keys, values, index) for keys, values in state.keys_values]),
-            use_cache=True,
-        ).last_hidden_state
-
-
-class SequenceScorer(SharedPrompts):
+class SequenceScorer:
     """Log-probabilities under a causal language model (or a PEFT model around one).
 
     Args:
@@ -135,27 +72,54 @@ class SequenceScorer(SharedPrompts):
     def __init__(self, model: torch.nn.Module, batch_tokens: int):
         self.model = model
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        super().__init__(causal.get_decoder(), type(causal).__name__)
+        self.decoder = causal.get_decoder()
         self.head = causal.get_output_embeddings()
         self.batch_tokens = batch_tokens
+        self.shares_prompts = _keeps_whole_prompts(self.decoder)
+        if not self.shares_prompts:
+            logging.info(
+                "%s does not keep plain keys and values of its prompt: each response is computed with its prompt",
+                type(causal).__name__,
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
 
     # --- forward -----------------------------------------------------------------------------------------------
+
+    def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
+        """Run the decoder over B prompts."""
+        ids, mask = pad(prompts, self.device)
+        out = self.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
+        last = out.last_hidden_state[torch.arange(len(prompts), device=ids.device), mask.sum(1) - 1]
+        return PromptState([(layer.keys, layer.values) for layer in out.past_key_values.layers], last, mask)
 
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
 
         `rows` (R) says which prompt of `state` each response follows.
         """
-        # The hidden state at the prompt's end predicts a response's first token.
-        first = state.last_hidden.index_select(0, torch.tensor(rows, device=self.device))
-        if max(map(len, responses)) == 1:
+        index = torch.tensor(rows, device=self.device)
+        first = state.last_hidden.index_select(0, index)  # predicts a response's first token
+        lengths = torch.tensor([len(response) for response in responses], device=self.device)
+        if int(lengths.max()) == 1:
             return first
         # The last token (EOS) is predicted, never fed.
-        hidden = self.continued(state, rows, [response[:-1] or response for response in responses])
+        ids, mask = pad([response[:-1] or response for response in responses], self.device)
+        prompt_mask = state.mask.index_select(0, index)
+        cache = DynamicCache([(k.index_select(0, index), v.index_select(0, index)) for k, v in state.keys_values])
+        positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
+        hidden = self.decoder(
+            input_ids=ids,
+            attention_mask=torch.cat([prompt_mask, mask], dim=1),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
         hidden = torch.cat([first.unsqueeze(1), hidden], dim=1)  # (R, longest, hidden)
-        width = hidden.shape[1]
-        real = [row * width + at for row, response in enumerate(responses) for at in range(len(response))]
-        return hidden.flatten(0, 1).index_select(0, torch.tensor(real, device=self.device))
+        real = torch.arange(hidden.shape[1], device=self.device) < lengths.unsqueeze(1)
+        return hidden[real]
 
     def log_probs_given(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Summed log-probability of R responses, in nats, (R,); at least float32 whatever the weights' type."""
@@ -282,7 +246,6 @@ class SequenceScorer(SharedPrompts):
         owner = torch.repeat_interleave(
             torch.arange(len(responses), device=self.device),
             torch.tensor([len(response) for response in responses], device=self.device),
-            output_size=len(per_token),
         )
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
 
