@@ -182,8 +182,9 @@ def test_a_checkpoint_of_another_configuration_is_not_used(model_folder, example
 
 
 def command(files: dict, model_folder: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
-    devices = "--cpu" if processes == 1 else "--multi_gpu"  # which without a GPU starts processes that share the CPU
-    launch = f"launch {devices} --num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no"
+    # The file's own number of processes gives way to the one asked for.
+    config = ROOT / "config" / "accelerate" / f"{1 if processes == 1 else 4}.yaml"
+    launch = f"launch --config_file {config} --num_processes {processes}"
     settings = (
         "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
         "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
@@ -199,10 +200,12 @@ def command(files: dict, model_folder: Path, out: Path, *more: str, processes: i
     ]
 
 
-def train(files, model_folder, out, *more, processes=1):
+def train(files, model_folder, out, *more, processes=1) -> str:
+    """Run it to the end; returns what it logged."""
     words = command(files, model_folder, out, *more, processes=processes)
     done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
 
 
 def steps(log: Path) -> list[dict]:

@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from hps import sharding
 from hps.files import read_json, write_json, writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,13 +36,17 @@ class Checkpoints:
 
     A checkpoint is used only by a run with the same `fingerprint` (settings and hashes of the inputs); one that
     another run left is ignored. Nothing is pickled.
+
+    Args:
+        part: which shard this process holds, where several share the model; all of them then save and load together.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str):
+    def __init__(self, folder: str | Path, fingerprint: str, part: int | None = None):
         self.folder = Path(folder)
         self.fingerprint = fingerprint
         self.saved = self.folder / "checkpoint"
         self.log_file = self.folder / "log.jsonl"
+        self.part = part
 
     def load(self, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> Done:
         """Restore parameters and optimizer from the last checkpoint; returns how far it had come."""
@@ -52,14 +58,14 @@ class Checkpoints:
             else:
                 logging.info("%s: of another configuration or other data, starting anew", self.saved)
         if done.steps:
-            tensors = load_file(self.saved / "state.safetensors")
+            tensors = load_file(self.saved / self._file)
             with torch.no_grad():
                 for name, parameter in parameters.items():
-                    parameter.copy_(tensors[f"parameter/{name}"])
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(float(done.steps)),
-                        **{m: tensors[f"{m}/{name}"].to(parameter.device) for m in MOMENTS},
-                    }
+                    sharding.local(parameter).copy_(tensors[f"parameter/{name}"])
+                    moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+                    for moment, value in moments.items():
+                        sharding.local(value).copy_(tensors[f"{moment}/{name}"])
+                    optimizer.state[parameter] = {"step": torch.tensor(float(done.steps)), **moments}
             logging.info("resuming after step %d", done.steps)
         return done
 
@@ -69,10 +75,20 @@ class Checkpoints:
         for name, parameter in parameters.items():
             for moment in MOMENTS:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
-        with writing(self.saved) as partial:
-            partial.mkdir()
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-            write_json(partial / "state.json", asdict(done) | {"fingerprint": self.fingerprint})
+        tensors = {name: sharding.local(tensor).contiguous() for name, tensor in tensors.items()}
+        with writing(self.saved) if not self.part else nullcontext() as partial:
+            if not self.part:
+                partial.mkdir()
+                write_json(partial / "state.json", asdict(done) | {"fingerprint": self.fingerprint})
+            if self.part is not None:
+                partial = sharding.from_first(partial)
+            save_file(tensors, partial / self._file)
+            if self.part is not None:
+                sharding.wait()  # the folder gets its name when every part is in it
+
+    @property
+    def _file(self) -> str:
+        return "state.safetensors" if self.part is None else f"state-{self.part}.safetensors"
 
     def log(self, row: dict) -> None:
         """Append one row to the run's log."""
