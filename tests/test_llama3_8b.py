@@ -120,7 +120,7 @@ def test_rewards(fake):
     reward = RewardModel(model, None, 4096, gate=gate)
     encoded = [Encoded((1, 2, 3), [4, 5]), Encoded((1, 2, 3), [6]), Encoded((7, 8), [9, 10, 11])]
     with fake, torch.no_grad():
-        ((numbers, scores),) = reward._shared_batches(encoded, 4096)
+        ((numbers, scores),) = reward._batches(encoded, 4096)
     assert sorted(numbers) == [0, 1, 2]
     assert (scores.shape, scores.dtype) == ((3,), torch.float32)
 

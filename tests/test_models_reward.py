@@ -83,6 +83,14 @@ def one_by_one(model: RewardModel, conversations) -> list[float]:
 
 
 @pytest.fixture(scope="module")
+def single(model_folder):
+    """One output, of scores around 5: at 50 float32's own steps would be near the tolerance."""
+    model = preference_training.new_reward_model(model_folder, "float32", seed=1)
+    model.score.weight.data.mul_(5)
+    return RewardModel(model, sources.load_tokenizer(model_folder), 100)
+
+
+@pytest.fixture(scope="module")
 def gated(model_folder):
     """Five objectives under a random gate."""
     torch.manual_seed(2)
@@ -100,8 +108,8 @@ def gated(model_folder):
     seed=st.integers(0, 99),
 )
 @settings(max_examples=25)
-def test_scores_equal_one_by_one_scoring_in_any_batch_composition(reward, gated, kind, sizes, budget, seed):
-    model = reward if kind == "one output" else gated
+def test_scores_equal_one_by_one_scoring_in_any_batch_composition(single, gated, kind, sizes, budget, seed):
+    model = single if kind == "one output" else gated
     conversations = responses_to_prompts(sizes, seed)
     assert model.score(conversations, budget) == pytest.approx(one_by_one(model, conversations), abs=1e-4, rel=0)
 
@@ -152,7 +160,7 @@ def test_many_short_responses_to_a_long_prompt_are_cut_by_the_keys_they_copy(rew
     length = len(chat.prompt_ids(reward.tokenizer, messages))
     reward.score([(messages, "go")] * 60, batch_tokens=100)
     assert sum(widths) == 60
-    assert max(widths) * length <= 8 * 100
+    assert max(widths) * (length // 4) <= 100
 
 
 def test_a_model_that_keeps_no_plain_cache_scores_each_conversation_whole(model_folder, caplog):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +17,14 @@ import torch
 from hps import files
 from hps.chat import Message, end_of_turn, prompt_ids, response_ids
 from hps.errors import InputError
-from hps.logprobs import SharedPrompts
 from hps.models import batches
 from hps.models.reward_heads import Gate, read_gate, read_head
 from hps.models.sources import ATTENTION, FACTS, default_device, load_tokenizer, quiet_transformers
 from hps.progress import bar
+from hps.shared_prompts import SharedPrompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-KEYS_A_TOKEN = 8
-"""Copied keys of prompts that a scoring batch may attend to, for each token of its budget. A key of Llama-3-8B takes a
-quarter of the memory of a computed token, but thousands of short responses to long prompts have many."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +172,9 @@ class RewardModel:
         Raises InputError naming the prompt of a score that is not finite, or whose gate has nothing to read.
         """
         encoded = self._encode(conversations)
-        batch = self._shared_batches if self.shared.shares_prompts else self._plain_batches
         scores = [math.nan] * len(encoded)
         with bar(total=len(encoded), what="scoring", unit="response") as progress:
-            for numbers, values in batch(encoded, batch_tokens):
+            for numbers, values in self._batches(encoded, batch_tokens):
                 for i, value in zip(numbers, values.tolist(), strict=True):
                     if not math.isfinite(value):
                         raise InputError(self.name, f"the score of {_quoted(conversations, i)}, is {value}")
@@ -224,37 +218,21 @@ class RewardModel:
         end = end_of_turn(self.tokenizer)
         return next((at for at in reversed(range(len(prompt))) if prompt[at] == end), None)
 
-    def _shared_batches(
-        self, encoded: Sequence[Encoded], batch_tokens: int
-    ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Numbers of conversations and their scores, batch by batch; each distinct prompt is computed once.
-
-        First a batch of prompts of like length, then everything that follows any of them, again sorted by length.
-        """
-        by_prompt: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for number, one in enumerate(encoded):
-            by_prompt[one.prompt].append(number)
-        prompts = list(by_prompt)
-        for chosen in batches.by_token_budget([len(prompt) for prompt in prompts], batch_tokens):
-            own = [prompts[i] for i in chosen]
-            state = self.shared.encode_prompts(own)
-            waiting = [(row, number) for row, prompt in enumerate(own) for number in by_prompt[prompt]]
-            longest = max(map(len, own))
-            lengths = [len(encoded[number].rest) for _, number in waiting]
-            lengths = [max(length, math.ceil((longest + length) / KEYS_A_TOKEN)) for length in lengths]
-            for run in batches.by_token_budget(lengths, batch_tokens):
-                rows, numbers = zip(*(waiting[i] for i in run), strict=True)
-                following = [encoded[number].rest for number in numbers]
-                last = last_states(self.shared.continued(state, rows, following), [len(rest) for rest in following])
-                yield list(numbers), self._scores(last, state.last_hidden[list(rows)])
-
-    def _plain_batches(self, encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """The same with every conversation computed whole."""
-        for numbers in batches.by_token_budget([len(one.ids) for one in encoded], batch_tokens):
-            ids, mask = batches.pad([encoded[i].ids for i in numbers], self.model.device)
-            hidden = self.shared.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            ends = [len(encoded[i].prompt) for i in numbers]
-            yield numbers, self._scores(last_states(hidden, mask.sum(1)), last_states(hidden, ends))
+    def _batches(self, encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Numbers of conversations and their scores, forward pass by forward pass."""
+        for one in self.shared.passes([e.prompt for e in encoded], [e.rest for e in encoded], batch_tokens):
+            own = [encoded[number] for number in one.numbers]
+            if one.state is None:
+                ids, mask = batches.pad([e.ids for e in own], self.model.device)
+                hidden = self.shared.hidden(input_ids=ids, attention_mask=mask, use_cache=False)
+                last = last_states(hidden, mask.sum(1))
+                prompts = last_states(hidden, [len(e.prompt) for e in own])
+            else:
+                following = [e.rest for e in own]
+                hidden = self.shared.continued(one.state, one.rows, following)
+                last = last_states(hidden, [len(rest) for rest in following])
+                prompts = one.state.last_hidden[one.rows]
+            yield one.numbers, self._scores(last, prompts)
 
     def _scores(self, last: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Scores (B,) from the states at the last tokens and at the ends of the prompts, (B, hidden size) each."""
