@@ -39,6 +39,9 @@ COMPUTE = CONFIG["compute"]
 # Full fine-tuning trains float32 weights, so its reference and its evaluation are float32 too.
 POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE["dtype"]
 
+# How reward models read and score, in annotation and evaluation.
+REWARD_OPTIONS = options({f"reward_{key}": value for key, value in CONFIG["rewards"].items()})
+
 # One row a training; ablations are part of the same space, so no run is trained twice.
 RUNS = hps_config.all_runs(CONFIG)
 run_space = Paramspace(

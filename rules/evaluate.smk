@@ -21,6 +21,7 @@ rule evaluate:
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
         options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
         toy=TOY_FLAG,
+        rewards=REWARD_OPTIONS,
         truncated=CONFIG["candidates"]["truncated"],
         compute=options(
             {"dtype": POLICY_DTYPE}
@@ -30,5 +31,5 @@ rule evaluate:
     shell:
         "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
         "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
-        "--scored {input.scored} --reference {input.reference} {params.options} --truncated {params.truncated} "
+        "--scored {input.scored} --reference {input.reference} {params.options} {params.rewards} --truncated {params.truncated} "
         "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"

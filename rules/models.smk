@@ -79,7 +79,9 @@ rule reward_model:
         dtype=COMPUTE["dtype"],
         toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],
+        system_turn=CONFIG["rewards"]["system_turn"],
     shell:
         "python workflow_scripts/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
-        "{params.options} --dtype {params.dtype} --max-length {params.max_length} {params.toy} "
+        "{params.options} --dtype {params.dtype} --max-length {params.max_length} "
+        "--reward-system-turn {params.system_turn} {params.toy} "
         "--out {output} > {log} 2>&1"

@@ -35,6 +35,10 @@ class Arguments:
     reference: list[str] = argument("their reference log-probs, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
+    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
+    reward_system_turn: Literal["keep", "remove"] = argument(
+        "of conversations it reads, the chat template's own included"
+    )
     samples: int = argument("responses a prompt")
     temperature: float = argument("of sampling")
     max_new_tokens: int = argument("of a response")
@@ -68,7 +72,12 @@ def main(arguments: Arguments) -> None:
     else:
         policy, scorers = load_policy(arguments)
         answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
-    reward_model = RewardModel.load(arguments.eval_reward, device=default_device())
+    reward_model = RewardModel.load(
+        arguments.eval_reward,
+        default_device(),
+        output=arguments.reward_output,
+        system_turn=arguments.reward_system_turn,
+    )
 
     with writing(arguments.out) as folder:
         folder.mkdir()
