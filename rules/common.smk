@@ -1,6 +1,7 @@
 # Names that all rules share: the resolved configuration, the folders, and the runs. No rule stands here.
 import copy
 import json
+import os
 import shlex
 import sys
 from collections import namedtuple
@@ -14,8 +15,10 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hps import config as hps_config
+from hps import files as hps_files
 from hps.config import MODEL_KEYS, options
 from hps.errors import InputError
+from hps.judge.client import missing_variables
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:
@@ -56,7 +59,7 @@ wildcard_constraints:
     split="train|test",
     run=r"dataset~[^/]+/reward~[^/]+",
     policy=r"sft|dataset~[^/]+/reward~[^/]+",
-    table=r"table\d",
+    table=r"table[25678]",
 
 
 def model(role):
@@ -183,7 +186,43 @@ TABLES = {
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
-TABLE_NAMES = [*TABLES, "training_time"]
+
+# Table 4: the judged method with each of its baselines.
+JUDGED = hps_config.judged_runs(CONFIG)
+JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
+JUDGE_MISSING = missing_variables(os.environ, *JUDGE_VARIABLES) if CONFIG["judge"]["source"] == "openai" else []
+JUDGE_FACTS = Path(f"{RESULTS}/judge/judge.json")
+
+
+def why_no_judge():
+    """Why Table 4 cannot be made; empty if it can. What has been judged stays a table without the variables."""
+    if not JUDGED:
+        return f"judge.method: {CONFIG['judge']['method']} is not in the grid"
+    if JUDGE_MISSING and not JUDGE_FACTS.is_file():
+        return f"{', '.join(JUDGE_MISSING)} not set: the judge's URL, model and key come from the environment"
+    return ""
+
+
+def judge_model():
+    """The model that judges: part of the rule's parameters, so that another one judges anew."""
+    if CONFIG["judge"]["source"] == "true_reward":
+        return "true reward"
+    return hps_files.read_json(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
+
+
+def judge_policies(number):
+    """Folders of the evaluations that are compared: of the method (number 0) or of the baselines (1)."""
+    if why := why_no_judge():
+        raise WorkflowError(f"Table 4: {why}")
+    names = [("sft" if pair[number] is None else RUN_NAMES[pair[number]], pair[0].dataset) for pair in JUDGED]
+    return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
+
+
+# What `all` and the report go without, and why: they say so.
+LEFT_OUT = {name: why for name, why in {"Table 4 (win rates)": why_no_judge()}.items() if why}
+config["left_out"] = LEFT_OUT
+
+TABLE_NAMES = [*TABLES, *([] if why_no_judge() else ["table4"]), "training_time"]
 SUFFIXES = ["csv", "md", "html"]
 
 

@@ -30,6 +30,7 @@ PACKAGES = (
     "pandas",
     "pyarrow",
     "matplotlib",
+    "openai",
     "snakemake",
 )
 SMALL = 10 * 2**20
