@@ -12,11 +12,15 @@ from conftest import ROOT, python_environment
 pytestmark = pytest.mark.workflow
 
 
+JUDGE = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
+NO_JUDGE = dict.fromkeys(JUDGE, "")
+
+
 def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", *words],
         cwd=folder,
-        env=python_environment(HPS_DATA_DIR="", **environment),
+        env=python_environment(**NO_JUDGE | {"HPS_DATA_DIR": ""} | environment),
         capture_output=True,
         text=True,
     )
@@ -52,7 +56,7 @@ ALWAYS = {
     "report": 1,
     "all": 1,
 }
-TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2}
+TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "win_rates": 1}
 SHARDED = ("augment", "annotate", "reference")
 
 
@@ -87,6 +91,31 @@ def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings,
     planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
+
+
+def test_table_4_needs_the_judged_methods_alone(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table4", folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["judge"]) == (3 * 2, 3 * 2 + 1, 1)
+
+
+def test_table_4_with_a_judge_is_part_of_all(checkout):
+    environment = dict(zip(JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
+    done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **environment)
+    assert planned_jobs(done)["judge"] == 1
+
+
+def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(checkout):
+    done = snakemake("table4", "--config", "preset=smollm2", folder=checkout, HPS_JUDGE_URL="http://localhost/v1")
+    assert done.returncode != 0
+    assert "Table 4: HPS_JUDGE_MODEL, HPS_JUDGE_KEY not set: the judge's URL" in done.stdout + done.stderr
+    assert not (checkout / "results").exists()
+
+
+def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"losses": ["bt", "pl"]}', "ablations={methods: [dpo-bt]}"]
+    assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table4", *given, folder=checkout)
+    assert "Table 4: judge.method: dpo-hps is not in the grid" in done.stdout + done.stderr
 
 
 def test_tables_together_train_nothing_twice(checkout):
