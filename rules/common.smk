@@ -218,11 +218,50 @@ def judge_policies(number):
     return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
 
 
+# Table 3: the human study, of the methods that the grid has, at the first training seed.
+STUDY_RUNS = hps_config.study_runs(CONFIG)
+STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
+RETURNED = CONFIG["user_study"]["ratings"]
+
+
+def why_no_study():
+    """Why Table 3 cannot be made; empty if it can."""
+    found = ", ".join(STUDY_METHODS)
+    return "" if len(STUDY_METHODS) > 1 else f"user_study.methods: of them the grid has only {found or 'none'}"
+
+
+def study_evaluations():
+    """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
+    if why := why_no_study():
+        raise WorkflowError(f"Table 3: {why}")
+    return [f"{RESULTS}/evaluations/{RUN_NAMES[run] if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
+
+
+def study_ratings(wildcards):
+    """What Table 3 is made from: the returned files, and the key: the one beside them, else that of the pages."""
+    if not RETURNED:
+        own = {"study": f"{RESULTS}/user_study"}
+        return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
+    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
+    key = Path(RETURNED) / "key.json"
+    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+
+
+def study_files(input):
+    """The returned files as a command-line option. Simulated ones exist only when this job runs: hence the pattern."""
+    files = [shlex.quote(file) for file in input.get("ratings", [])]
+    if "simulated" in input.keys():
+        files = [f"{input.simulated}/*.json"]
+    return f"--ratings {' '.join(files)}" if files else ""
+
+
 # What `all` and the report go without, and why: they say so.
-LEFT_OUT = {name: why for name, why in {"Table 4 (win rates)": why_no_judge()}.items() if why}
+LEFT_OUT = {"Table 3 (human study)": why_no_study(), "Table 4 (win rates)": why_no_judge()}
+LEFT_OUT = {name: why for name, why in LEFT_OUT.items() if why}
 config["left_out"] = LEFT_OUT
 
-TABLE_NAMES = [*TABLES, *([] if why_no_judge() else ["table4"]), "training_time"]
+CANNOT = {"table3": why_no_study(), "table4": why_no_judge()}
+TABLE_NAMES = [*TABLES, *(name for name, why in CANNOT.items() if not why), "training_time"]
 SUFFIXES = ["csv", "md", "html"]
 
 

@@ -147,6 +147,20 @@ def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
     return pairs
 
 
+def study_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
+
+    Policies of the first training seed, each on the data set it was trained on.
+    """
+    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
+    return [
+        (dataset, first.get((dataset, method)))
+        for dataset in config["grid"]["datasets"]
+        for method in config["user_study"]["methods"]
+        if method == "sft" or (dataset, method) in first
+    ]
+
+
 def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
     ablations = config["ablations"]
     methods = [method.split("-") for method in ablations["methods"]]
@@ -267,6 +281,14 @@ def _validate_sense(config: Config) -> None:
     judge = config["judge"]
     if judge["method"] in judge["baselines"]:
         refuse("judge.baselines", f"{judge['method']} is judge.method itself")
+    study = config["user_study"]
+    check_names("user_study.methods", study["methods"], ["sft", *methods])
+    if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["simulate"] and config["world"] != "toy":
+        refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
+    if study["ratings"] and not Path(study["ratings"]).is_dir():
+        refuse("user_study.ratings", f"no folder {study['ratings']}")
     samples = config["evaluation"]["samples"]
     if judge["samples"] == "all":
         judge["samples"] = samples
