@@ -49,6 +49,8 @@ ALWAYS = {
     "evaluate": 44 + 1,  # each run and SFT
     "table": 5,
     "make_training_time": 1,
+    "user_study": 1,
+    "human_table": 1,
     "figure": 4,
     "training_curves": 2,
     "configuration": 1,
@@ -57,6 +59,7 @@ ALWAYS = {
     "all": 1,
 }
 TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "win_rates": 1}
+TINY["simulate_ratings"] = 1
 SHARDED = ("augment", "annotate", "reference")
 
 
@@ -116,6 +119,26 @@ def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
     assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
     done = snakemake("--dry-run", "table4", *given, folder=checkout)
     assert "Table 4: judge.method: dpo-hps is not in the grid" in done.stdout + done.stderr
+
+
+def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table3", "--config", "preset=smollm2", folder=checkout))
+    assert (planned["user_study"], planned["human_table"], planned.get("simulate_ratings")) == (1, 1, None)
+    returned = checkout / "returned"
+    returned.mkdir()
+    for name in ("key.json", "ratings (1).json"):
+        (returned / name).write_text("{}")
+    words = ["--dry-run", "--printshellcmds", "table3", "--config", "user_study={ratings: returned}"]
+    done = snakemake(*words, folder=checkout)
+    assert planned_jobs(done) == {"human_table": 1, "table3": 1, "total": 2}
+    assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
+
+
+def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"rewards": ["exo"]}']
+    assert "user_study" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table3", *given, folder=checkout)
+    assert "Table 3: user_study.methods: of them the grid has only sft" in done.stdout + done.stderr
 
 
 def test_tables_together_train_nothing_twice(checkout):
