@@ -1,12 +1,4 @@
 # The hub: what is taken from there is pinned, and fetched where there is network; all other jobs run offline (hps/cli.py).
-onstart:
-    if not_pinned() and not PINNING:
-        logger.warning(
-            f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
-            "`snakemake --cores 1 pin` pins it."
-        )
-
-
 localrules:
     pin,
     fetch,

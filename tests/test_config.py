@@ -80,6 +80,13 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
         ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
+        ({"judge": {"method": "dpo-hsp"}}, r"judge.method: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
+        ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
+        ({"judge": {"key_variable": "my key"}}, "judge.key_variable: 'my key' does not match"),
+        ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
+        ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
+        ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
@@ -102,6 +109,29 @@ def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         load(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_judged_runs_are_those_of_the_grid():
+    resolved = load(grid={"losses": ["bt", "hps"]}, seeds=[0, 1])
+    judged = config.judged_runs(resolved)
+    assert [(run.method, run.dataset, run.seed, other and other.method) for run, other in judged[:2]] == [
+        ("dpo-hps", "hh_rlhf", 0, None),
+        ("dpo-hps", "hh_rlhf", 0, "dpo-bt"),
+    ]
+    assert len(judged) == 2 * 2 * 2  # data sets, seeds, and the baselines that the grid has
+    assert all(other is None or (other.dataset, other.seed) == (run.dataset, run.seed) for run, other in judged)
+    assert resolved["judge"]["samples"] == resolved["evaluation"]["samples"]  # preset tiny: all
+
+
+def test_the_study_shows_the_methods_of_the_grid_at_the_first_seed():
+    study = config.study_runs(load(grid={"losses": ["bt", "hps"]}, seeds=[3, 1]))
+    assert [(data, run and run.method) for data, run in study[:3]] == [
+        ("hh_rlhf", None),
+        ("hh_rlhf", "dpo-bt"),
+        ("hh_rlhf", "dpo-hps"),
+    ]
+    assert len(study) == 2 * 3
+    assert {run.seed for _, run in study if run} == {3}
 
 
 def test_a_missing_data_file_is_named(tmp_path):

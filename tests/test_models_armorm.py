@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from hps import chat
 from hps.errors import InputError
+from hps.hub_lock import MODEL_FILES
 from hps.models import reward_heads, sources
-from hps.models.fetch import PATTERNS
 from hps.models.reward_model import RewardModel
 from hps.models.scratch import Shape, new_llama
 
@@ -208,4 +208,4 @@ def test_pickled_weights_beside_safetensors_are_not_read_and_alone_are_refused(f
 
 
 def test_fetching_takes_no_code_and_no_pickle():
-    assert not [pattern for pattern in PATTERNS if pattern.endswith((".py", ".bin", ".pt", ".pth"))]
+    assert not [pattern for pattern in MODEL_FILES if pattern.endswith((".py", ".bin", ".pt", ".pth"))]

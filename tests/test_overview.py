@@ -116,6 +116,9 @@ def test_the_command(tmp_path, monkeypatch):
 
 CAPTIONS = [
     ("workflow", {}, "toy world"),
+    ("workflow", {}, "Table 4: left out.</strong> no judge"),
+    ("win_rates", {}, "Table 4 of the paper"),
+    ("human", {}, "No ratings have been returned"),
     *(("table", {"table": f"table{number}"}, f"Table {number} of the paper") for number in (2, 5, 6, 7, 8)),
     ("figure", {"figure": "margins"}, "Tables 2 and 5"),
     ("figure", {"figure": "ablation_n"}, "number of responses n"),
@@ -131,6 +134,8 @@ CAPTIONS = [
 def test_captions_render(name, wildcards, says):
     evaluation = {"bleu": "word", "margin_pair": "human"}
     config = {"preset": "tiny", "protocol": "paper", "world": "toy", "seeds": [0], "evaluation": evaluation}
+    config |= {"left_out": {"Table 4": "no judge"}, "judge": {"method": "dpo-hps", "source": "openai"}}
+    config["user_study"] = {"methods": ["sft", "dpo-hps"], "ratings": "", "simulate": False}
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
         (REPORT / f"{name}.rst").read_text(encoding="utf-8")
     )

@@ -12,11 +12,15 @@ from conftest import ROOT, python_environment
 pytestmark = pytest.mark.workflow
 
 
+JUDGE = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
+NO_JUDGE = dict.fromkeys(JUDGE, "")
+
+
 def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", *words],
         cwd=folder,
-        env=python_environment(HPS_DATA_DIR="", **environment),
+        env=python_environment(**NO_JUDGE | {"HPS_DATA_DIR": ""} | environment),
         capture_output=True,
         text=True,
     )
@@ -46,6 +50,8 @@ ALWAYS = {
     "table": 5,
     "make_table_attribution": 1,
     "make_training_time": 1,
+    "user_study": 1,
+    "human_table": 1,
     "figure": 4,
     "training_curves": 2,
     "configuration": 1,
@@ -53,7 +59,8 @@ ALWAYS = {
     "report": 1,
     "all": 1,
 }
-TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2}
+TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "win_rates": 1}
+TINY["simulate_ratings"] = 1
 SHARDED = ("augment", "annotate", "reference")
 
 
@@ -89,6 +96,51 @@ def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings,
     planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
+
+
+def test_table_4_needs_the_judged_methods_alone(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table4", folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["judge"]) == (3 * 2, 3 * 2 + 1, 1)
+
+
+def test_table_4_with_a_judge_is_part_of_all(checkout):
+    environment = dict(zip(JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
+    done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **environment)
+    assert planned_jobs(done)["judge"] == 1
+
+
+def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(checkout):
+    done = snakemake("table4", "--config", "preset=smollm2", folder=checkout, HPS_JUDGE_URL="http://localhost/v1")
+    assert done.returncode != 0
+    assert "Table 4: HPS_JUDGE_MODEL, HPS_JUDGE_KEY not set: the judge's URL" in done.stdout + done.stderr
+    assert not (checkout / "results").exists()
+
+
+def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"losses": ["bt", "pl"]}', "ablations={methods: [dpo-bt]}"]
+    assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table4", *given, folder=checkout)
+    assert "Table 4: judge.method: dpo-hps is not in the grid" in done.stdout + done.stderr
+
+
+def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table3", "--config", "preset=smollm2", folder=checkout))
+    assert (planned["user_study"], planned["human_table"], planned.get("simulate_ratings")) == (1, 1, None)
+    returned = checkout / "returned"
+    returned.mkdir()
+    for name in ("key.json", "ratings (1).json"):
+        (returned / name).write_text("{}")
+    words = ["--dry-run", "--printshellcmds", "table3", "--config", "user_study={ratings: returned}"]
+    done = snakemake(*words, folder=checkout)
+    assert planned_jobs(done) == {"human_table": 1, "table3": 1, "total": 2}
+    assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
+
+
+def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"rewards": ["exo"]}']
+    assert "user_study" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table3", *given, folder=checkout)
+    assert "Table 3: user_study.methods: of them the grid has only sft" in done.stdout + done.stderr
 
 
 def test_tables_together_train_nothing_twice(checkout):

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,32 @@ def all_runs(config: Config) -> list[Run]:
     return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
 
 
+def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
+    """Table 4: the judged method with each of its baselines (None: the SFT policy), as far as the grid has them."""
+    grid, pairs = grid_runs(config), []
+    for run in grid:
+        if run.method == config["judge"]["method"]:
+            for baseline in config["judge"]["baselines"]:
+                reward, _, loss = baseline.partition("-")
+                other = None if baseline == "sft" else replace(run, reward=reward, loss=loss)
+                pairs += [(run, other)] if other is None or other in grid else []
+    return pairs
+
+
+def study_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
+
+    Policies of the first training seed, each on the data set it was trained on.
+    """
+    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
+    return [
+        (dataset, first.get((dataset, method)))
+        for dataset in config["grid"]["datasets"]
+        for method in config["user_study"]["methods"]
+        if method == "sft" or (dataset, method) in first
+    ]
+
+
 def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
     ablations = config["ablations"]
     methods = [method.split("-") for method in ablations["methods"]]
@@ -275,6 +301,26 @@ def _validate_sense(config: Config) -> None:
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
+    check_names("judge.method", [config["judge"]["method"]], methods)
+    check_names("judge.baselines", config["judge"]["baselines"], ["sft", *methods])
+    judge = config["judge"]
+    if judge["method"] in judge["baselines"]:
+        refuse("judge.baselines", f"{judge['method']} is judge.method itself")
+    study = config["user_study"]
+    check_names("user_study.methods", study["methods"], ["sft", *methods])
+    if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["simulate"] and config["world"] != "toy":
+        refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
+    if study["ratings"] and not Path(study["ratings"]).is_dir():
+        refuse("user_study.ratings", f"no folder {study['ratings']}")
+    samples = config["evaluation"]["samples"]
+    if judge["samples"] == "all":
+        judge["samples"] = samples
+    if judge["samples"] > samples:
+        refuse("judge.samples", f"{judge['samples']}, but evaluation.samples gives {samples}")
+    if judge["source"] == "true_reward" and config["world"] != "toy":
+        refuse("judge.source", "true_reward is known in the toy world only")
 
     check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
 

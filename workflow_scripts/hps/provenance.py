@@ -31,6 +31,7 @@ PACKAGES = (
     "pandas",
     "pyarrow",
     "matplotlib",
+    "openai",
     "snakemake",
 )
 SMALL = 10 * 2**20
