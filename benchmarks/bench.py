@@ -144,6 +144,7 @@ def gpu_suite(arguments: Arguments, about: dict[str, Any]) -> dict[str, Any]:
         arguments.device,
         torch.bfloat16,
         about.get("peak_flops_bf16"),
+        about.get("bandwidth"),
         arguments.repeats,
         **({"batch": 2, "batch_tokens": 2048} if tiny else {}),
     )

@@ -16,6 +16,7 @@ from benchmarks.measure import Summary
 from benchmarks.rows import Row, alike_groups
 from hps.cost import Architecture, Work, shared_work
 from hps.logprobs import Group
+from hps.models.scratch import build_tokenizer
 
 N = 100
 
@@ -26,6 +27,7 @@ def suite(
     device: str,
     dtype: torch.dtype,
     peak_flops: float | None,
+    bandwidth: float | None,
     repeats: int,
     *,
     batch: int = 16,
@@ -37,12 +39,13 @@ def suite(
     rates = throughput.entries(
         name,
         model,
-        None,
+        build_tokenizer(["what ends a response"], 320),
         train_tokens=batch_tokens,
         score_tokens=4 * batch_tokens,
         sequences=128,
         repeats=repeats,
         synchronize=synchronize,
+        bandwidth=bandwidth,
         scale=8,
     )
     model = ours.with_adapters(model)

@@ -48,5 +48,6 @@ def describe(device: str) -> dict[str, Any]:
             "gpu": gpu,
             "gpu_memory": torch.cuda.get_device_properties(0).total_memory,
             "peak_flops_bf16": GPUS[known].flops if known else None,
+            "bandwidth": GPUS[known].bandwidth if known else None,
         }
     return facts

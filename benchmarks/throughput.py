@@ -28,6 +28,8 @@ TINY = Architecture(4, 128, 4, 2, 384, 768, tied=True)
 """The models of preset `tiny` (hps.models.scratch.Shape)."""
 PROMPT, RESPONSE = 126, 45
 """Tokens of a prompt and of a response, about those of HH-RLHF."""
+STEPS = 24
+"""Tokens that are sampled for each response when sampling is timed."""
 
 
 @contextmanager
@@ -51,14 +53,16 @@ def entries(
     sequences: int,
     repeats: int,
     synchronize: Callable[[], object],
+    bandwidth: float | None = None,
     scale: int = 1,
     n: int = 16,
 ) -> list[dict[str, Any]]:
     """Rates of one model under fresh adapters, work by work.
 
     Args:
+        tokenizer: ends the generated responses; a model that was not trained with it hardly ever draws that token.
+        bandwidth: of the device's memory, bytes a second; with it, the share that sampling reaches is recorded.
         scale: multiplies the amount of work, for fast machines.
-        tokenizer: ends the generated responses, which here never end early; None: nothing is generated.
     """
     architecture = ours.architecture_of(model)
     draw = np.random.default_rng(0)
@@ -99,8 +103,7 @@ def entries(
         ),
         "annotate": (annotating(causal, to_score, score_tokens), *_annotated(architecture, scored, n)),
     }
-    if tokenizer is not None:
-        cases["generate"] = generating(architecture, causal, tokenizer, sequences)
+    cases["generate"] = generating(architecture, causal, tokenizer, sequences)
     timed = measure.interleaved(
         {what: (lambda repeat, call=call: call(repeat) and None) for what, (call, _, _) in cases.items()},
         repeats,
@@ -121,9 +124,14 @@ def entries(
                 "seconds": spent.as_dict(),
                 "tokens_per_second": tokens / spent.median,
                 "flops_per_second": flops / spent.median,
-                **({"sequences": sequences} if what == "generate" else {}),
             }
         )
+    found[-1]["sequences"] = sequences
+    if bandwidth:
+        size = next(causal.parameters()).element_size()
+        cache = sequences * (PROMPT + STEPS / 2) * architecture.cache_bytes(size)
+        moved = STEPS * (architecture.parameters * size + cache)
+        found[-1]["share_of_bandwidth"] = moved / bandwidth / found[-1]["seconds"]["median"]
     return found
 
 
@@ -149,18 +157,18 @@ def _annotated(architecture: Architecture, count: int, n: int) -> tuple[float, f
 
 
 def generating(
-    architecture: Architecture, causal: torch.nn.Module, tokenizer, sequences: int, steps: int = 24
+    architecture: Architecture, causal: torch.nn.Module, tokenizer, sequences: int
 ) -> tuple[Callable[[int], None], float, float]:
-    """Sampling `steps` tokens for `sequences` responses to two prompts: the call, its operations, its tokens."""
+    """Sampling STEPS tokens for `sequences` responses to two prompts: the call, its operations, its tokens."""
     draw = np.random.default_rng(2)
     requests = [Request(str(i), inputs.tokens(draw, PROMPT, architecture.vocab)) for i in range(2)]
-    sampling = Sampling(sequences // 2, 0.9, 1.0, steps, 0)
+    sampling = Sampling(sequences // 2, 0.9, 1.0, STEPS, 0)
 
     def sample(repeat: int) -> None:
         for _ in generate(causal, tokenizer, requests, sampling, sequences):
             pass
 
-    return sample, architecture.forward_flops(sampling_work(PROMPT, steps, 2, sequences)), sequences * steps
+    return sample, architecture.forward_flops(sampling_work(PROMPT, STEPS, 2, sequences)), sequences * STEPS
 
 
 def start_up(repeats: int) -> dict[str, float]:
