@@ -132,7 +132,7 @@ def figure(curves: Sequence[dict[str, Any]], png: Path, svg: Path) -> None:
     """Step time over n, prompt length and model size, each with its fitted power law, on logarithmic axes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     from hps.figures.style import SETTINGS, save
 
@@ -151,7 +151,10 @@ def figure(curves: Sequence[dict[str, Any]], png: Path, svg: Path) -> None:
             fitted = [curve["factor"] * value ** curve["exponent"] for value in x]
             axes.plot(x, fitted, color="#D55E00", label=f"exponent {curve['exponent']:.2f}")
             axes.set(xscale="log", yscale="log", xlabel=names[curve["over"]], ylabel="seconds a step")
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xticks(x, [f"{value:.3g}" if value > 9999 else str(value) for value in x])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_minor_locator(NullLocator())
+            axes.set_xticks(x, [f"{value / 1e6:.3g} M" if value > 9999 else str(value) for value in x])
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.legend()
         save(drawn, png, svg)

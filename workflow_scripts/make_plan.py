@@ -54,17 +54,17 @@ def main(arguments: Arguments) -> None:
 
 def page(resolved: config.Config, planner: Planner, estimate: Estimate) -> Page:
     """The estimate as a table with totals, and what it rests on."""
-    cpu = planner.rates.is_cpu
-    device = "CPU" if cpu else "GPU"
-    names = ("Jobs", f"{device}-hours", "Paper style", "Wall-clock hours", "Longest job, hours")
+    device = "CPU" if planner.rates.is_cpu else "GPU"
+    unit = "minutes" if estimate.seconds < 20 * HOUR else "hours"
+    names = ("Jobs", f"{device}-{unit}", "Paper style", f"Wall-clock {unit}", f"Longest job, {unit}")
     columns = [Column("Stage"), *(Column(name, numeric=True) for name in names)]
     columns += [Column("Peak memory, GiB", numeric=True), Column("Disk, GB", numeric=True)]
-    rows = [cells(stage, estimate.devices) for stage in estimate.stages]
+    rows = [cells(stage, estimate.devices, unit) for stage in estimate.stages]
     rows.append(
         [
             Cell("total"),
             Cell(str(sum(stage.jobs for stage in estimate.stages))),
-            *(Cell(hours(value)) for value in (estimate.seconds, estimate.paper_style, estimate.wall)),
+            *(Cell(time(value, unit)) for value in (estimate.seconds, estimate.paper_style, estimate.wall)),
             Cell(""),
             Cell(number(max(stage.memory for stage in estimate.stages) / GIB, 1)),
             Cell(number(sum(stage.disk for stage in estimate.stages) / GB, 2)),
@@ -75,7 +75,7 @@ def page(resolved: config.Config, planner: Planner, estimate: Estimate) -> Page:
     ]
     notes += [f"- {assumption}" for assumption in estimate.assumptions]
     legend = [
-        f"{device}-hours are those of all jobs. Paper style: every response with a prompt of its own, logits of every "
+        f"{device}-{unit} are those of all jobs. Paper style: every response with a prompt of its own, logits of every "
         "token, the reference in every training step (so no stage of its own), one-by-one annotation.",
     ]
     memory = planner.rates.gpu.memory if planner.rates.gpu else None
@@ -87,18 +87,18 @@ def page(resolved: config.Config, planner: Planner, estimate: Estimate) -> Page:
     return Page("What the run will cost: an estimate", [Table(columns, rows)], ["\n".join(notes)], legend)
 
 
-def cells(stage: Stage, devices: int) -> list[Cell]:
+def cells(stage: Stage, devices: int, unit: str) -> list[Cell]:
     return [
         Cell(stage.rule),
         Cell(str(stage.jobs)),
-        *(Cell(hours(value)) for value in (stage.seconds, stage.paper_style, stage.wall(devices), stage.longest)),
+        *(Cell(time(value, unit)) for value in (stage.seconds, stage.paper_style, stage.wall(devices), stage.longest)),
         Cell(number(stage.memory / GIB, 1) if stage.memory else ""),
         Cell(number(stage.disk / GB, 2)),
     ]
 
 
-def hours(seconds: float) -> str:
-    value = seconds / HOUR
+def time(seconds: float, unit: str) -> str:
+    value = seconds / (HOUR if unit == "hours" else 60)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
