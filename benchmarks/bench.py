@@ -146,7 +146,7 @@ def gpu_suite(arguments: Arguments, about: dict[str, Any]) -> dict[str, Any]:
         about.get("peak_flops_bf16"),
         about.get("bandwidth"),
         arguments.repeats,
-        **({"batch": 2, "batch_tokens": 2048} if tiny else {}),
+        **({"batch": 2, "batch_tokens": 2048, "scale": 1} if tiny else {}),
     )
 
 

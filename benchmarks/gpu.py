@@ -32,6 +32,7 @@ def suite(
     *,
     batch: int = 16,
     batch_tokens: int = 8192,
+    scale: int = 8,
 ) -> dict[str, Any]:
     """Sections `speeds` (BT, HPS, PL on both data sets' lengths), `rows` (their ratios) and `throughput`."""
     model = ours.random_model(architecture, dtype, device)
@@ -46,7 +47,7 @@ def suite(
         repeats=repeats,
         synchronize=synchronize,
         bandwidth=bandwidth,
-        scale=8,
+        scale=scale,
     )
     model = ours.with_adapters(model)
     speeds, rows = [], []
