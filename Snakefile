@@ -35,6 +35,7 @@ include: "rules/user_study.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/plan.smk"
 
 
 report: "report/workflow.rst"
