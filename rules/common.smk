@@ -180,6 +180,7 @@ TABLES = {
     "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
     "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
 }
+PAPER_TABLES = list(TABLES.values())
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}

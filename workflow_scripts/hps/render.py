@@ -25,7 +25,13 @@ tr.block > * { border-top: 2px solid #999; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
 .number { text-align: right; white-space: nowrap; }
 .detail { display: block; font-size: .82em; color: #555; }
-@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } th, td { padding: .25rem .45rem; } }
+@media (max-width: 40rem) {
+  body { padding: .6rem; font-size: 15px; } th, td { padding: .25rem .45rem; }
+  .cards thead { display: none; } .cards table, .cards tbody, .cards tr, .cards td, .cards th { display: block; }
+  .cards tr { border-bottom: 2px solid #999; padding: .4rem 0; }
+  .cards td, .cards th { border: 0; padding: .1rem 0; position: static; text-align: left; white-space: normal; }
+  .cards td[data-name]:not(:empty)::before { content: attr(data-name) ": "; color: #555; }
+}
 """.strip()
 
 
@@ -48,13 +54,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled."""
+    """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled.
+
+    With `cards`, for cells of prose, a narrow screen shows each row as lines below each other.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     header: int = 0
     block: int | None = None
+    cards: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,8 @@ def html(page: Page) -> str:
     for table in page.tables:
         if table.title:
             body.append(f"<h2>{escape(table.title)}</h2>")
-        body.append(f'<div class="scroll" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
+        how = "scroll cards" if table.cards else "scroll"
+        body.append(f'<div class="{how}" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
     body += [f"<p>{escape(line)}</p>" for line in page.legend]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -143,7 +154,8 @@ def _body(table: Table) -> str:
         for position, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
             tag = 'th scope="row"' if position == table.header else "td"
             detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
-            cells.append(f"<{tag}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
+            name = f' data-name="{escape(column.name)}"' if table.cards and tag == "td" and column.name else ""
+            cells.append(f"<{tag}{name}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
         lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
     return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
 
