@@ -1,7 +1,7 @@
 # The paper against itself, from paper/*.csv; and how long the test pairs are that its margins can be taken on.
 rule audit:
     input:
-        paper=[*(shown.paper for shown in PAPER_TABLES), "paper/quoted.csv", "paper/training_hours.csv"],
+        paper=PAPER_NUMBERS,
         candidates=[file for dataset in DATASETS for file in shards("candidates", dataset, "test")],
         scored=[file for dataset in DATASETS for file in shards("scored", dataset, "test")],
         reference=[file for dataset in DATASETS for file in shards("reference", dataset, "test")],

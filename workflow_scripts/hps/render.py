@@ -10,11 +10,15 @@ from itertools import groupby
 
 NO_VALUE = "–"
 
-STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; padding: 1rem; background: #fff; color: #1a1a1a; font: 16px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.3rem; margin: 0 0 .6rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
 p { max-width: 48rem; margin: .4rem 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } }
+""".strip()
+
+TABLE_STYLE = """
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
@@ -26,7 +30,7 @@ tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
 .number { text-align: right; white-space: nowrap; }
 .detail { display: block; font-size: .82em; color: #555; }
 @media (max-width: 40rem) {
-  body { padding: .6rem; font-size: 15px; } th, td { padding: .25rem .45rem; }
+  th, td { padding: .25rem .45rem; }
   .cards thead { display: none; } .cards table, .cards tbody, .cards tr, .cards td, .cards th { display: block; }
   .cards tr { border-bottom: 2px solid #999; padding: .4rem 0; }
   .cards td, .cards th { border: 0; padding: .1rem 0; position: static; text-align: left; white-space: normal; }
@@ -109,20 +113,29 @@ def markdown(page: Page) -> str:
 
 def html(page: Page) -> str:
     """`page` as one HTML file that needs no other."""
-    body = [f"<h1>{escape(page.title)}</h1>", *(f"<p>{escape(note)}</p>" for note in page.notes)]
-    for table in page.tables:
-        if table.title:
-            body.append(f"<h2>{escape(table.title)}</h2>")
-        how = "scroll cards" if table.cards else "scroll"
-        body.append(f'<div class="{how}" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
-    body += [f"<p>{escape(line)}</p>" for line in page.legend]
+    body = [f"<h1>{escape(page.title)}</h1>", *_content(page)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{escape(page.title)}</title>\n<style>\n{PAGE_STYLE}\n{TABLE_STYLE}\n</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def fragment(page: Page) -> str:
+    """The notes, tables and legend of `page` as HTML to stand in another page, with the style of its tables."""
+    return "\n".join([f"<style>\n{TABLE_STYLE}\n</style>", *_content(page)]) + "\n"
+
+
+def _content(page: Page) -> list[str]:
+    parts = [f"<p>{escape(note)}</p>" for note in page.notes]
+    for table in page.tables:
+        if table.title:
+            parts.append(f"<h2>{escape(table.title)}</h2>")
+        how = "scroll cards" if table.cards else "scroll"
+        parts.append(f'<div class="{how}" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
+    return [*parts, *(f"<p>{escape(line)}</p>" for line in page.legend)]
 
 
 def _in_markdown(text: str) -> str:

@@ -85,3 +85,43 @@ def _complete(values: np.ndarray, resamples: int, seed: int, confidence: float) 
         lo = np.where(constant, values[:, 0], low)
         hi = np.where(constant, values[:, 0], high)
     return [Estimate(float(m), float(a), float(b), prompts) for m, a, b in zip(mean, lo, hi, strict=True)]
+
+
+def sign_flip_p(values: Sequence[np.ndarray], *, resamples: int, seed: int) -> list[tuple[float, float]]:
+    """One-sided p-values of the means of paired differences, by flipping their signs at random.
+
+    Args:
+        values: one array (units,) of differences a comparison; comparisons may differ in their units.
+
+    Returns:
+        For each comparison p of "the mean is at most 0" and of "the mean is at least 0": how often a mean of randomly
+        signed differences is at least as large (as small) as the one observed, this one included. With u units neither
+        can be smaller than 2^-u in expectation, so a handful of units never decides. NaN without units.
+    """
+    results = [(np.nan, np.nan)] * len(values)
+    lengths = np.array([len(one) for one in values])
+    for units in np.unique(lengths[lengths > 0]):
+        rows = np.flatnonzero(lengths == units)
+        stacked = np.stack([np.asarray(values[row], dtype=np.float64) for row in rows])
+        observed = stacked.mean(axis=1)
+        slack = 1e-12 * np.abs(stacked).mean(axis=1)  # what rounding may add to a mean that is equal
+        above, below = np.ones(len(rows)), np.ones(len(rows))
+        generator = np.random.default_rng(seed)
+        size = max(1, RESAMPLED_VALUES // int(units))
+        for start in range(0, resamples, size):
+            signs = generator.integers(2, size=(min(size, resamples - start), units)) * 2.0 - 1.0
+            means = signs @ stacked.T / units
+            above += (means >= observed - slack).sum(axis=0)
+            below += (means <= observed + slack).sum(axis=0)
+        for row, p_above, p_below in zip(rows, above / (resamples + 1), below / (resamples + 1), strict=True):
+            results[row] = (float(p_above), float(p_below))
+    return results
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values in the order given: the k-th smallest of m times m - k + 1, at most 1, never falling."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = highest
+    return adjusted

@@ -98,7 +98,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
         for a, b in pairwise(group):
             if a.run is None or a.run.seed == b.run.seed:
                 raise InputError(_file(b), f"the same row and seed as {_file(a)}")
-    quantities = {key: _quantities(group, choices) for key, group in groups.items()}
+    quantities = {key: per_prompt(group, choices) for key, group in groups.items()}
     rows = []
     for key in sorted(groups, key=lambda key: _position(layout, key, groups[key][0], choices)):
         names, values = list(quantities[key]), np.stack(list(quantities[key].values()))
@@ -146,7 +146,7 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
     return text.getvalue()
 
 
-def _quantities(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
+def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
     """Everything a row reports, per prompt: (prompts,), averaged over its seeds."""
 
     def mean(values) -> np.ndarray:
