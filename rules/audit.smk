@@ -12,14 +12,14 @@ rule audit:
         html=report(
             f"{RESULTS}/audit/audit.html",
             caption="../report/audit.rst",
-            category="2 The paper against itself",
+            category="4 Audit and theory",
             labels={"what": "checks"},
         ),
         png=f"{RESULTS}/audit/length_gaps.png",
         svg=report(
             f"{RESULTS}/audit/length_gaps.svg",
             caption="../report/audit.rst",
-            category="2 The paper against itself",
+            category="4 Audit and theory",
             labels={"what": "implied length gaps"},
         ),
     log:

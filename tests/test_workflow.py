@@ -49,6 +49,9 @@ ALWAYS = {
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
+    "audit": 1,
+    "claims": 1,
+    "cost": 1,
     "report": 1,
     "all": 1,
 }
@@ -81,12 +84,19 @@ def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
         ("table8", 10, 10),
         ("training_time", 30, 0),
         ("figures", 44, 45),
+        ("claims", 44, 45),
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
     planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
+
+
+def test_the_audit_needs_no_training(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "audit", folder=checkout))
+    assert {"train", "evaluate"} & planned.keys() == set()
+    assert planned["reference"] == planned["annotate"] == 2  # the test prompts of both data sets
 
 
 def test_tables_together_train_nothing_twice(checkout):

@@ -9,9 +9,8 @@ from dataclasses import asdict
 
 from hps.audit import VERDICTS, Check, commonest_gap, distinct, interval_text
 from hps.paper import GAP_ROUNDING, Row
-from hps.render import Cell, Column, Page, Table, number
+from hps.render import TOY, Cell, Column, Page, Table, number
 from hps.statistics import CONFIDENCE, Estimate
-from hps.table_page import TOY
 
 WHAT = (
     "What the paper's own numbers (paper/*.csv, as printed) say about each other and about its text. Nothing here "

@@ -9,6 +9,10 @@ from html import escape
 from itertools import groupby
 
 NO_VALUE = "–"
+TOY = (
+    "These are results of a toy world (small models trained from scratch on synthetic text), not of the paper's models "
+    "and data: only directions and orders can be compared with the paper, not values."
+)
 
 PAGE_STYLE = """
 :root { color-scheme: light; }
@@ -79,6 +83,11 @@ class Page:
     tables: Sequence[Table]
     notes: Sequence[str] = field(default_factory=tuple)
     legend: Sequence[str] = field(default_factory=tuple)
+
+
+def world_note(world: str) -> list[str]:
+    """The note that every page of a toy world's results begins with; none for the real world."""
+    return [TOY] if world == "toy" else []
 
 
 def number(value: float, decimals: int = 3) -> str:

@@ -10,14 +10,10 @@ import numpy as np
 
 from hps import render
 from hps.paper import ROUNDING, read_paper
-from hps.render import Cell, Column, Page, Table
+from hps.render import Cell, Column, Page, Table, world_note
 from hps.statistics import CONFIDENCE
 from hps.tables import DIFFERENCE, Choices, Layout, Row, plain
 
-TOY = (
-    "These are results of a toy world (small models trained from scratch on synthetic text), not of the paper's models "
-    "and data: only directions and orders can be compared with the paper, not values."
-)
 TRUE_REWARD = "true_reward"
 LABELS = {
     "evaluated_on": "Evaluated on",
@@ -123,7 +119,7 @@ def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) ->
         f"Margins: the {choices.pair} pair of a test prompt. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
     )
-    return [*([TOY] if world == "toy" else []), " ".join(setting), scores]
+    return [*world_note(world), " ".join(setting), scores]
 
 
 def _our_cell(row: Row, name: str) -> Cell:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hps.claims.verdicts import CONTRADICTED, OPEN, SUPPORTED, VERDICTS, Effect, Level, Result, Statement
-from hps.render import NO_VALUE, Cell, Column, Page, Table, interval, number
+from hps.render import NO_VALUE, Cell, Column, Page, Table, interval, number, world_note
 from hps.statistics import CONFIDENCE
-from hps.table_page import LABELS, TOY
+from hps.table_page import LABELS
 
 Pair = tuple[Result, Result]
 """The same claim on the paper's numbers and on ours."""
@@ -187,7 +187,7 @@ def _decisive(result: Result) -> Cell:
 
 
 def _notes(pairs: Sequence[Pair], world: str) -> list[str]:
-    return [*([TOY] if world == "toy" else []), summary(pairs)]
+    return [*world_note(world), summary(pairs)]
 
 
 def _legend(test: Level) -> list[str]:
