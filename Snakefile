@@ -23,6 +23,7 @@ include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/audit.smk"
+include: "rules/theory.smk"
 include: "rules/claims.smk"
 include: "rules/report.smk"
 

@@ -6,7 +6,7 @@ rule claims:
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
         trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=map(RUN_NAMES.get, hps_config.grid_runs(CONFIG))),
-        tables=[f"{RESULTS}/tables/{name}.csv" for name in CLAIMS_TABLES],
+        tables=CLAIMS_TABLES,
     output:
         csv=f"{RESULTS}/claims/claims.csv",
         json=f"{RESULTS}/claims/claims.json",
@@ -29,7 +29,7 @@ rule claims:
             for test_set in test_sets(policy)
         ],
         trainings=[f"{RESULTS}/runs/{RUN_NAMES[run]}" for run in hps_config.grid_runs(CONFIG)],
-        tables=options({"tables": [f"{RESULTS}/tables/{name}.csv" for name in CLAIMS_TABLES]}),
+        tables=options({"tables": CLAIMS_TABLES}),
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")} | CONFIG["claims"]),
         grid_n=CONFIG["grid"]["n"],
         beta=CONFIG["objective"]["beta"],

@@ -222,7 +222,8 @@ CLAIMS_RUNS = dict.fromkeys(
     run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
 )
 CLAIMS_POLICIES = ["sft", *(RUN_NAMES[run] for run in CLAIMS_RUNS)]
-CLAIMS_TABLES = [name for name in ("table3", "table4") if name in TABLE_NAMES]
+CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
+CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

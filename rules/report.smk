@@ -80,6 +80,7 @@ rule report_contents:
         [table(name) for name in TABLE_NAMES],
         all_figures(),
         rules.audit.output,
+        rules.theory.output,
         rules.overview.output,
         rules.cost.output,
 

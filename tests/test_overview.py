@@ -119,6 +119,7 @@ CAPTIONS = [
     ("workflow", {}, "toy world"),
     ("claims", {}, "A claim without enough numbers is open"),
     ("audit", {}, "the same for every model"),
+    ("theory", {}, "linear rewards with a known parameter"),
     *(("table", {"table": f"table{number}"}, f"Table {number} of the paper") for number in (2, 5, 6, 7, 8)),
     ("figure", {"figure": "margins"}, "Tables 2 and 5"),
     ("figure", {"figure": "ablation_n"}, "number of responses n"),

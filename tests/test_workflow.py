@@ -50,6 +50,7 @@ ALWAYS = {
     "configuration": 1,
     "overview": 1,
     "audit": 1,
+    "theory": 1,
     "claims": 1,
     "cost": 1,
     "report": 1,

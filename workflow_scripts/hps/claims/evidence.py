@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +64,7 @@ class CsvTables:
 
     rows: dict[str, list[dict[str, str]]]
     paths: dict[str, str]
+    absent: str = "{} has not been made"
 
     @classmethod
     def read(cls, paths: Mapping[str, str | Path]) -> CsvTables:
@@ -72,7 +73,8 @@ class CsvTables:
 
     @classmethod
     def of_the_paper(cls, folder: str | Path) -> CsvTables:
-        return cls.read({name: Path(folder) / file for name, file in PAPER_FILES.items()})
+        tables = cls.read({name: Path(folder) / file for name, file in PAPER_FILES.items()})
+        return replace(tables, absent="no numbers in the paper")
 
     def measure(self, table: str, operand: Operand) -> Measured | None:
         metric = TIME_COLUMN if operand.metric == TIME else operand.metric
@@ -96,7 +98,7 @@ class CsvTables:
         return sorted(found)
 
     def why_absent(self, table: str) -> str:
-        return "" if self.rows.get(table) else f"{table} has not been made"
+        return "" if self.rows.get(table) else self.absent.format(table)
 
 
 @dataclass(frozen=True)
