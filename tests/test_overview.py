@@ -150,7 +150,7 @@ def test_the_first_page_holds_the_list_of_claims(tmp_path):
     (tmp_path / "claims" / "list.html").write_text("<table><tr><td>✓ supported</td></tr></table>")
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((REPORT / "workflow.rst").read_text())
     config = {"preset": "paper", "protocol": "paper", "world": "real", "seeds": [0]}
-    claims = SimpleNamespace(path=str(tmp_path / "claims" / "claims.html"))
+    claims = SimpleNamespace(path=tmp_path / "claims" / "claims.html")
     page = template.render(snakemake=SimpleNamespace(config=config), files=[claims])
     html = publish_parts(page, writer="html", settings_overrides={"halt_level": 2})["html_body"]
     assert html.index("✓ supported") < html.index("What was done")

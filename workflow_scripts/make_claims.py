@@ -64,7 +64,9 @@ def main(arguments: Arguments) -> None:
     files.write_json(arguments.json, page.to_json(pairs, test, arguments.world))
     files.write_text(arguments.markdown, render.markdown(readable))
     files.write_text(arguments.html, render.html(readable))
-    files.write_text(arguments.fragment, render.fragment(replace(readable, tables=readable.tables[:1])))
+    # The page that it stands in says itself whether the world is a toy.
+    alone = replace(readable, notes=[page.summary(pairs)], tables=readable.tables[:1])
+    files.write_text(arguments.fragment, render.fragment(alone))
     logging.info("%s", page.summary(pairs))
 
 

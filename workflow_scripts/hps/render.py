@@ -32,7 +32,7 @@ thead th.group { text-align: center; }
 tr.block > * { border-top: 2px solid #999; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
 .number { text-align: right; white-space: nowrap; }
-.detail { display: block; font-size: .82em; color: #555; }
+.detail { display: block; font-size: .82em; font-weight: 400; color: #555; }
 @media (max-width: 40rem) {
   th, td { padding: .25rem .45rem; }
   .cards thead { display: none; } .cards table, .cards tbody, .cards tr, .cards td, .cards th { display: block; }

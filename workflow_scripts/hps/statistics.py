@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,9 +94,10 @@ def sign_flip_p(values: Sequence[np.ndarray], *, resamples: int, seed: int) -> l
         values: one array (units,) of differences a comparison; comparisons may differ in their units.
 
     Returns:
-        For each comparison p of "the mean is at most 0" and of "the mean is at least 0": how often a mean of randomly
-        signed differences is at least as large (as small) as the one observed, this one included. With u units neither
-        can be smaller than 2^-u in expectation, so a handful of units never decides. NaN without units.
+        For each comparison p of "the mean is at most 0" and of "the mean is at least 0": the share of sign patterns
+        under which the mean is at least as large (as small) as the one observed. With u units neither can be below
+        2^-u, so a handful of units never decides. All patterns are tried where there are no more than `resamples`, else
+        so many at random, and the one observed. NaN without units.
     """
     results = [(np.nan, np.nan)] * len(values)
     lengths = np.array([len(one) for one in values])
@@ -105,17 +106,26 @@ def sign_flip_p(values: Sequence[np.ndarray], *, resamples: int, seed: int) -> l
         stacked = np.stack([np.asarray(values[row], dtype=np.float64) for row in rows])
         observed = stacked.mean(axis=1)
         slack = 1e-12 * np.abs(stacked).mean(axis=1)  # what rounding may add to a mean that is equal
-        above, below = np.ones(len(rows)), np.ones(len(rows))
-        generator = np.random.default_rng(seed)
-        size = max(1, RESAMPLED_VALUES // int(units))
-        for start in range(0, resamples, size):
-            signs = generator.integers(2, size=(min(size, resamples - start), units)) * 2.0 - 1.0
+        above, below, patterns = np.zeros(len(rows)), np.zeros(len(rows)), 0
+        for signs in _sign_patterns(int(units), resamples, seed):
             means = signs @ stacked.T / units
             above += (means >= observed - slack).sum(axis=0)
             below += (means <= observed + slack).sum(axis=0)
-        for row, p_above, p_below in zip(rows, above / (resamples + 1), below / (resamples + 1), strict=True):
+            patterns += len(signs)
+        for row, p_above, p_below in zip(rows, above / patterns, below / patterns, strict=True):
             results[row] = (float(p_above), float(p_below))
     return results
+
+
+def _sign_patterns(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Patterns of +1 and -1, (patterns, units) at a time; the first is that of no flips."""
+    if units < 63 and 2**units <= resamples:
+        yield 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
+        return
+    yield np.ones((1, units))
+    generator, size = np.random.default_rng(seed), max(1, RESAMPLED_VALUES // units)
+    for start in range(0, resamples, size):
+        yield generator.integers(2, size=(min(size, resamples - start), units)) * 2.0 - 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -30,7 +30,7 @@ def claims_table(pairs: Sequence[Pair]) -> Table:
         Column("Ours say"),
         Column(f"Effect that decides [{CONFIDENCE:.0%} interval]"),
         Column("p (Holm)", numeric=True),
-        Column("Verdict"),
+        Column("Verdict on ours"),
     ]
     rows = []
     for theirs, ours in pairs:
@@ -175,15 +175,14 @@ def _decisive(result: Result) -> Cell:
     effect = result.decisive
     if effect is None:
         return Cell(NO_VALUE)
-    metric = str(result.claim.details.get("metric", ""))
+    operand = effect.comparison.terms[0][0]
+    metric = str(operand.cell.get("quantity", operand.metric))
     name = LABELS.get(metric, metric.replace("_", " ")).replace(" (nats)", "")
     shown = interval(effect.mean, effect.lo, effect.hi)
-    what = (
-        "ratio" if result.claim.kind == "ratio_at_most" else "value" if "of" in result.claim.details else "difference"
-    )
-    what = "change" if result.claim.kind == "monotone" else what
+    kind = {"ratio_at_most": " ratio", "monotone": " change", "at_least": "", "at_most": ""}
+    what = name + kind.get(result.claim.kind, " difference")
     where = f": {effect.comparison.label}" if effect.comparison.label else ""
-    return Cell(f"{shown.text} {shown.detail}".strip(), f"{name} {what}{where}".strip())
+    return Cell(f"{shown.text} {shown.detail}".strip(), what + where)
 
 
 def _notes(pairs: Sequence[Pair], world: str) -> list[str]:
