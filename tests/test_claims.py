@@ -384,6 +384,45 @@ def test_tables_with_intervals_decide_and_without_do_not(tmp_path, win, lose, ha
     assert verdict(of, ours) == found
 
 
+def write_table(path, rows: list[dict]) -> str:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def table3(path, simulated="no", prompts=30, difference=True) -> str:
+    score = {"sft": 3.0, "dpo-bt": 3.4, "dpo-pl": 3.3, "dpo-hps": 3.8}
+    rows = []
+    for method, mean in score.items():
+        row = {"method": method, "quality_score": mean, "quality_score_lo": mean - 0.5, "quality_score_hi": mean + 0.5}
+        row |= {"prompts": prompts, "simulated": simulated}
+        gap = 3.8 - mean
+        if difference:
+            known = {"difference": gap, "difference_lo": gap - 0.1, "difference_hi": gap + 0.1}
+            row |= known if gap else dict.fromkeys(known, "")
+        rows.append(row)
+    return write_table(path, rows)
+
+
+def human(path):
+    (of,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "human_quality"]
+    (result,) = judge([evaluate(of, results_of([], tables={"table3": path}), TEST)], TEST)
+    return result
+
+
+def test_a_paired_difference_decides_where_two_intervals_do_not(tmp_path):
+    assert human(table3(tmp_path / "table3.csv")).verdict == "supported"
+    assert human(table3(tmp_path / "apart.csv", difference=False)).verdict == "open"
+
+
+def test_simulated_raters_and_few_prompts_never_decide(tmp_path):
+    simulated = human(table3(tmp_path / "simulated.csv", simulated="yes"))
+    assert (simulated.verdict, simulated.reason) == ("open", "the ratings are simulated")
+    assert human(table3(tmp_path / "few.csv", prompts=4)).verdict == "open"
+
+
 # --- vocabulary
 
 

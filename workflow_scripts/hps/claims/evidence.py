@@ -23,6 +23,8 @@ PAPER_FILES = {name: source.file for name, source in TABLES.items()} | {
     "training_time": "training_hours.csv",
 }
 NUMBERS = ("n", "beta")
+COUNTS = ("prompts", "units")
+"""Columns that say how many prompts or repetitions a row rests on."""
 TIME = "time"
 TIME_COLUMN = "hours_mean"
 """Claims say `time`: in the paper hours of a training, here seconds of an optimizer step, since the start-up is a large
@@ -43,6 +45,7 @@ class Measured:
     seeds: tuple[int, ...] = (0,)
     lo: float = math.nan
     hi: float = math.nan
+    count: int = 0  # prompts or repetitions behind an interval; 0: not known
 
 
 class Evidence(Protocol):
@@ -83,13 +86,16 @@ class CsvTables:
             raise InputError(self.paths[table], f"{len(rows)} rows for {_text(operand.cell)}")
         if not rows:
             return None
+        if metric not in rows[0] and operand.optional:
+            return None
         if metric not in rows[0]:
             raise InputError(self.paths[table], f"has no column {metric}")
         mean, lo, hi = (
             number(rows[0], name, self.paths[table]) if name in rows[0] else math.nan
             for name in (metric, f"{metric}_lo", f"{metric}_hi")
         )
-        return None if math.isnan(mean) else Measured(mean, lo=lo, hi=hi)
+        counts = [number(rows[0], name, self.paths[table]) for name in COUNTS if rows[0].get(name)]
+        return None if math.isnan(mean) else Measured(mean, lo=lo, hi=hi, count=int(min(counts, default=0)))
 
     def values(self, table: str, column: str) -> list[Value]:
         found = {row[column] for row in self.rows.get(table, []) if column in row}
@@ -98,7 +104,10 @@ class CsvTables:
         return sorted(found)
 
     def why_absent(self, table: str) -> str:
-        return "" if self.rows.get(table) else self.absent.format(table)
+        rows = self.rows.get(table)
+        if rows and all(row.get("simulated") == "yes" for row in rows):
+            return "the ratings are simulated"  # which says nothing about what people think
+        return "" if rows else self.absent.format(table)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Statement:
     units: np.ndarray  # (units,), or empty where only a mean and perhaps an interval are known
     margin: float  # sign * (mean effect - threshold)
     error: float = math.nan  # standard error of the margin where it comes from a given interval
+    count: int = 0  # prompts behind that interval, where known
     p_for: float = math.nan
     p_against: float = math.nan
 
@@ -191,10 +192,11 @@ def _effect(claim: Claim, comparison: Comparison, evidence: Evidence, test: Leve
     if claim.kind == "ratio_at_most":
         return _ratio(claim, comparison, *_paired(*terms[0]), test)
     combined = [_difference(*_paired(*term)) if len(term) == 2 else term[0] for term in terms]
-    effect = combined[0] if len(combined) == 1 else _average(combined)
+    paired = evidence.measure(claim.table, comparison.paired) if comparison.paired else None
+    effect = paired or (combined[0] if len(combined) == 1 else _average(combined))
     lo, hi, seeds_lo, seeds_hi = _intervals(effect, test)
     statements = _with_tests([_statement(effect, *how) for how in _statements(claim, terms[0])], test)
-    units = effect.values.shape[1] if effect.values is not None else 0
+    units = effect.values.shape[1] if effect.values is not None else effect.count
     return Effect(comparison, effect.mean, lo, hi, seeds_lo, seeds_hi, units, len(effect.seeds), tuple(statements))
 
 
@@ -219,7 +221,7 @@ def _statement(effect: Measured, sign: int, threshold: float, strict: bool) -> S
         return Statement(sign, threshold, strict, sign * (_over_seeds(effect.values) - threshold), margin)
     # The interval of a difference of two intervals holds whatever their correlation is.
     error = (effect.hi - effect.lo) / 2 / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return Statement(sign, threshold, strict, np.empty(0), margin, error)
+    return Statement(sign, threshold, strict, np.empty(0), margin, error, effect.count)
 
 
 def _with_tests(statements: Sequence[Statement], test: Level) -> list[Statement]:
@@ -228,8 +230,9 @@ def _with_tests(statements: Sequence[Statement], test: Level) -> list[Statement]
     tested = []
     for statement, (p_for, p_against) in zip(statements, flipped, strict=True):
         if len(statement.units) == 0 and statement.error > 0:
-            p_for = 1 - NormalDist().cdf(statement.margin / statement.error)
-            p_against = 1 - p_for
+            above = NormalDist().cdf(statement.margin / statement.error)
+            least = 0.5**statement.count if statement.count else 0.0  # as with sign flips, few prompts never decide
+            p_for, p_against = max(1 - above, least), max(above, least)
         if len(statement.units) == 1:  # one unit cannot vary
             p_for = p_against = math.nan
         tested.append(replace(statement, p_for=p_for, p_against=p_against))
@@ -270,7 +273,8 @@ def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
 
 def _difference(first: Measured, second: Measured) -> Measured:
     if first.values is None or second.values is None:
-        return Measured(first.mean - second.mean, lo=first.lo - second.hi, hi=first.hi - second.lo)
+        lo, hi, count = first.lo - second.hi, first.hi - second.lo, min(first.count, second.count)
+        return Measured(first.mean - second.mean, lo=lo, hi=hi, count=count)
     values = first.values - second.values
     present = ~np.isnan(values).any(axis=0)  # a prompt without one of the two values is left out
     units = tuple(unit for unit, there in zip(first.units, present, strict=True) if there)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from pathlib import Path
 from string import Template
@@ -42,17 +42,20 @@ class Operand:
 
     cell: Cell
     metric: str
+    optional: bool = False  # the table need not have this column
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One statement of a claim about operands; several `terms` are averaged, and one is the usual case.
 
-    A term has two operands (first, second), or one where the kind compares a value with a limit.
+    A term has two operands (first, second), or one where the kind compares a value with a limit. `paired`, where a
+    table has it, is first - second with an interval of its own, which is narrower than that of two numbers apart.
     """
 
     label: str
     terms: tuple[tuple[Operand, ...], ...]
+    paired: Operand | None = None
 
 
 def read_claims(path: str | Path, schema_path: str | Path) -> list[Claim]:
@@ -107,7 +110,10 @@ def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[
             for varied in _combinations(claim.average, values)
         ]
         mean = f"mean over {' and '.join(claim.average)}" if claim.average else ""
-        found.append(Comparison(", ".join(filter(None, [label, mean])), tuple(terms)))
+        paired = None
+        if "paired" in claim.details:
+            paired = replace(_operand(claim, claim.details["paired"], fixed), optional=True)
+        found.append(Comparison(", ".join(filter(None, [label, mean])), tuple(terms), paired))
     return found
 
 
