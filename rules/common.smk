@@ -232,6 +232,8 @@ TABLES = {
     "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
     "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
 }
+PAPER_NUMBERS = [*(shown.paper for shown in TABLES.values()), "paper/training_hours.csv", "paper/table3_human.csv"]
+PAPER_NUMBERS += ["paper/table4_win_rate.csv", "paper/quoted.csv"]
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
@@ -349,6 +351,18 @@ def table_evaluations(wildcards):
         for test_set in transfer_sets(run) if shown.transfer else [run.dataset]:
             found.append(f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{test_set}")
     return found
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+# All policies of the paper's tables, and the tables that are no sums over test prompts.
+CLAIMS_RUNS = dict.fromkeys(
+    run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
+)
+CLAIMS_POLICIES = ["sft", *(RUN_NAMES[run] for run in CLAIMS_RUNS)]
+CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
+CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

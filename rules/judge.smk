@@ -37,7 +37,7 @@ rule win_rates:
         html=report(
             f"{RESULTS}/tables/table4.html",
             caption="../report/win_rates.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "table4"},
         ),
     log:

@@ -9,7 +9,7 @@ rule table:
         html=report(
             f"{RESULTS}/tables/{{table}}.html",
             caption="../report/table.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "{table}"},
         ),
     log:
@@ -37,7 +37,7 @@ rule make_table_attribution:
         html=report(
             f"{RESULTS}/tables/table_attribution.html",
             caption="../report/attribution.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "A: attribution"},
         ),
     log:
@@ -71,7 +71,7 @@ rule make_training_time:
         html=report(
             f"{RESULTS}/tables/training_time.html",
             caption="../report/training_time.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "training time"},
         ),
     log:
@@ -84,6 +84,8 @@ rule make_training_time:
         benchmarks=lambda w, input: [
             f"{BENCHMARKS}/train/{Path(file).parent.relative_to(f'{RESULTS}/runs')}.tsv" for file in input.trainings
         ],
+        world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_training_time.py --trainings {params.trainings} --benchmarks {params.benchmarks} "
-        "--paper {input.paper} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
+        "--paper {input.paper} --world {params.world} --csv {output.csv} --markdown {output.md} --html {output.html} "
+        "> {log} 2>&1"

@@ -49,7 +49,7 @@ rule human_table:
         html=report(
             f"{RESULTS}/tables/table3.html",
             caption="../report/human.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "table3"},
         ),
     log:

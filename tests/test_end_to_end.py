@@ -82,6 +82,19 @@ def test_the_report_holds_tables_figures_and_overviews(finished):
     report = (finished / "results/tiny/report.html").read_text()
     for name in ("table2.html", "training_time.html", "margins.svg", "training_curves_hh_rlhf.svg", "data.html"):
         assert name in report
+    for name in ("claims.html", "audit.html", "length_gaps.svg", "theorems.svg", "cost.html"):
+        assert name in report
+    assert "RM_DPO of HPS is above that of BT, with each of the five rewards." in report  # the first page
+
+
+def test_with_so_little_data_no_claim_on_a_policy_is_supported(finished):
+    claims = json.loads((finished / "results/tiny/claims/claims.json").read_text())["claims"]
+    on_policies = [claim["ours"] for claim in claims if claim["table"] != "theory"]
+    assert {ours["verdict"] for ours in on_policies} == {"open"}
+    assert any(ours["comparisons"] for ours in on_policies)
+    rows = {row["number"]: row for row in read_csv(finished / "results/tiny/audit/audit.csv")}
+    assert (rows["1a"]["verdict"], rows["7a"]["verdict"]) == ("inconsistent", "open")
+    assert "human pairs" in rows["7a"]["recomputes"]
 
 
 def test_every_result_says_what_it_was_made_with(finished):

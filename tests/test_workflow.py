@@ -56,6 +56,10 @@ ALWAYS = {
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
+    "audit": 1,
+    "theory": 1,
+    "claims": 1,
+    "cost": 1,
     "report": 1,
     "all": 1,
 }
@@ -90,6 +94,7 @@ def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkou
         ("table_attribution", 2 * 7, 2 * 7),
         ("training_time", 30, 0),
         ("figures", 44, 45),
+        ("claims", 44, 45),
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
@@ -141,6 +146,12 @@ def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
     assert "user_study" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
     done = snakemake("--dry-run", "table3", *given, folder=checkout)
     assert "Table 3: user_study.methods: of them the grid has only sft" in done.stdout + done.stderr
+
+
+def test_the_audit_needs_no_training(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "audit", folder=checkout))
+    assert {"train", "evaluate"} & planned.keys() == set()
+    assert planned["reference"] == planned["annotate"] == 2  # the test prompts of both data sets
 
 
 def test_tables_together_train_nothing_twice(checkout):

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from hps import render
 from hps.errors import InputError
 from hps.preference_models import parts_of_hps
-from hps.render import Cell, Column, Page, Table
+from hps.render import TOY, Cell, Column, Page, Table
 from hps.results import Evaluation
 from hps.statistics import Estimate, over_seeds, paired_difference
-from hps.table_page import LABELS, TOY
+from hps.table_page import LABELS
 from hps.tables import Choices, Layout, Row, build, plain
 
 LAYOUT = Layout(

@@ -13,9 +13,8 @@ import numpy as np
 from hps import render
 from hps.judge.verdicts import OUTCOMES, WinRates
 from hps.paper import read_paper
-from hps.render import Cell, Column, Page, Table
+from hps.render import TOY, Cell, Column, Page, Table
 from hps.statistics import CONFIDENCE
-from hps.table_page import TOY
 from hps.tables import plain
 
 KEYS = ("evaluated_on", "opponent")

@@ -11,12 +11,11 @@ import numpy as np
 
 from hps import render
 from hps.paper import read_paper
-from hps.render import Cell, Column, Page, Table
+from hps.render import TOY, Cell, Column, Page, Table
 from hps.statistics import CONFIDENCE, Estimate
 from hps.study.design import CRITERIA, Key
 from hps.study.ratings import Ratings
 from hps.study.scores import Scores
-from hps.table_page import TOY
 from hps.tables import plain
 
 TITLE = "Table 3: human study"
