@@ -135,11 +135,15 @@ def generation_env(env):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def accelerate_options():
-    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
+def launcher():
+    """The command that starts a training, told everything, so that no machine's default configuration changes a run.
+
+    One process needs no launcher, whose own start takes as long as half the training's.
+    """
     processes = COMPUTE["processes"]
-    several = "--multi_gpu" if processes > 1 else ""
-    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
+    if processes == 1:
+        return "python"
+    return f"accelerate launch --num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no --multi_gpu"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
