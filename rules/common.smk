@@ -186,6 +186,16 @@ def generation_env(env):
     return "../envs/vllm.yaml" if COMPUTE["generation"] == "vllm" else f"../envs/{env}.yaml"
 
 
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def launcher():
+    """The command that starts a training. One process needs no launcher, whose own start takes half as long again."""
+    if COMPUTE["processes"] == 1:
+        return "python"
+    return f"accelerate launch --config_file {hps_config.accelerate_file(CONFIG)}"
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
