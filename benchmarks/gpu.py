@@ -70,7 +70,7 @@ def suite(
         }
         for loss, case in steps.items():
             flops = [
-                architecture.training_flops(work, two_passes=loss == "pl") / spent
+                architecture.training_flops(work, forwards=2 if loss == "pl" else 1) / spent
                 for work, spent in zip(case.work[-repeats:], timed[loss], strict=True)
             ]
             tokens = [count / spent for count, spent in zip(case.tokens[-repeats:], timed[loss], strict=True)]

@@ -93,7 +93,7 @@ def entries(
         "train": (bt, architecture.training_flops(work(pairs, 2)), work(pairs, 2).tokens),
         "train_group": (
             pl,
-            architecture.training_flops(work(whole, 100), two_passes=two_passes),
+            architecture.training_flops(work(whole, 100), forwards=2 if two_passes else 1),
             work(whole, 100).tokens,
         ),
         "score": (
@@ -172,11 +172,12 @@ def generating(
 
 
 def start_up(repeats: int) -> dict[str, float]:
-    """Seconds until a training job and a scoring job have imported what they need (`benchmarks/startup.py`)."""
+    """Seconds until a training job and a scoring job have imported what they need; what a launcher adds to that."""
     script = str(Path(__file__).with_name("startup.py"))
     launch = ["accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
     commands = {
-        "train": [sys.executable, "-m", *launch, "--dynamo_backend", "no", script, "train"],
+        "train": [sys.executable, script, "train"],
+        "launched": [sys.executable, "-m", *launch, "--dynamo_backend", "no", script, "train"],
         "score": [sys.executable, script, "score"],
     }
     found: dict[str, list[float]] = {job: [] for job in commands}
@@ -185,7 +186,8 @@ def start_up(repeats: int) -> dict[str, float]:
             started = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True, cwd=measure.ROOT)
             found[job].append(time.perf_counter() - started)
-    return {job: Summary.of(values).median for job, values in found.items()}
+    median = {job: Summary.of(values).median for job, values in found.items()}
+    return {"train": median["train"], "score": median["score"], "launcher": median["launched"] - median["train"]}
 
 
 def tokenizing(tokenizer) -> float:

@@ -61,7 +61,7 @@ def test_frozen_weights_save_a_third_and_a_second_pass_costs_a_forward_pass():
     work = Work(tokens=7, attended=0, counted=0)
     assert SMALL.training_flops(work) == 2 * SMALL.forward_flops(work)
     assert SMALL.training_flops(work, full=True) == 3 * SMALL.forward_flops(work)
-    assert SMALL.training_flops(work, two_passes=True) == 3 * SMALL.forward_flops(work)
+    assert SMALL.training_flops(work, forwards=2) == 3 * SMALL.forward_flops(work)
 
 
 def test_work_of_a_group_by_hand():

@@ -230,11 +230,10 @@ STAGES |= {name: (name,) for name in ("train", "evaluate")}
 def test_the_estimate_is_within_a_factor_of_the_recorded_run(preset):
     (path,) = (ROOT / "results" / preset / "measured").glob("2026-11-23/summary.json")
     measured = read_json(path)["seconds by stage (sum over jobs)"]
-    stages = {
-        stage.rule: stage
-        for stage in planner(preset, ROOT / "benchmarks/results", **RECORDED[preset]).estimate().stages
-    }
-    # When these runs were recorded annotation did not share prompts yet.
+    own = planner(preset, ROOT / "benchmarks/results", **RECORDED[preset])
+    own.rates.start_up["train"] += own.rates.start_up["launcher"]
+    stages = {stage.rule: stage for stage in own.estimate().stages}
+    # When these runs were recorded, annotation did not share prompts yet, and a launcher started every training.
     stages["annotate"] = replace(stages["annotate"], seconds=stages["annotate"].paper_style)
     estimated = {name: sum(stages[rule].seconds for rule in rules if rule in stages) for name, rules in STAGES.items()}
     ratios = {name: estimated[name] / measured[name] for name in STAGES}

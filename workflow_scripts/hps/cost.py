@@ -95,7 +95,7 @@ class Architecture:
         """Operations of a forward pass."""
         return 2 * self.decoder_weights * work.tokens + self._attention(work) + 2 * self.head_weights * work.counted
 
-    def training_flops(self, work: Work, *, full: bool = False, two_passes: bool = False) -> float:
+    def training_flops(self, work: Work, *, full: bool = False, forwards: int = 1) -> float:
         """Operations of a forward and a backward pass.
 
         The backward pass goes through each frozen weight once (to the input), through a trained one twice, through
@@ -103,11 +103,12 @@ class Architecture:
 
         Args:
             full: all weights are trained; else they are frozen under adapters.
-            two_passes: log-probs are computed once more beforehand, without gradient.
+            forwards: forward passes in all: one more where log-probs are computed beforehand without gradient, one more
+                where activations are computed again.
         """
         matrices = 2 * self.decoder_weights * work.tokens * (3 if full else 2)
         head = 2 * self.head_weights * work.counted * (4 if full else 3)
-        return matrices + 3 * self._attention(work) + head + (self.forward_flops(work) if two_passes else 0)
+        return matrices + 3 * self._attention(work) + head + (forwards - 1) * self.forward_flops(work)
 
     def _attention(self, work: Work) -> float:
         return 4 * self.layers * self.heads * self.head_dim * work.attended

@@ -143,6 +143,16 @@ class Planner:
         return self.config["compute"]["dtype"]
 
     @property
+    def recomputes(self) -> bool:
+        """Whether training computes activations again instead of keeping them."""
+        return self.config["compute"].get("activation_checkpointing", False)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether a reply that ends makes room for the next one at once (vLLM)."""
+        return self.config["compute"].get("generation", "transformers") == "vllm"
+
+    @property
     def full(self) -> bool:
         return self.config["training"]["adapter"] == "full"
 
@@ -210,7 +220,8 @@ class Planner:
     # --- what is computed once -----------------------------------------------------------------------------------
 
     def shard_stages(self) -> list[Stage]:
-        augment, annotate, reference = Stage("augment"), Stage("annotate"), Stage("reference")
+        augment = Stage("augment", devices=self.config["compute"].get("tensor_parallel", 1))
+        annotate, reference = Stage("annotate"), Stage("reference")
         candidates, compute = self.config["candidates"], self.config["compute"]
         shards, limit = compute["shards"], candidates["max_new_tokens"]
         generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
@@ -247,14 +258,18 @@ class Planner:
         return [augment, annotate, replace(reference, paper_style=0.0)]
 
     def generating(self, model: Architecture, lengths: Lengths, prompts: float, n: int, limit: int) -> float:
-        """Seconds to sample n replies to each of some prompts, `sequences` at a time, each batch to its longest end."""
+        """Seconds to sample n replies to each of some prompts, `sequences` at a time.
+
+        A batch goes on to its longest end, unless ended replies make room for the next.
+        """
         if not prompts:
             return 0.0
         together = min(self.config["compute"]["sequences"], max(1, round(prompts * n)))
-        steps = lengths.steps(limit, together)
+        steps = lengths.kept(limit) if self.continuous else lengths.steps(limit, together)
         work = sampling_work(lengths.prompt, steps, prompts, prompts * n)
         batches = prompts * n / together
-        return self.rates.generating(model, self.dtype, work, together, steps * batches, lengths.prompt + steps / 2)
+        context = lengths.prompt + steps / 2
+        return self.rates.generating(model, self.dtype, work, together, steps * batches, context, self.continuous)
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -279,10 +294,10 @@ class Planner:
         kind = "train_group" if len(replies) > 2 else "train"
         rate = self.rates.flops(kind, policy, self.policy_dtype)
         work = shared_work(data.lengths.prompt, replies) * visits
-        flops = policy.training_flops(work, full=self.full, two_passes=two_passes)
+        flops = policy.training_flops(work, full=self.full, forwards=1 + two_passes + self.recomputes)
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full) + policy.forward_flops(plain)
-        start = self.start("train", "policy")
+        start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
         read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / self.rates.responses
         return start + read + flops / rate, start + read + paper / rate
 
@@ -364,9 +379,12 @@ class Planner:
         size = ITEMSIZE[dtype]
         trained = architecture.parameters if full else self._trainable()
         kept = architecture.layers * saved_bytes(architecture, dtype, full) * tokens
+        if self.recomputes:  # the input of each layer, and all of one layer
+            kept = kept / architecture.layers + architecture.layers * architecture.hidden * size * tokens
+        shared = self.config["compute"]["processes"] if full else 1  # weights and moments over the devices
         logits = HEAD_LOGITS * (size + 12)  # and in float32: itself, its logarithm, its gradient
         # The weights (trained ones count below); float32 weights in training, gradients, AdamW's two moments
-        return self._base() + (0 if full else self.weights(role)) + 16 * trained + 1.1 * kept + logits
+        return self._base() + (0 if full else self.weights(role)) + 16 * trained / shared + 1.1 * kept + logits
 
     def _scoring_memory(self, role: str) -> float:
         architecture, tokens = self.models[role], self.config["compute"]["score_tokens"]

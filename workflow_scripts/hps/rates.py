@@ -17,9 +17,12 @@ ASSUMED_SHARE = {"train": 0.35, "train_group": 0.40, "score": 0.45, "annotate": 
 ASSUMED_BANDWIDTH = 0.2
 """Share of a GPU's memory bandwidth that sampling reaches where nothing was measured: transformers' `generate` spends
 most of a step outside the GPU's kernels."""
+ASSUMED_VLLM = 0.6
+"""The same under vLLM, whose kernels and graphs leave little between steps."""
 ASSUMED_CPU = 2e10
 """Operations a second of one CPU thread where nothing was measured."""
-ASSUMED_START_UP = {"train": 12.0, "score": 8.0}
+ASSUMED_START_UP = {"train": 8.0, "score": 8.0, "launcher": 4.0}
+"""Seconds until a job has its imports; what accelerate's launcher adds."""
 ASSUMED_RESPONSES = 3000.0
 """Responses tokenized a second."""
 FLOAT32_SHARE = 0.25
@@ -56,11 +59,19 @@ class Rates:
         return rate * FLOAT32_SHARE if self.gpu and dtype == "float32" else rate
 
     def generating(
-        self, model: Architecture, dtype: str, work: Work, sequences: int, steps: float, context: float
+        self,
+        model: Architecture,
+        dtype: str,
+        work: Work,
+        sequences: int,
+        steps: float,
+        context: float,
+        vllm: bool = False,
     ) -> float:
         """Seconds of sampling `work` in `steps` steps of `sequences` sequences with `context` tokens each on average.
 
-        On a GPU a step reads all weights and the cache once: that time over the share of the bandwidth reached.
+        On a GPU a step reads all weights and the cache once: that time over the share of the bandwidth reached, which
+        for vLLM is not measured here but always ASSUMED_VLLM.
         """
         found = self._nearest("generate", model)
         if self.gpu is None:
@@ -69,6 +80,7 @@ class Rates:
         size = 4 if dtype == "float32" else 2
         moved = model.parameters * size + sequences * context * model.cache_bytes(size)
         share = found["share_of_bandwidth"] if found and found.get("share_of_bandwidth") else ASSUMED_BANDWIDTH
+        share = ASSUMED_VLLM if vllm else share
         computing = model.forward_flops(work) / self.flops("score", model, dtype)
         return max(steps * moved / (self.gpu.bandwidth * share), computing)
 
@@ -121,6 +133,6 @@ def load(folder: Path, device: str) -> Rates:
     shares = ", ".join(f"{work} {share:.0%}" for work, share in ASSUMED_SHARE.items())
     said = (
         f"assumed: nothing was measured on a GPU; of {name}'s bfloat16 peak ({gpu.flops / 1e12:.0f} TFLOP/s) {shares}; "
-        f"sampling reaches {ASSUMED_BANDWIDTH:.0%} of its memory bandwidth"
+        f"sampling reaches {ASSUMED_BANDWIDTH:.0%} of its memory bandwidth ({ASSUMED_VLLM:.0%} under vLLM)"
     )
     return Rates(device, gpu, assumptions=[said], **start_up)
