@@ -18,7 +18,7 @@ from conftest import python_environment
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache, LlamaConfig
 
-from hps.generation import _SeededDraw
+from hps.generation_transformers import _SeededDraw
 from hps.logprobs import Group, SequenceScorer
 from hps.models import reward_heads, sources
 from hps.models.reward_model import Encoded, RewardModel

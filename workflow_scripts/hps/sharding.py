@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from hps.logprobs import Halves
+from hps.halves import Halves
 
 Value = TypeVar("Value")
 
