@@ -85,6 +85,7 @@ class SequenceScorer(SharedPrompts):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def hidden(self, **inputs) -> torch.Tensor:
+        """As above, by way of the halves: sharded weights come together when one of those is called."""
         return self.halves.hidden(**inputs)
 
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
