@@ -54,7 +54,7 @@ def with_adapter(model: torch.nn.Module) -> torch.nn.Module:
     settings = {"adapter": "lora", "policy": "", "dtype": "bfloat16", "lora_rank": 8, "lora_alpha": 16}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "load_causal", lambda *_, **__: model)
-        return train.trainable(SimpleNamespace(**settings, lora_targets=["q_proj", "v_proj"]))
+        return train.trainable(SimpleNamespace(**settings, lora_targets=["q_proj", "v_proj"]), model.device, False)
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ class SequenceScorer(SharedPrompts):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def hidden(self, **inputs) -> torch.Tensor:
+        """As above, by way of the halves: sharded weights come together when one of those is called."""
         return self.halves.hidden(**inputs)
 
     def encode_prompts(self, prompts: Sequence[Sequence[int]]) -> PromptState:
