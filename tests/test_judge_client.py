@@ -1,28 +1,20 @@
-"""The judge's endpoint when it fails, is slow, talks nonsense, costs too much; and a run that is cut off."""
+"""The judge's endpoint when it fails, is slow, talks nonsense or costs too much."""
 
 import asyncio
 import dataclasses
 import json
-import logging
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import judge as judge_command
 import pytest
-from conftest import SCRIPTS, python_environment
 from judge_server import Server, by_length, completion, error, scores, serving
 
-from hps import cli
 from hps.errors import InputError
-from hps.files import read_json, read_table, write_json, write_table
+from hps.files import read_json
 from hps.judge.cache import Cache
-from hps.judge.client import Client, Endpoint, Limits, Refused, UnusableAnswer, endpoint_from
-from hps.judge.comparisons import Item, method_first, pair, read_policy
+from hps.judge.client import Client, Endpoint, Limits, Refused, UnusableAnswer
+from hps.judge.comparisons import Item, method_first
 from hps.judge.judging import by_endpoint
-from hps.schemas import PAIRS, SAMPLES
 
 KEY = "sk-very-secret-0123456789"
 LIMITS = Limits(
@@ -287,135 +279,3 @@ def test_what_was_under_way_when_the_endpoint_failed_is_kept(server, tmp_path):
     with pytest.raises(InputError, match="HTTP 401"):
         judge(server, tmp_path, ITEMS[:4], orders="drawn")
     assert Cache(tmp_path).totals()[0] == 3
-
-
-# --- the environment and the command ---------------------------------------------------------------------------
-
-
-def test_all_missing_variables_are_named_at_once():
-    names = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
-    with pytest.raises(InputError, match=r"^HPS_JUDGE_URL, HPS_JUDGE_KEY: not set"):
-        endpoint_from({"HPS_JUDGE_MODEL": "m", "HPS_JUDGE_KEY": ""}, *names)
-    with pytest.raises(InputError, match="HPS_JUDGE_URL: is no URL"):
-        endpoint_from(dict.fromkeys(names, "localhost"), *names)
-    endpoint = endpoint_from(dict(zip(names, ("http://u:p@h:1/v1", "m", KEY), strict=True)), *names)
-    assert endpoint.host == "h"
-    assert KEY not in repr(endpoint)
-
-
-def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str = "hh_rlhf") -> Path:
-    """An evaluation's folder with these samples, a list a prompt."""
-    write_json(folder / "evaluation.json", {"run": run, "test_set": test_set})
-    rows = [
-        {"prompt_id": f"p{i}", "index": j, "response": text, "status": "ok", "tokens": 3, "reward": 0.0}
-        | {"true_reward": float(len(text)), "bleu_word": 0.0, "bleu_char": 0.0}
-        for i, own in enumerate(texts)
-        for j, text in enumerate(own)
-    ]
-    write_table(folder / "samples.parquet", rows, SAMPLES)
-    return folder
-
-
-HPS = {"dataset": "hh_rlhf", "reward": "dpo", "loss": "hps", "n": 8, "beta": 0.1, "seed": 0}
-
-
-def command(folder: Path, prompts: int = 12) -> list[str]:
-    """Words of a call of judge.py on made-up evaluations in `folder`."""
-    ours = policy(folder / "hps", HPS, [["x" * (i % 4 + 1), "x"] for i in range(prompts)])
-    theirs = policy(folder / "sft", None, [["yy", "y"] for _ in range(prompts)])
-    pairs = [
-        {"prompt_id": f"p{i}", "messages": [{"role": "user", "content": f"question {i}"}]}
-        | {"chosen": "a", "rejected": "b"}
-        for i in range(prompts)
-    ]
-    write_table(folder / "test.parquet", pairs, PAIRS)
-    words = ["--test-sets", "hh_rlhf", "--pairs", folder / "test.parquet", "--methods", ours, "--baselines", theirs]
-    words += ["--cache", folder / "cache", "--out", folder / "judge", "--retries", "1", "--concurrency", "2"]
-    return [*map(str, words), "--source", "openai"]
-
-
-def environment(server: Server) -> dict[str, str]:
-    return {"HPS_JUDGE_URL": server.url, "HPS_JUDGE_MODEL": "judge-1", "HPS_JUDGE_KEY": KEY}
-
-
-def run_in_process(monkeypatch, words: list[str], variables: dict[str, str]) -> None:
-    for name in ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["judge.py", *words])
-    cli.run(judge_command.main, judge_command.Arguments)
-
-
-def test_the_command_and_that_the_key_is_nowhere(server, tmp_path, monkeypatch, caplog):
-    caplog.set_level(logging.DEBUG)
-    server.first = [error(500)]
-    run_in_process(monkeypatch, command(tmp_path), environment(server))
-    facts = read_json(tmp_path / "judge/judge.json")
-    assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 24, 2400)
-    assert (facts["pairs"], facts["judgements"], facts["invalid"]) == (12, 24, 0)
-    rows = read_table(tmp_path / "judge/judgements.parquet")
-    assert [row["method_score"] for row in rows[::2]] == [(i % 4 + 1) / 2 for i in sorted(range(12), key=str)]
-    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert KEY.encode() not in written
-    assert KEY not in caplog.text
-
-
-def test_without_variables_the_command_writes_nothing(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="error: HPS_JUDGE_URL, HPS_JUDGE_MODEL, HPS_JUDGE_KEY: not set"):
-        run_in_process(monkeypatch, command(tmp_path), {})
-    assert not (tmp_path / "judge").exists()
-
-
-def test_a_judge_without_one_valid_judgement_is_no_table(server, tmp_path, monkeypatch):
-    server.answer = lambda request: completion("hm")
-    with pytest.raises(SystemExit, match="error: judge: none of 24 judgements is valid; the first: it is not valid"):
-        run_in_process(monkeypatch, command(tmp_path), environment(server))
-    assert not (tmp_path / "judge").exists()
-
-
-def test_a_killed_run_goes_on_without_paying_twice(server, tmp_path):
-    server.delay = 0.1
-    words = [sys.executable, str(SCRIPTS / "judge.py"), *command(tmp_path)]
-    variables = python_environment(**environment(server))
-    process = subprocess.Popen(words, env=variables, stderr=subprocess.DEVNULL)
-    while len(server.requests) < 8:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept, _ = Cache(tmp_path / "cache").totals()  # every entry is whole
-    sent = len(server.requests)
-    assert sent - 2 <= kept < 24
-    assert not (tmp_path / "judge").exists()
-    subprocess.run(words, env=variables, check=True, capture_output=True)
-    assert len(server.requests) - sent == 24 - kept
-    assert read_json(tmp_path / "judge/judge.json")["judgements"] == 24
-
-
-def test_true_reward_needs_no_endpoint(tmp_path, monkeypatch):
-    words = [*command(tmp_path)[:-1], "true_reward", "--samples", "2"]
-    run_in_process(monkeypatch, words, {})
-    rows = read_table(tmp_path / "judge/judgements.parquet")
-    assert len(rows) == 24
-    assert {row["baseline_score"] for row in rows} == {3.0, 3.5}  # true rewards 1 and 2 on a scale from -5 to 5
-
-
-def test_pairs_that_are_not_fair_are_refused(tmp_path):
-    prompts = {f"p{i}": [] for i in range(2)}
-    hps = read_policy(policy(tmp_path / "hps", HPS, [["a"], ["b"]]), 1)
-    fair = read_policy(policy(tmp_path / "sft", None, [["c"], ["d"]]), 1)
-    assert [item.responses for item in pair(hps, fair, prompts)] == [("a", "c"), ("b", "d")]
-    for name, run, texts, test_set, says in (
-        ("other", None, [["c"], ["d"]], "pku_saferlhf", "no fair pair"),
-        ("seed", HPS | {"loss": "bt", "seed": 1}, [["c"], ["d"]], "hh_rlhf", "no fair pair"),
-        ("prompts", None, [["c"]], "hh_rlhf", "evaluated on other prompts"),
-    ):
-        with pytest.raises(InputError, match=says):
-            pair(hps, read_policy(policy(tmp_path / name, run, texts, test_set), 1), prompts)
-    with pytest.raises(InputError, match="1 prompts are not in the test set's file, such as p1"):
-        pair(hps, fair, {"p0": []})
-    with pytest.raises(InputError, match="prompt p0 has not the first 2 samples"):
-        read_policy(tmp_path / "hps", 2)
-    with pytest.raises(InputError, match=r"gone/evaluation\.json: missing"):
-        read_policy(tmp_path / "gone", 1)

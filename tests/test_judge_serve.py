@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import SCRIPTS, python_environment
+from judge_files import command
 from judge_server import scores
-from test_judge_client import command
 
 from hps.files import read_json, read_table
 from hps.judge import prompt

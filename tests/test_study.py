@@ -15,7 +15,7 @@ import pytest
 import simulate_ratings
 from hypothesis import given
 from hypothesis import strategies as st
-from test_judge_client import policy
+from judge_files import policy
 
 from hps import cli
 from hps.errors import InputError
