@@ -51,7 +51,7 @@ def suite(
     )
     model = ours.with_adapters(model)
     speeds, rows = [], []
-    for dataset in inputs.DECILES:
+    for dataset in inputs.FILES:
         pairs = inputs.synthetic(dataset, batch * 3, architecture.vocab)
         alike = alike_groups(pairs, N, architecture.vocab)
         few = max(1, batch // 8)

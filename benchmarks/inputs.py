@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hps.files import stable_hash
+from hps.plan_inputs import DECILES
 
 if TYPE_CHECKING:
     from hps.chat import Message
@@ -20,17 +21,6 @@ FILES = {
     "pku_saferlhf": ("pku-saferlhf/test.jsonl.gz", "pku_saferlhf", "better_response_id"),
 }
 """Path below HPS_DATA_DIR, format and label of each data set's test file."""
-DECILES = {
-    "hh_rlhf": (
-        (33, 40, 46, 71, 98, 122, 149, 178, 219, 300, 880),
-        (2, 10, 15, 20, 25, 32, 41, 52, 69, 98, 413),
-    ),
-    "pku_saferlhf": (
-        (32, 41, 44, 47, 50, 54, 58, 62, 66, 72, 140),
-        (2, 44, 63, 75, 85, 95, 105, 116, 134, 167, 715),
-    ),
-}
-"""Deciles (0 to 100 %) of the tokens of prompts and of replies in those files, by SmolLM2's tokenizer and template."""
 LONGEST = 1000
 """Tokens of prompt and reply; longer pairs are left out, since TRL's default would cut them at 1024."""
 

@@ -63,7 +63,7 @@ def page(results: dict[str, Any]) -> Page:
     notes = [f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, {machine['threads']} threads; {state}."]
     if results.get("start_up"):
         spent = ", ".join(f"{job} {value:.1f} s" for job, value in results["start_up"].items() if job != "responses")
-        notes.append(f"Start-up of a job until its imports are done: {spent}.")
+        notes.append(f"A job that computes next to nothing takes: {spent}.")
     legend = [
         "A ratio is the median over repeats of the ratio within a repeat, cases taking turns; the range is its "
         "smallest and largest. A verdict goes by the median.",

@@ -19,7 +19,7 @@ from hps.cost import GPUS, LLAMA3_8B, Architecture
 from hps.errors import InputError
 from hps.files import read_json
 from hps.plan import Estimate, Lengths, Planner, Stage, responses_used, saved_bytes
-from hps.plan_inputs import architectures, configured_prompts, datasets, prompt_tokens, uncut
+from hps.plan_inputs import architectures, configured_prompts, datasets, mean_below, prompt_tokens, uncut
 from hps.rates import Rates
 
 NOWHERE = Path("/nonexistent")
@@ -68,6 +68,15 @@ def test_what_remains_is_the_published_number_less_the_other_splits():
     paper["data"]["splits"]["sft"] = {"prompts": 800, "from": "train"}
     paper["data"]["train_from_fraction"] = 0.5
     assert configured_prompts(paper, "hh_rlhf")["train"] == 79_600
+
+
+def test_limits_in_characters_shorten_the_stated_means():
+    assert mean_below((0, 10, 20), 10) == pytest.approx(5, rel=0.01)
+    assert mean_below((0, 10, 20), 100) == pytest.approx(10, rel=0.01)
+    lengths = {name: data.lengths for name, data in planner("smollm2").data.items()}
+    # `smollm2` trained on 10,242 and 11,218 tokens in 48 visits to a prompt with two replies of 60 and 89 tokens.
+    assert lengths["hh_rlhf"].prompt == pytest.approx(10_242 / 48 - 2 * 60, rel=0.15)
+    assert lengths["pku_saferlhf"].prompt == pytest.approx(11_218 / 48 - 2 * 89, rel=0.15)
 
 
 # --- stages ------------------------------------------------------------------------------------------------------
@@ -231,10 +240,11 @@ def test_the_estimate_is_within_a_factor_of_the_recorded_run(preset):
     (path,) = (ROOT / "results" / preset / "measured").glob("2026-11-23/summary.json")
     measured = read_json(path)["seconds by stage (sum over jobs)"]
     own = planner(preset, ROOT / "benchmarks/results", **RECORDED[preset])
-    own.rates.start_up["train"] += own.rates.start_up["launcher"]
     stages = {stage.rule: stage for stage in own.estimate().stages}
     # When these runs were recorded, annotation did not share prompts yet, and a launcher started every training.
     stages["annotate"] = replace(stages["annotate"], seconds=stages["annotate"].paper_style)
+    launched = stages["train"].seconds + stages["train"].jobs * own.rates.start_up["launcher"]
+    stages["train"] = replace(stages["train"], seconds=launched)
     estimated = {name: sum(stages[rule].seconds for rule in rules if rule in stages) for name, rules in STAGES.items()}
     ratios = {name: estimated[name] / measured[name] for name in STAGES}
     assert 1 / 1.5 < sum(estimated.values()) / sum(measured.values()) < 1.5, ratios

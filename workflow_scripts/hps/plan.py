@@ -296,7 +296,7 @@ class Planner:
         work = shared_work(data.lengths.prompt, replies) * visits
         flops = policy.training_flops(work, full=self.full, forwards=1 + two_passes + self.recomputes)
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
-        paper = policy.training_flops(plain, full=self.full) + policy.forward_flops(plain)
+        paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
         read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / self.rates.responses
         return start + read + flops / rate, start + read + paper / rate
@@ -328,7 +328,7 @@ class Planner:
             sets = list(self.data)
             if run is not None:
                 sets = [name for name in sets if name == run.dataset or run in transferred]
-            seconds = self.start("score", "policy", "eval_reward")
+            seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
             disk = 0.0
             for name in sets:
                 seconds += self.test_seconds(self.data[name], trained=run is not None)

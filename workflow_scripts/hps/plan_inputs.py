@@ -28,6 +28,17 @@ STATED = {
 }
 """Means over the published test files (harmless-base; PKU-SafeRLHF) with SmolLM2's tokenizer and template. How long
 generated replies are depends on the generator: 250 is an assumption. The toy world's are those of a run of `tiny`."""
+DECILES = {
+    "hh_rlhf": (
+        (33, 40, 46, 71, 98, 122, 149, 178, 219, 300, 880),
+        (2, 10, 15, 20, 25, 32, 41, 52, 69, 98, 413),
+    ),
+    "pku_saferlhf": (
+        (32, 41, 44, 47, 50, 54, 58, 62, 66, 72, 140),
+        (2, 44, 63, 75, 85, 95, 105, 116, 134, 167, 715),
+    ),
+}
+"""Deciles (0 to 100 %) of the same prompts and human replies."""
 PUBLISHED = {
     "hh_rlhf": {"train": 160_800, "test": 8_552},
     "pku_saferlhf": {"train": 36_000, "test": 7_400},
@@ -96,6 +107,8 @@ def measured_lengths(config: Config, results: Path, name: str) -> tuple[Lengths,
     """Mean lengths in tokens, and where they come from."""
     toy = config["world"] == "toy"
     stated = STATED["toy" if toy else config["data"][name]["format"]]
+    if not toy:
+        stated = limited(stated, config["data"][name]["format"], config["data"])
     prompt, human, generated, source = stated.prompt, stated.human, stated.generated, ["stated mean lengths"]
     pairs = results / "data" / name / "train.parquet"
     if pairs.is_file() and not toy and (rows := read_table(pairs, ["messages", "chosen", "rejected"])):
@@ -110,6 +123,30 @@ def measured_lengths(config: Config, results: Path, name: str) -> tuple[Lengths,
         generated = uncut(mean, config["candidates"]["max_new_tokens"])
         source.append("of generated ones counted")
     return Lengths(prompt, human, generated), ", ".join(source)
+
+
+def limited(stated: Lengths, form: str, limits: dict[str, Any]) -> Lengths:
+    """The stated means of what the limits in characters leave."""
+    prompts, replies = DECILES[form]
+    prompt, human = stated.prompt, stated.human
+    if limits["max_prompt_chars"]:
+        turns = 4 if form == "hh_rlhf" else 1
+        longest = limits["max_prompt_chars"] / CHARS_PER_TOKEN + TOKENS_PER_TURN * turns + TOKENS_PER_CHAT
+        prompt = min(prompt, mean_below(prompts, longest))
+    if limits["max_response_chars"]:
+        human = min(human, mean_below(replies, limits["max_response_chars"] / CHARS_PER_TOKEN))
+    return Lengths(prompt, human, stated.generated)
+
+
+def mean_below(deciles: tuple[int, ...], limit: float, grid: int = 1000) -> float:
+    """Mean of what is below `limit` in a distribution with these deciles, linear between them."""
+    values = []
+    for i in range(grid):
+        place, share = divmod((i + 0.5) / grid * (len(deciles) - 1), 1)
+        low, high = deciles[int(place)], deciles[int(place) + 1]
+        values.append(low + share * (high - low))
+    below = [value for value in values if value <= limit] or values[:1]
+    return sum(below) / len(below)
 
 
 def prompt_tokens(messages: list[dict[str, Any]]) -> float:

@@ -22,7 +22,7 @@ ASSUMED_VLLM = 0.6
 ASSUMED_CPU = 2e10
 """Operations a second of one CPU thread where nothing was measured."""
 ASSUMED_START_UP = {"train": 8.0, "score": 8.0, "launcher": 4.0}
-"""Seconds until a job has its imports; what accelerate's launcher adds."""
+"""Seconds of a job that computes next to nothing; what accelerate's launcher adds."""
 ASSUMED_RESPONSES = 3000.0
 """Responses tokenized a second."""
 FLOAT32_SHARE = 0.25
