@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from hps.files import read_json, write_json, writing
+from hps.files import write_text, writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -30,37 +30,46 @@ class Done:
 
 
 class Checkpoints:
-    """The working folder of one run: its log, and the last checkpoint of parameters and AdamW moments.
+    """The working folder of one run: the last checkpoint, and its log, for watching the run.
 
-    A checkpoint is used only by a run with the same `fingerprint` (settings and hashes of the inputs); one that
-    another run left is ignored. Nothing is pickled.
+    A checkpoint is one file, replaced as a whole: parameters and AdamW moments, and in its header how far the run is,
+    its log so far, and its `fingerprint` (settings and hashes of the inputs). Only a run with the same fingerprint
+    uses it; one that another run left is ignored. Nothing is pickled.
+
+    Two jobs that train the same run (after a lost scheduler, or on a node given up too early) may share the folder:
+    they compute the same checkpoints, whichever stands there is whole, and neither needs what the other removes.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str):
         self.folder = Path(folder)
         self.fingerprint = fingerprint
-        self.saved = self.folder / "checkpoint"
+        self.saved = self.folder / "checkpoint.safetensors"
         self.log_file = self.folder / "log.jsonl"
+        self.rows: list[str] = []
+        self.started = 0.0
 
     def load(self, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> Done:
-        """Restore parameters and optimizer from the last checkpoint; returns how far it had come."""
-        done = Done()
-        if self.saved.is_dir():
-            state = read_json(self.saved / "state.json")
-            if state.pop("fingerprint") == self.fingerprint:
-                done = Done(**state)
-            else:
-                logging.info("%s: of another configuration or other data, starting anew", self.saved)
-        if done.steps:
-            tensors = load_file(self.saved / "state.safetensors")
-            with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(tensors[f"parameter/{name}"])
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(float(done.steps)),
-                        **{m: tensors[f"{m}/{name}"].to(parameter.device) for m in MOMENTS},
-                    }
-            logging.info("resuming after step %d", done.steps)
+        """Restore parameters, optimizer and log from the last checkpoint; returns how far it had come."""
+        try:
+            with safe_open(self.saved, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                if state.pop("fingerprint") != self.fingerprint:
+                    logging.info("%s: of another configuration or other data, starting anew", self.saved)
+                    return Done()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except FileNotFoundError:
+            return Done()
+        self.rows = state.pop("log")
+        done = Done(**state)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[f"parameter/{name}"])
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(done.steps)),
+                    # A copy: the file that they are mapped from may be replaced.
+                    **{m: tensors[f"{m}/{name}"].to(parameter.device, copy=True) for m in MOMENTS},
+                }
+        logging.info("resuming after step %d", done.steps)
         return done
 
     def save(self, done: Done, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> None:
@@ -69,24 +78,28 @@ class Checkpoints:
         for name, parameter in parameters.items():
             for moment in MOMENTS:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
+        state = asdict(done) | {"fingerprint": self.fingerprint, "log": self.rows}
         with writing(self.saved) as partial:
-            partial.mkdir()
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-            write_json(partial / "state.json", asdict(done) | {"fingerprint": self.fingerprint})
+            tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save_file(tensors, partial, metadata={"state": json.dumps(state)})
+
+    def start_log(self) -> None:
+        """Begin the log file with the rows up to the checkpoint; what came after it is done again."""
+        write_text(self.log_file, "".join(self.rows))
+        self.started = self.log_file.stat().st_mtime
 
     def log(self, row: dict) -> None:
         """Append one row to the run's log."""
+        self.rows.append(json.dumps(row, allow_nan=False) + "\n")
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, allow_nan=False) + "\n")
+            stream.write(self.rows[-1])
 
     def remove(self) -> None:
-        """Delete the working folder, once the run's outputs are in place."""
-        shutil.rmtree(self.folder)
-
-    def cut_log(self, steps: int) -> None:
-        """Keep the log's rows up to the checkpoint; what came after it is done again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True) if self.log_file.exists() else []
-        partial = self.log_file.with_suffix(".partial")
-        partial.write_text("".join(lines[:steps]), encoding="utf-8")
-        os.replace(partial, self.log_file)
+        """Delete the working folder, once the run's outputs are in place; also what a killed attempt left in it."""
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            with suppress(FileNotFoundError):  # another job on the same run may be ending too
+                if path in (self.saved, self.log_file) or path.stat().st_mtime < self.started:
+                    path.unlink()
+        with suppress(OSError):  # another job's unfinished checkpoint keeps the folder, as it is wanted
+            self.folder.rmdir()
