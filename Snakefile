@@ -2,6 +2,7 @@
 #
 #   snakemake --cores 2 all                 everything, at the preset of config.yaml
 #   snakemake --cores 2 table2              one table and what it needs
+#   snakemake --profile slurm all           on a SLURM cluster (slurm/config.yaml, docs/cluster.md)
 #
 # download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version
@@ -28,8 +29,19 @@ include: "rules/report.smk"
 report: "report/workflow.rst"
 
 
+# What takes seconds is no job of its own on a cluster.
 localrules:
     all,
+    toy_data,
+    download,
+    tokenizer,
+    fetch_model,
+    table,
+    make_training_time,
+    figure,
+    training_curves,
+    configuration,
+    overview,
     report_contents,
     report,
 
