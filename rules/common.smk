@@ -124,16 +124,6 @@ def model_options(*leave_out):
     return chosen
 
 
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-def accelerate_options():
-    """`accelerate launch` is told everything, so that no machine's default configuration changes a run."""
-    processes = COMPUTE["processes"]
-    several = "--multi_gpu" if processes > 1 else ""
-    return f"--num_processes {processes} --num_machines 1 --mixed_precision no --dynamo_backend no {several}".strip()
-
-
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 

@@ -17,16 +17,19 @@ rule train:
     conda:
         "../envs/train.yaml"
     params:
-        launch=accelerate_options(),
+        launch=hps_config.accelerate_file(CONFIG),
         run=lambda w: options(run_space.instance(w)),
         objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
         pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
         options=options(CONFIG["training"] | {"tensorboard": CONFIG["tensorboard"]}),
-        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("train_tokens", "processes")}),
+        compute=options(
+            {"dtype": POLICY_DTYPE}
+            | {key: COMPUTE[key] for key in ("train_tokens", "activation_checkpointing", "processes")}
+        ),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "accelerate launch {params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
+        "accelerate launch --config_file {params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
         "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
         "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
         "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "

@@ -82,6 +82,10 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
         ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
+        (
+            {"training": {"batch_size": 6}, "compute": {"processes": 3}},
+            "command line: compute.processes: 3 needs config/accelerate/3.yaml, which is not there",
+        ),
         ({"preset": "tyni"}, "command line: preset: no preset 'tyni'; there are"),
         ({"protocol": "papers"}, "protocol: no protocol 'papers'"),
         ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
@@ -157,6 +161,7 @@ PAPER = {  # Sec. 6 and Appendix D.1 of arXiv 2502.14400v5
     "training.batch_size": 64,
     "training.max_length": 2048,
     "compute.processes": 4,
+    "compute.activation_checkpointing": True,
     "evaluation.samples": 5,
     "evaluation.temperature": 0.9,
     "models.policy.repo": "RLHFlow/Llama3-SFT-v2.0-epoch3",

@@ -53,6 +53,7 @@ class Arguments:
     checkpoint_every: int = argument("steps")
     dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
     train_tokens: int = argument("padded tokens of a micro-batch")
+    activation_checkpointing: bool = argument("compute a layer's activations again instead of keeping them", False)
     processes: int = argument("devices that the launcher was to start; another number is an error", 1)
     checkpoints: str = argument("working folder, removed at the end")
     out_policy: str = argument("folder for the trained adapter or model")
@@ -63,18 +64,18 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     import torch
-    from accelerate import Accelerator
 
+    from hps import sharding
     from hps.checkpoints import Checkpoints
     from hps.models.sources import load_tokenizer
     from hps.objectives import Objective
     from hps.preferences import Pool, read_examples
-    from hps.training import Schedule, Trainer
+    from hps.recompute import recompute_layers
+    from hps.training import Schedule, Trainer, start
 
     if arguments.tensorboard and find_spec("tensorboard") is None:
         raise InputError("tensorboard", "is true, but the package tensorboard is not installed")
-    # Said outright: without a GPU, processes started by the launcher would each take themselves for the only one.
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = start()
     if accelerator.num_processes != arguments.processes:
         raise InputError(
             "compute.processes", f"{arguments.processes} asked for, but {accelerator.num_processes} were started"
@@ -104,15 +105,21 @@ def main(arguments: Arguments) -> None:
     )
     # The adapter starts at random (its other half at zero), from a seed of its own.
     torch.manual_seed(stable_hash(arguments.seed, "adapter"))
-    model = trainable(arguments).to(accelerator.device)
+    # What adapters need is small; all weights with their gradients and moments are shared between the devices.
+    sharded = arguments.adapter == "full" and accelerator.num_processes > 1
+    model = trainable(arguments, accelerator.device, sharded)
+    if arguments.activation_checkpointing:
+        recompute_layers(model)
     schedule = Schedule(**{name: settings[name] for name in Schedule.__dataclass_fields__})
-    trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens)
-    working = Checkpoints(arguments.checkpoints, fingerprint(made_with))
+    trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens, sharded)
+    part = accelerator.process_index if sharded else None
+    working = Checkpoints(arguments.checkpoints, fingerprint(made_with), part)
     result = trainer.run(working)
+    state = sharding.whole_state(model, keep=accelerator.is_main_process) if sharded else None
     if not accelerator.is_main_process:
         return
     with writing(arguments.out_policy) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     log = "".join(working.rows)
     write_text(arguments.out_log, log)
@@ -141,17 +148,22 @@ def pool_size(arguments: Arguments) -> int:
     return min(arguments.n, arguments.pl_responses) if limited else arguments.n
 
 
-def trainable(arguments: Arguments):
-    """The policy with a fresh LoRA adapter, or, for full fine-tuning, all its weights in float32."""
+def trainable(arguments: Arguments, device, sharded: bool):
+    """The policy with a fresh LoRA adapter, or, for full fine-tuning, all its weights in float32.
+
+    To be sharded, they stay on the CPU as they are stored: `sharding.shard` moves and converts them layer by layer.
+    """
     import torch
 
     from hps.models.sources import load_causal
 
+    if sharded:
+        return load_causal(arguments.policy, device="cpu")
     if arguments.adapter == "full":
-        return load_causal(arguments.policy, dtype=torch.float32)
+        return load_causal(arguments.policy, dtype=torch.float32, device=device)
     from peft import LoraConfig, get_peft_model
 
-    model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype))
+    model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype), device=device)
     return get_peft_model(
         model,
         LoraConfig(

@@ -185,7 +185,7 @@ def summary(run: str) -> str:
 
 
 def saved(folder: Path, run: str) -> bool:
-    return (folder / "results" / "tiny" / "checkpoints" / run / "checkpoint.safetensors").exists()
+    return (folder / "results" / "tiny" / "checkpoints" / run / "checkpoint").exists()
 
 
 def training_jobs(folder: Path, run: str) -> list[dict[str, str]]:

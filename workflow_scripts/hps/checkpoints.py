@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from hps.files import write_text, writing
+from hps import sharding
+from hps.errors import InputError
+from hps.files import discard, read_json, write_json, write_text, writing
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -30,47 +32,61 @@ class Done:
 
 
 class Checkpoints:
-    """The working folder of one run: the last checkpoint, and its log, for watching the run.
+    """The working folder of one run: the last checkpoint (parameters, AdamW moments, the log so far), and the log.
 
-    A checkpoint is one file, replaced as a whole: parameters and AdamW moments, and in its header how far the run is,
-    its log so far, and its `fingerprint` (settings and hashes of the inputs). Only a run with the same fingerprint
-    uses it; one that another run left is ignored. Nothing is pickled.
+    A checkpoint is used only by a run with the same `fingerprint` (settings and hashes of the inputs); one that
+    another run left is ignored. Nothing is pickled.
 
-    Two jobs that train the same run (after a lost scheduler, or on a node given up too early) may share the folder:
-    they compute the same checkpoints, whichever stands there is whole, and neither needs what the other removes.
+    Two jobs on the same run (after a lost scheduler, or where a node was given up too early) may share the folder: they
+    compute the same checkpoints, each keeps its log for itself, and neither needs what the other removes. The log file
+    is for watching.
+
+    Args:
+        part: which shard this process holds, where several share the model; all of them then save and load together.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str):
+    def __init__(self, folder: str | Path, fingerprint: str, part: int | None = None):
         self.folder = Path(folder)
         self.fingerprint = fingerprint
-        self.saved = self.folder / "checkpoint.safetensors"
+        self.saved = self.folder / "checkpoint"
         self.log_file = self.folder / "log.jsonl"
         self.rows: list[str] = []
         self.started = 0.0
+        self.part = part
 
     def load(self, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> Done:
-        """Restore parameters, optimizer and log from the last checkpoint; returns how far it had come."""
+        """Restore parameters, optimizer and log from the last checkpoint; returns how far it had come.
+
+        Raises:
+            InputError: another job on the same run has replaced the checkpoint while it was read.
+        """
         try:
-            with safe_open(self.saved, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
-                if state.pop("fingerprint") != self.fingerprint:
-                    logging.info("%s: of another configuration or other data, starting anew", self.saved)
-                    return Done()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            state = read_json(self.saved / "state.json")
         except FileNotFoundError:
+            return Done()
+        if state.pop("fingerprint") != self.fingerprint:
+            logging.info("%s: of another configuration or other data, starting anew", self.saved)
             return Done()
         self.rows = state.pop("log")
         done = Done(**state)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(tensors[f"parameter/{name}"])
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(done.steps)),
-                    # A copy: the file that they are mapped from may be replaced.
-                    **{m: tensors[f"{m}/{name}"].to(parameter.device, copy=True) for m in MOMENTS},
-                }
+        try:
+            with safe_open(self.saved / self._file, framework="pt") as file, torch.no_grad():
+                if file.metadata() != self._metadata(done):
+                    raise self.changed()
+                for name, parameter in parameters.items():
+                    sharding.local(parameter).copy_(file.get_tensor(f"parameter/{name}"))
+                    moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
+                    for moment, value in moments.items():
+                        sharding.local(value).copy_(file.get_tensor(f"{moment}/{name}"))
+                    optimizer.state[parameter] = {"step": torch.tensor(float(done.steps)), **moments}
+        except FileNotFoundError as error:
+            raise self.changed() from error
         logging.info("resuming after step %d", done.steps)
         return done
+
+    def changed(self) -> InputError:
+        """What is wrong when the files read, or what several processes have read, are not of one checkpoint."""
+        return InputError(self.saved, "changed while it was read: another job is training the same run")
 
     def save(self, done: Done, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.AdamW) -> None:
         """Replace the checkpoint by one of this moment."""
@@ -78,10 +94,25 @@ class Checkpoints:
         for name, parameter in parameters.items():
             for moment in MOMENTS:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
-        state = asdict(done) | {"fingerprint": self.fingerprint, "log": self.rows}
-        with writing(self.saved) as partial:
-            tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save_file(tensors, partial, metadata={"state": json.dumps(state)})
+        tensors = {name: sharding.local(tensor).contiguous() for name, tensor in tensors.items()}
+        with writing(self.saved) if not self.part else nullcontext() as partial:
+            if not self.part:
+                partial.mkdir()
+                state = asdict(done) | {"fingerprint": self.fingerprint, "log": self.rows}
+                write_json(partial / "state.json", state)
+            if self.part is not None:
+                partial = sharding.from_first(partial)
+            save_file(tensors, partial / self._file, metadata=self._metadata(done))
+            if self.part is not None:
+                sharding.wait()  # the folder gets its name when every part is in it
+
+    @property
+    def _file(self) -> str:
+        return "state.safetensors" if self.part is None else f"state-{self.part}.safetensors"
+
+    def _metadata(self, done: Done) -> dict[str, str]:
+        """In the header of every file of a checkpoint."""
+        return {"steps": str(done.steps), "fingerprint": self.fingerprint}
 
     def start_log(self) -> None:
         """Begin the log file with the rows up to the checkpoint; what came after it is done again."""
@@ -100,6 +131,6 @@ class Checkpoints:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             with suppress(FileNotFoundError):  # another job on the same run may be ending too
                 if path in (self.saved, self.log_file) or path.stat().st_mtime < self.started:
-                    path.unlink()
+                    discard(path)
         with suppress(OSError):  # another job's unfinished checkpoint keeps the folder, as it is wanted
             self.folder.rmdir()

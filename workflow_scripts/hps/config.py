@@ -88,6 +88,12 @@ def load(root: Path, given: Mapping[str, Any]) -> Config:
     _validate_schema(config, read_yaml(root / "config" / "schema.yaml"))
     _expand_grid(config)
     _validate_sense(config)
+    launcher = accelerate_file(config)
+    if not (root / launcher).is_file():
+        processes = config["compute"]["processes"]
+        raise InputError(
+            config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
+        )
     return config
 
 
@@ -159,6 +165,11 @@ def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> s
         else:
             words.append(f"--{name} {value}")
     return " ".join(words)
+
+
+def accelerate_file(config: Config) -> str:
+    """The configuration of accelerate for this number of processes, from the repository's root."""
+    return f"config/accelerate/{config['compute']['processes']}.yaml"
 
 
 # --- layers and checks -----------------------------------------------------------------------------------------

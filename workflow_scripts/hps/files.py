@@ -29,7 +29,7 @@ def writing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _beside(path)
     try:
         yield partial
         _put(partial, path)
@@ -51,10 +51,23 @@ def _put(partial: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise
-        old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        with suppress(FileNotFoundError):  # another writer has moved it away
-            os.replace(path, old)
+        discard(path)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder that others may be deleting too; it disappears at once, not file by file."""
+    old = _beside(path)
+    with suppress(FileNotFoundError):  # somebody else was first
+        os.replace(path, old)
+        if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
+        else:
+            old.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def write_text(path: str | Path, text: str) -> None:

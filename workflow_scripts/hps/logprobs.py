@@ -10,21 +10,25 @@ The policy and the reference, training and evaluation all go through here.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
-from transformers import DynamicCache
 
+from hps import packing, prompt_cache
+from hps.halves import Halves, accumulator
 from hps.models.batches import pad
 
 Item = TypeVar("Item")
-HEAD_LOGITS = 2**24
-"""Entries of the logits that the output head makes at a time (64 MiB in float32)."""
+KEYS_A_TOKEN = 4
+"""So many tokens of a prompt, whose keys and values each response copies, take the memory of one computed token."""
+PASS_TOKENS = {"cpu": 16, "cuda": 192}
+"""What one forward pass more costs, by the kind of device, in tokens that the same time would compute."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Group:
 class PromptState:
     """What the responses need of B prompts: keys and values a layer, the hidden state at each prompt's last token."""
 
-    keys_values: list[tuple[torch.Tensor, torch.Tensor]]  # per layer, (B, heads, P, head size) each
+    keys_values: list[prompt_cache.KeysValues]  # per layer
     last_hidden: torch.Tensor  # (B, hidden size)
     mask: torch.Tensor  # (B, P) int64, 1 on real tokens; prompts are padded on the right
 
@@ -67,15 +71,18 @@ class SequenceScorer:
         model: a transformers causal LM; with PEFT, the adapters that are active count.
         batch_tokens: padded tokens a forward pass may hold; it bounds memory and does not change results beyond
             rounding.
+        in_step: from the number of forward passes that `backward` needs to the number it makes. Devices that share
+            the model's shards must make the same number, whatever each needs for itself; by default it is its own.
     """
 
-    def __init__(self, model: torch.nn.Module, batch_tokens: int):
-        self.model = model
+    def __init__(self, model: torch.nn.Module, batch_tokens: int, in_step: Callable[[int], int] = int):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.decoder = causal.get_decoder()
-        self.head = causal.get_output_embeddings()
+        self.halves = Halves(causal)
+        self.decoder, self.head = self.halves.decoder, self.halves.head
         self.batch_tokens = batch_tokens
-        self.shares_prompts = _keeps_whole_prompts(self.decoder)
+        self.in_step = in_step
+        self.pass_tokens = PASS_TOKENS[self.device.type] if in_step is int else math.inf
+        self.shares_prompts = prompt_cache.keeps_whole_prompts(self.decoder)
         if not self.shares_prompts:
             logging.info(
                 "%s does not keep plain keys and values of its prompt: each response is computed with its prompt",
@@ -89,37 +96,65 @@ class SequenceScorer:
     # --- forward -----------------------------------------------------------------------------------------------
 
     def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
-        """Run the decoder over B prompts."""
-        ids, mask = pad(prompts, self.device)
-        out = self.decoder(input_ids=ids, attention_mask=mask, use_cache=True)
-        last = out.last_hidden_state[torch.arange(len(prompts), device=ids.device), mask.sum(1) - 1]
-        return PromptState([(layer.keys, layer.values) for layer in out.past_key_values.layers], last, mask)
+        """Run the decoder over B prompts, those of similar length together."""
+        passes = packing.alike([len(prompt) for prompt in prompts], self.pass_tokens)
+        states = [self._encode([prompts[i] for i in one]) for one in passes]
+        if len(states) == 1:
+            return states[0]
+        longest = max(map(len, prompts))
+        back = self._there(_inverse([i for one in passes for i in one]))
+
+        def together(tensors: list[torch.Tensor], length_dim: int | None) -> torch.Tensor:
+            if length_dim is not None:
+                behind = [0, 0] * (tensors[0].dim() - 1 - length_dim)
+                tensors = [F.pad(tensor, (*behind, 0, longest - tensor.shape[length_dim])) for tensor in tensors]
+            return torch.cat(tensors).index_select(0, back)
+
+        layers = zip(*(state.keys_values for state in states), strict=True)
+        return PromptState(
+            [tuple(together(list(which), 2) for which in zip(*layer, strict=True)) for layer in layers],
+            together([state.last_hidden for state in states], None),
+            together([state.mask for state in states], 1),
+        )
+
+    def _encode(self, prompts: Sequence[list[int]]) -> PromptState:
+        ids, mask = self._padded(prompts)
+        cache = prompt_cache.to_write(self.decoder)
+        hidden = self.halves.hidden(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        ends = packing.places([len(prompt) - 1 for prompt in prompts], [1] * len(prompts), ids.shape[1])
+        last = hidden.flatten(0, 1).index_select(0, self._there(ends))
+        return PromptState(prompt_cache.written(cache), last, mask)
 
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
 
-        `rows` (R) says which prompt of `state` each response follows.
+        `rows` (R) says which prompt of `state` each response follows. Responses of similar length run together.
         """
-        index = torch.tensor(rows, device=self.device)
+        lengths = [len(response) for response in responses]
+        passes = packing.alike(lengths, self.pass_tokens)
+        hidden = [self._respond(state, [rows[i] for i in one], [responses[i] for i in one]) for one in passes]
+        if len(passes) == 1:
+            return hidden[0]
+        starts = list(itertools.accumulate(lengths, initial=0))
+        order = [at for one in passes for i in one for at in range(starts[i], starts[i + 1])]
+        return torch.cat(hidden).index_select(0, self._there(_inverse(order)))
+
+    def _respond(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
+        index = self._there(list(rows))
         first = state.last_hidden.index_select(0, index)  # predicts a response's first token
-        lengths = torch.tensor([len(response) for response in responses], device=self.device)
-        if int(lengths.max()) == 1:
-            return first
         # The last token (EOS) is predicted, never fed.
-        ids, mask = pad([response[:-1] or response for response in responses], self.device)
+        ids, mask = self._padded([response[:-1] or response for response in responses])
         prompt_mask = state.mask.index_select(0, index)
-        cache = DynamicCache([(k.index_select(0, index), v.index_select(0, index)) for k, v in state.keys_values])
-        positions = prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device)
-        hidden = self.decoder(
+        hidden = self.halves.hidden(
             input_ids=ids,
             attention_mask=torch.cat([prompt_mask, mask], dim=1),
-            position_ids=positions,
-            past_key_values=cache,
+            position_ids=prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device),
+            past_key_values=prompt_cache.to_read(state.keys_values, index),
             use_cache=True,
-        ).last_hidden_state
+        )
         hidden = torch.cat([first.unsqueeze(1), hidden], dim=1)  # (R, longest, hidden)
-        real = torch.arange(hidden.shape[1], device=self.device) < lengths.unsqueeze(1)
-        return hidden[real]
+        real = packing.places([0] * len(responses), [len(response) for response in responses], hidden.shape[1])
+        return hidden.flatten(0, 1).index_select(0, self._there(real))
 
     def log_probs_given(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Summed log-probability of R responses, in nats, (R,); at least float32 whatever the weights' type."""
@@ -130,12 +165,10 @@ class SequenceScorer:
         """The same (R,), every response computed together with its prompt: the plain path."""
         responses = [response for group in groups for response in group.responses]
         prompts = [group.prompt for group in groups for _ in group.responses]
-        ids, mask = pad([p + r[:-1] for p, r in zip(prompts, responses, strict=True)], self.device)
-        hidden = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        pieces = [
-            hidden[i, len(p) - 1 : len(p) - 1 + len(r)] for i, (p, r) in enumerate(zip(prompts, responses, strict=True))
-        ]
-        return self._summed_log_probs(torch.cat(pieces), responses)
+        ids, mask = self._padded([p + r[:-1] for p, r in zip(prompts, responses, strict=True)])
+        hidden = self.halves.hidden(input_ids=ids, attention_mask=mask, use_cache=False)
+        real = packing.places([len(prompt) - 1 for prompt in prompts], [len(r) for r in responses], ids.shape[1])
+        return self._summed_log_probs(hidden.flatten(0, 1).index_select(0, self._there(real)), responses)
 
     def _log_probs(self, groups: Sequence[Group]) -> torch.Tensor:
         if not self.shares_prompts:
@@ -164,42 +197,54 @@ class SequenceScorer:
         """Add the gradient of `loss(log_probs)` to the parameters; returns the log-probabilities (R,), detached.
 
         `loss` maps the log-probabilities of all responses of all groups, (R,) in order, to a scalar. Where the groups
-        fit into `batch_tokens` this is one forward and one backward pass. Otherwise it is exact in two passes, and
-        memory holds one batch at a time however many responses there are: log-probabilities of all responses without
+        fit into `batch_tokens` this is one forward and one backward pass. Otherwise it is exact in two, and memory
+        holds the prompts and one batch of responses however many there are: log-probabilities of all responses without
         a graph; the gradient of the loss with respect to them; then a forward and backward pass batch by batch, each
-        weighted with its part of that gradient.
+        weighted with its part of that gradient; and at the end what all of them sent back, through the prompts.
         """
-        if self.cost(groups) <= self.batch_tokens:
+        rows, responses = _flatten(groups)
+        batches = self._response_batches(groups)
+        wanted = self.in_step(len(batches))
+        if wanted == 1:
             log_probs = self._log_probs(groups)
             loss(log_probs).backward()
             return log_probs.detach()
 
-        values = [value for group in self.score(groups) for value in group]
-        leaf = torch.tensor(values, device=self.device, dtype=_accumulator(self.head.weight.dtype), requires_grad=True)
-        (weights,) = torch.autograd.grad(loss(leaf), leaf)
-        offset = 0
-        for group in groups:
-            self._weighted_backward(group, weights[offset : offset + len(group.responses)])
-            offset += len(group.responses)
-        return leaf.detach()
+        # A pass that only other devices need computes a response once more and weighs it with nothing.
+        passes = [(batch, 1.0) for batch in batches] + [(batches[0][:1], 0.0)] * (wanted - len(batches))
+        state = leaves = None
+        if self.shares_prompts:
+            state = self.encode_prompts([group.prompt for group in groups])
+            leaves = state.detached()
 
-    def _weighted_backward(self, group: Group, weights: torch.Tensor) -> None:
-        """Add the gradient of sum_i weights_i log pi(y_i | x) for one group, batch by batch."""
-        order = sorted(range(len(group.responses)), key=lambda i: len(group.responses[i]))
-        batches = list(_cut([(i, len(group.responses[i])) for i in order], self.batch_tokens))
-        if not self.shares_prompts:
-            for batch in batches:
-                piece = Group(group.prompt, [group.responses[i] for i in batch])
-                (self.log_probs_unshared([piece]) * weights[batch]).sum().backward()
-            return
-        state = self.encode_prompts([group.prompt])
-        leaves = state.detached()
-        for batch in batches:
-            log_probs = self.log_probs_given(leaves, [0] * len(batch), [group.responses[i] for i in batch])
-            (log_probs * weights[batch]).sum().backward()
-        # Not all get one: frozen keys below the first adapter; and responses of one token touch the hidden state only.
-        reached = [(a, b.grad) for a, b in zip(state.tensors(), leaves.tensors(), strict=True) if b.grad is not None]
-        torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
+        def log_probs_of(batch: list[int]) -> torch.Tensor:
+            if leaves is None:
+                return self.log_probs_unshared([Group(groups[rows[i]].prompt, [responses[i]]) for i in batch])
+            return self.log_probs_given(leaves, [rows[i] for i in batch], [responses[i] for i in batch])
+
+        values = torch.zeros(len(responses), dtype=accumulator(self.head.weight.dtype), device=self.device)
+        with torch.no_grad():
+            for batch, _ in passes:
+                values[self._there(batch)] = log_probs_of(batch)
+        values.requires_grad_()
+        (weights,) = torch.autograd.grad(loss(values), values)
+        for batch, factor in passes:
+            (log_probs_of(batch) * weights[self._there(batch)] * factor).sum().backward()
+        if state is not None:
+            # Not all get one: keys below the first adapter are frozen.
+            pairs = zip(state.tensors(), leaves.tensors(), strict=True)
+            reached = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+            torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
+        return values.detach()
+
+    def _response_batches(self, groups: Sequence[Group]) -> list[list[int]]:
+        """Numbers of the groups' responses, alike in length, in batches that fit beside the prompts."""
+        lengths = [len(response) for group in groups for response in group.responses]
+        if self.cost(groups) <= self.batch_tokens:
+            return [list(range(len(lengths)))]
+        room, extra = self._room(groups)
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        return list(packing.cut([(i, lengths[i]) for i in order], room, extra))
 
     # --- batches -----------------------------------------------------------------------------------------------
 
@@ -210,9 +255,11 @@ class SequenceScorer:
         """
         pieces = []
         for position, group in enumerate(groups):
-            room = max(1, self.batch_tokens - len(group.prompt))
+            if self.cost([group]) <= self.batch_tokens:
+                pieces.append((position, group))
+                continue
             items = [(i, len(response)) for i, response in enumerate(group.responses)]
-            for cut in _cut(items, room):
+            for cut in packing.cut(items, *self._room([group])):
                 pieces.append((position, Group(group.prompt, [group.responses[i] for i in cut])))
         # Stable: the pieces of one group stay in order.
         pieces.sort(key=lambda item: (len(item[1].prompt), item[0]))
@@ -230,40 +277,36 @@ class SequenceScorer:
             yield batch
 
     def cost(self, groups: Sequence[Group]) -> int:
-        """Padded tokens of one forward pass over these groups."""
+        """Tokens of one pass over these groups, padding and what each response's copy of its prompt adds included."""
         responses = [len(response) for group in groups for response in group.responses]
+        room, extra = self._room(groups)
+        return self.batch_tokens - room + self._padded_tokens(responses) + extra * len(responses)
+
+    def _padded_tokens(self, lengths: Sequence[int]) -> int:
+        return packing.padded_tokens(lengths, self.pass_tokens)
+
+    def _room(self, groups: Sequence[Group]) -> tuple[int, int]:
+        """Tokens that `batch_tokens` leaves beside the prompts of these groups, and what a response adds to its own."""
         longest = max(len(group.prompt) for group in groups)
         if self.shares_prompts:
-            return longest * len(groups) + max(responses) * len(responses)
-        return (longest + max(responses)) * len(responses)
+            prompts = self._padded_tokens([len(group.prompt) for group in groups])
+            return self.batch_tokens - prompts, longest // KEYS_A_TOKEN
+        return self.batch_tokens, longest
 
     # --- pieces ------------------------------------------------------------------------------------------------
 
     def _summed_log_probs(self, hidden: torch.Tensor, responses: Sequence[list[int]]) -> torch.Tensor:
-        targets = torch.tensor([token for response in responses for token in response], device=self.device)
-        size = max(1, HEAD_LOGITS // self.head.weight.shape[0])
-        per_token = torch.cat([self._head(h, t) for h, t in zip(hidden.split(size), targets.split(size), strict=True)])
-        owner = torch.repeat_interleave(
-            torch.arange(len(responses), device=self.device),
-            torch.tensor([len(response) for response in responses], device=self.device),
-        )
+        per_token = self.halves.log_probs(hidden, self._there([token for response in responses for token in response]))
+        owner = self._there([row for row, response in enumerate(responses) for _ in response])
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
 
-    def _head(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Log-probability of each target token (T,); its logits are computed again in the backward pass, not kept."""
-        if torch.is_grad_enabled() and hidden.requires_grad:
-            return checkpoint(_token_log_probs, self.head, hidden, targets, use_reentrant=False)
-        return _token_log_probs(self.head, hidden, targets)
+    def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids, mask = pad(sequences)
+        return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
 
-
-def _token_log_probs(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = head(hidden)
-    return -F.cross_entropy(logits.to(_accumulator(logits.dtype)), targets, reduction="none")
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    """Sums over tokens are kept in float32 at least."""
-    return torch.promote_types(dtype, torch.float32)
+    def _there(self, numbers: list[int]) -> torch.Tensor:
+        """On the model's device, without waiting for what that is computing."""
+        return torch.tensor(numbers).to(self.device, non_blocking=True)
 
 
 def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
@@ -271,21 +314,9 @@ def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
     return rows, [response for group in groups for response in group.responses]
 
 
-def _cut(items: Sequence[tuple[int, int]], budget: int) -> Iterator[list[int]]:
-    """Cut (index, length) items, in order, into runs of at most `budget` padded tokens (one item at least)."""
-    run: list[int] = []
-    longest = 0
-    for index, length in items:
-        if run and max(longest, length) * (len(run) + 1) > budget:
-            yield run
-            run, longest = [], 0
-        run.append(index)
-        longest = max(longest, length)
-    if run:
-        yield run
-
-
-def _keeps_whole_prompts(decoder: torch.nn.Module) -> bool:
-    """Whether the model's cache is plain keys and values of every token in every layer (no window, no state)."""
-    layers = DynamicCache(config=decoder.config).layers
-    return bool(layers) and all(type(layer).__name__ == "DynamicLayer" for layer in layers)
+def _inverse(order: Sequence[int]) -> list[int]:
+    """Where each number from 0 on stands in `order`."""
+    found = [0] * len(order)
+    for place, number in enumerate(order):
+        found[number] = place
+    return found

@@ -7,13 +7,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
-from hps import progress
+from hps import progress, sharding
 from hps.checkpoints import Checkpoints
 from hps.errors import InputError
 from hps.files import stable_hash
@@ -27,6 +29,11 @@ STEP_ZERO_NATS = {torch.float32: 1e-3, torch.bfloat16: 0.5}
 ROUNDING_TOKENS = 128
 """Response length up to which that limit holds as it is. Rounding adds up token by token like a random walk, so a
 longer response may be off by the square root of the ratio more."""
+PATIENCE = timedelta(minutes=10)
+"""How long a process waits for the others: longer than a step or a checkpoint takes. When one of them dies, the
+launcher notices at once and ends the rest; this is for one that lives and does not come."""
+NOTHING = Group([0], [[0, 0]])
+"""What a device computes when only others have a micro-batch left."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,12 @@ class Item:
     gamma: float
 
 
+def start() -> Accelerator:
+    """This process among those that the launcher started."""
+    # Said outright: without a GPU, processes started by the launcher would each take themselves for the only one.
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+
+
 class Trainer:
     """Trains the parameters of `model` that require gradients.
 
@@ -61,7 +74,9 @@ class Trainer:
     devices and cut into micro-batches: devices sum their gradients, and each prompt is weighted by one over the batch.
 
     Args:
+        model: on the device; with `sharded`, on the CPU.
         batch_tokens: padded tokens of a micro-batch.
+        sharded: all weights are trained, and the devices share them (`sharding.py`).
 
     Raises:
         InputError: `batch_size` does not divide by the number of devices.
@@ -75,6 +90,7 @@ class Trainer:
         examples: Sequence[Example],
         schedule: Schedule,
         batch_tokens: int,
+        sharded: bool = False,
     ):
         if schedule.batch_size % accelerator.num_processes:
             raise InputError(
@@ -84,7 +100,11 @@ class Trainer:
         self.model = model.eval()  # no dropout, and so no randomness but the draws
         self.objective = objective
         self.schedule = schedule
-        self.scorer = SequenceScorer(model, batch_tokens)
+        self.sharded = sharded
+        self.in_step = partial(sharding.most, device=accelerator.device) if sharded else int
+        self.scorer = SequenceScorer(model, batch_tokens, self.in_step)
+        if sharded:
+            sharding.shard(self.scorer.halves, accelerator.device)
         self.batches = plan(examples, schedule)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
@@ -97,7 +117,7 @@ class Trainer:
         done = checkpoints.load(self.parameters, self.optimizer)
         found = self.accelerator.gather(torch.tensor([done.steps], device=self.accelerator.device))
         if found.min() != found.max():
-            raise InputError(str(checkpoints.saved), "changed while it was read: another job is training the same run")
+            raise checkpoints.changed()
         main = self.accelerator.is_main_process
         if main:
             checkpoints.start_log()
@@ -109,9 +129,10 @@ class Trainer:
             done = done.after(step=1, seconds=seconds, tokens=row["tokens"])
             if main:
                 checkpoints.log(row | {"seconds": seconds, "tokens_per_second": row["tokens"] / seconds})
-                if done.steps % self.schedule.checkpoint_every == 0 and done.steps < len(self.batches):
-                    checkpoints.save(done, self.parameters, self.optimizer)
                 bar.update()
+            due = done.steps % self.schedule.checkpoint_every == 0 and done.steps < len(self.batches)
+            if due and (main or self.sharded):
+                checkpoints.save(done, self.parameters, self.optimizer)
         if main:
             bar.close()
         self.accelerator.wait_for_everyone()
@@ -127,25 +148,29 @@ class Trainer:
         mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
         prepared = [self.prepare(item) for item in mine]
         # Prompts of similar length share a micro-batch, so little padding is computed.
-        prepared.sort(key=lambda p: (p.group.tokens, p.item.example.prompt_id))
+        prepared.sort(key=lambda p: (len(p.group.prompt), p.item.example.prompt_id))
+        micro_batches = list(self.scorer.packed(prepared, lambda p: p.group))
+        idle = self.in_step(len(micro_batches)) - len(micro_batches)
         totals = torch.zeros(6, dtype=torch.float64)
-        for micro_batch in self.scorer.packed(prepared, lambda p: p.group):
+        for micro_batch in micro_batches:
             totals += self.backward(micro_batch, len(batch))
+        for _ in range(idle):
+            self.scorer.backward([NOTHING], lambda log_probs: 0 * log_probs.sum())
         totals = self.accelerator.reduce(totals.to(self.accelerator.device), "sum")
         loss, margin, hard, tokens, distance, responses = totals.tolist()
         if step == 0:
             self.check_start(distance / responses)
         self.sum_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.max_grad_norm)
-        if not math.isfinite(loss) or not torch.isfinite(norm):
-            raise ArithmeticError(f"step {step}: loss {loss}, gradient norm {float(norm)}")
+        norm = self.clip_gradients()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise ArithmeticError(f"step {step}: loss {loss}, gradient norm {norm}")
         self.optimizer.step()
         return {
             "step": step,
             "epoch": batch[0].epoch,
             "loss": loss / len(batch),
             "margin": margin / len(batch),
-            "grad_norm": float(norm),
+            "grad_norm": norm,
             "learning_rate": rate,
             "gamma": float(np.mean([item.gamma for item in batch])) if self.uses_drawn_negative else None,
             "hardness": hard / len(batch) if self.uses_drawn_negative else None,
@@ -171,28 +196,27 @@ class Trainer:
 
         Returns (6,) sums: over the prompts, loss, margin beta (rho_best - rho_negative), hardness of the drawn
         negative and distinct tokens; over the responses, the |log-ratio| that `check_start` looks at, and their number.
+
+        What follows the log-probs is a few numbers a prompt and computed on the CPU: a GPU is waited for once a
+        micro-batch and not at each of these operations.
         """
-        device = self.scorer.device
         width = max(len(p.item.example.rewards) for p in prepared)
-        rows = torch.tensor([row for row, p in enumerate(prepared) for _ in p.used], device=device)
-        columns = torch.tensor([i for p in prepared for i in p.used], device=device)
-        rewards, reference = (torch.zeros(len(prepared), width, dtype=torch.float64, device=device) for _ in range(2))
-        mask = torch.zeros(len(prepared), width, dtype=torch.bool, device=device)
-        lengths = torch.ones(len(prepared), width, dtype=torch.float64, device=device)
+        rows = torch.tensor([row for row, p in enumerate(prepared) for _ in p.used])
+        columns = torch.tensor([i for p in prepared for i in p.used])
+        rewards, reference = (torch.zeros(len(prepared), width, dtype=torch.float64) for _ in range(2))
+        mask = torch.zeros(len(prepared), width, dtype=torch.bool)
+        lengths = torch.ones(len(prepared), width, dtype=torch.float64)
         for row, p in enumerate(prepared):
             example, n = p.item.example, len(p.item.example.rewards)
             rewards[row, :n] = torch.from_numpy(example.rewards)
             reference[row, :n] = torch.from_numpy(example.reference)
             lengths[row, :n] = torch.tensor([len(response) for response in example.responses])
             mask[row, :n] = True
-        negatives = torch.tensor([p.negative for p in prepared], device=device) if self.uses_drawn_negative else None
-        gamma = (
-            torch.tensor([p.item.gamma for p in prepared], device=device) if self.objective.loss.needs_gamma else None
-        )
+        negatives = torch.tensor([p.negative for p in prepared]) if self.uses_drawn_negative else None
+        gamma = torch.tensor([p.item.gamma for p in prepared]) if self.objective.loss.needs_gamma else None
 
         def log_ratios(log_probs: torch.Tensor) -> torch.Tensor:
-            full = log_probs.new_zeros(rewards.shape, dtype=torch.float64)
-            full = full.index_put((rows, columns), log_probs.double())
+            full = torch.zeros_like(rewards).index_put((rows, columns), log_probs.cpu().double())
             if self.objective.reward.needs_reference:
                 full = full - reference
             if self.objective.reward.length_normalised:
@@ -233,9 +257,16 @@ class Trainer:
                 f"log-ratios are {distance:.3g} nats a response before the first step, where policy = reference",
             )
 
+    def clip_gradients(self) -> float:
+        """Clip the gradient to `max_grad_norm`; returns the norm that it had."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = sharding.whole(torch.nn.utils.get_total_norm(gradients))
+        torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.schedule.max_grad_norm, norm)
+        return float(norm)
+
     def sum_gradients(self) -> None:
         """Sum the gradients over the devices. A device without prompts in this step adds zeros."""
-        if self.accelerator.num_processes == 1:
+        if self.accelerator.num_processes == 1 or self.sharded:  # shards are summed as they are computed
             return
         for parameter in self.parameters.values():
             if parameter.grad is None:
