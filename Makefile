@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real bench plan test test-envs lint report clean lock
+.PHONY: reproduce real bench plan test test-envs test-slurm slurm-cancel lint report clean lock
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -36,6 +36,14 @@ test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and
 
 test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
 	python tests/envs/run.py
+
+# QUICK=1: with the cut of tests/slurm/quick.yaml.
+test-slurm: $(VENV)/installed  ## the whole DAG cut down, on a SLURM cluster that is started for it (as root, on Debian)
+	tests/slurm/install
+	QUICK=$(QUICK) python -m pytest tests/slurm
+
+slurm-cancel:  ## cancel the SLURM jobs that a killed Snakemake has left; before the next run
+	@python slurm/cancel.py
 
 lint: $(VENV)/installed
 	ruff check .

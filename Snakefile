@@ -2,6 +2,7 @@
 #
 #   snakemake --cores 2 all                 everything, at the preset of config.yaml
 #   snakemake --cores 2 table2              one table and what it needs
+#   snakemake --profile slurm all           on a SLURM cluster (slurm/config.yaml, docs/cluster.md)
 #   snakemake --cores 1 pin                 the commits of the hub's repositories, to config/hub.lock.yaml
 #   snakemake --cores 1 fetch               all models and data, nothing else
 #
@@ -44,8 +45,19 @@ include: "rules/plan.smk"
 report: "report/workflow.rst"
 
 
+# What takes seconds is no job of its own on a cluster.
 localrules:
     all,
+    toy_data,
+    download,
+    tokenizer,
+    fetch_model,
+    table,
+    make_training_time,
+    figure,
+    training_curves,
+    configuration,
+    overview,
     report_contents,
     report,
 

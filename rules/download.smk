@@ -42,7 +42,7 @@ rule download:
         pinned=pinned_data,
         lock=lock_option(pinned_data),
         splits=data_splits(),
-        limits=options(CONFIG["data"], leave_out=("splits", *DATASETS)),
+        limits=options({key: value for key, value in CONFIG["data"].items() if not isinstance(value, dict)}),
         seed=CONFIG["data_seed"],
         out=lambda w, output: Path(output.counts).parent,
     shell:

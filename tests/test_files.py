@@ -37,6 +37,26 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
     assert (tmp_path / "a").read_text() == "first"  # the outer block ends last
 
 
+WRITER = """
+import sys
+from hps.files import writing
+for round in range(200):
+    with writing(sys.argv[1]) as partial:
+        partial.mkdir()
+        for name in "ab":
+            (partial / name).write_text(sys.argv[2])
+"""
+
+
+def test_processes_that_write_one_folder_leave_it_whole_and_do_not_stop_each_other(tmp_path):
+    words = [sys.executable, "-c", WRITER, str(tmp_path / "folder")]
+    writers = [subprocess.Popen([*words, name], cwd=SCRIPTS, stderr=subprocess.PIPE, text=True) for name in "xyz"]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    a, b = ((tmp_path / "folder" / name).read_text() for name in "ab")
+    assert a == b
+
+
 def test_tables_come_back_as_they_were(tmp_path):
     rows = [{"name": "a", "value": 1.5}, {"name": "b", "value": None}]
     write_table(tmp_path / "t.parquet", rows, SCHEMA)

@@ -271,14 +271,21 @@ def steps(log: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]
 
 
-def test_a_killed_run_ends_as_one_never_killed(files, model_folder, tmp_path):
-    train(files, model_folder, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(files, model_folder, tmp_path_factory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(files, model_folder, folder)
+    return folder
+
+
+def test_a_killed_run_ends_as_one_never_killed(files, model_folder, whole, tmp_path):
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         command(files, model_folder, killed), env=python_environment(), cwd=ROOT, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while not (killed / "work" / "checkpoint" / "state.json").exists():
+    while not (killed / "work" / "checkpoint").exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -287,12 +294,31 @@ def test_a_killed_run_ends_as_one_never_killed(files, model_folder, tmp_path):
     assert not (killed / "policy").exists()
     train(files, model_folder, killed)
     name = "policy/adapter_model.safetensors"
-    assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert steps(killed / "log.jsonl") == steps(tmp_path / "whole" / "log.jsonl")
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert steps(killed / "log.jsonl") == steps(whole / "log.jsonl")
     summary = json.loads((killed / "training.json").read_text())
     assert summary["run"]["loss"] == "hps"
     assert summary["steps"] == 60
     assert not (killed / "work").exists()
+
+
+def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole, tmp_path):
+    """As after a lost scheduler: the second starts from the first's checkpoint while the first goes on."""
+    shared = tmp_path / "shared"
+    words = command(files, model_folder, shared, "--checkpoint-every", "1")
+    first = subprocess.Popen(words, env=python_environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (shared / "work" / "checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    second = subprocess.Popen(words, env=python_environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for process in (first, second):
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+    name = "policy/adapter_model.safetensors"
+    assert (shared / name).read_bytes() == (whole / name).read_bytes()
+    assert steps(shared / "log.jsonl") == steps(whole / "log.jsonl")
+    assert json.loads((shared / "training.json").read_text())["steps"] == 60
+    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json"]
 
 
 def test_two_processes_train_as_one(files, model_folder, tmp_path):

@@ -9,7 +9,6 @@ arguments, it goes on from its last checkpoint and ends with the same policy, bi
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +121,7 @@ def main(arguments: Arguments) -> None:
     with writing(arguments.out_policy) as folder:
         model.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
-    log = working.log_file.read_text(encoding="utf-8")
+    log = "".join(working.rows)
     write_text(arguments.out_log, log)
     if arguments.tensorboard:
         write_tensorboard(log, Path(arguments.out_log).with_name("tensorboard"))
@@ -187,9 +186,7 @@ def write_tensorboard(log: str, folder: Path) -> None:
     """The log's numbers as TensorBoard scalars."""
     from torch.utils.tensorboard import SummaryWriter
 
-    if folder.exists():
-        shutil.rmtree(folder)
-    with SummaryWriter(str(folder)) as writer:
+    with writing(folder) as partial, SummaryWriter(str(partial)) as writer:
         for line in log.splitlines():
             row = json.loads(line)
             for name, value in row.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,51 @@ if TYPE_CHECKING:
 def writing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or folder at; rename it to `path` when the block succeeds.
 
-    The temporary name is unique to the writer, so two jobs that write the same output cannot mix their bytes: the
-    last one to finish wins, whole. When the block raises, what was written is removed and `path` stays as it was.
+    The temporary name is unique to the writer, so two jobs that write the same output cannot mix their bytes or stop
+    each other: the last one to finish wins, whole. When the block raises, what was written is removed and `path` stays
+    as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = _beside(path)
     try:
         yield partial
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)  # os.replace refuses a folder that is not empty
-        os.replace(partial, path)
+        _put(partial, path)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Rename `partial` to `path`. A folder that stands there is moved away first: os.replace only replaces files.
+
+    Another writer may put its own in between, hence the loop.
+    """
+    while True:
+        try:
+            return os.replace(partial, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise
+        discard(path)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder that others may be deleting too; it disappears at once, not file by file."""
+    old = _beside(path)
+    with suppress(FileNotFoundError):  # somebody else was first
+        os.replace(path, old)
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink()
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 def write_text(path: str | Path, text: str) -> None:

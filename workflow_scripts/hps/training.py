@@ -117,9 +117,12 @@ class Trainer:
     def run(self, checkpoints: Checkpoints) -> dict[str, Any]:
         """Train from the last checkpoint, if there is one, to the end; returns steps, seconds and tokens."""
         done = checkpoints.load(self.parameters, self.optimizer)
+        found = self.accelerator.gather(torch.tensor([done.steps], device=self.accelerator.device))
+        if found.min() != found.max():
+            raise checkpoints.changed()
         main = self.accelerator.is_main_process
         if main:
-            checkpoints.cut_log(done.steps)
+            checkpoints.start_log()
         bar = progress.bar(total=len(self.batches), initial=done.steps, what="train", unit="step") if main else None
         for step in range(done.steps, len(self.batches)):
             started = time.perf_counter()

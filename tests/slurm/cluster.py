@@ -1,0 +1,196 @@
+"""A real SLURM cluster on this machine: a controller, three virtual nodes, four fake L40S each.
+
+    python tests/slurm/cluster.py     starts it, and stops it at the end of input (Ctrl-D)
+
+Debian's packages and root are needed, systemd is not (`make test-slurm` installs what is missing). The GPUs are
+character devices that lead nowhere, so jobs are scheduled as on GPU nodes and compute on the CPU. `/etc/slurm` is used
+because a job step finds its configuration nowhere else: Snakemake's jobstep plugin strips SLURM_CONF.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ETC = Path("/etc/slurm")
+MARK = "# Written by tests/slurm/cluster.py of hps-replica, and removed by it.\n"
+NODES = ("node1", "node2", "node3")
+GPUS, CPUS, MEMORY = 4, 16, 256_000  # of a node, which does not have them; MEMORY in MiB
+
+CONFIG = """\
+ClusterName=hps-test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdSpoolDir={folder}/%n.spool
+SlurmdPidFile={folder}/%n.pid
+SlurmdLogFile={folder}/%n.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+GresTypes=gpu
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MinJobAge=3600
+KillWait=5
+MessageTimeout=30
+ReturnToService=2
+SlurmctldDebug=info
+SlurmdDebug=info
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+class ClusterError(Exception):
+    """The cluster could not be started; one line says why."""
+
+
+class Cluster:
+    """Starts in `with`, and stops every process that it started (and the jobs that they started) when it ends."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen] = []
+
+    def __enter__(self) -> "Cluster":
+        if os.getuid() != 0:
+            raise ClusterError("the test cluster is started as root")
+        for path in (ETC / "slurm.conf", ETC / "gres.conf"):
+            if path.exists() and not path.read_text().startswith(MARK):
+                raise ClusterError(f"{path} belongs to another cluster, so none is started here")
+        if (ETC / "slurm.conf").exists() and self.answers():
+            raise ClusterError("a SLURM controller answers on this machine already")
+        self.temporary = tempfile.TemporaryDirectory(prefix="hps-slurm-")
+        self.folder = Path(self.temporary.name)
+        try:
+            self.configure()
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def configure(self) -> None:
+        """Write slurm.conf and gres.conf, and make the GPUs' device files."""
+        ETC.mkdir(exist_ok=True)
+        port, *ports = free_ports(1 + len(NODES))
+        nodes = "".join(
+            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
+            f"RealMemory={MEMORY} Gres=gpu:l40s:{GPUS} State=UNKNOWN\n"
+            for name, port in zip(NODES, ports, strict=True)
+        )
+        config = CONFIG.format(host=socket.gethostname(), port=port, folder=self.folder)
+        gres = "AutoDetect=off\n"
+        for name in NODES:
+            for number in range(GPUS):
+                device = self.folder / f"{name}.gpu{number}"
+                os.mknod(device, 0o600 | 0o020000, os.makedev(1, 3))  # a character device: another /dev/null
+                gres += f"NodeName={name} Name=gpu Type=l40s File={device}\n"
+        (self.folder / "state").mkdir()
+        (ETC / "slurm.conf").write_text(MARK + nodes + config)
+        (ETC / "gres.conf").write_text(MARK + gres)
+
+    def start(self) -> None:
+        """Start munged, slurmctld and a slurmd a node, and wait until all nodes are idle."""
+        key = self.folder / "munge.key"
+        run("mungekey", "--create", f"--keyfile={key}")
+        self.daemon(
+            *("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.folder}/munge.socket"),
+            *(f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log"),
+            f"--seed-file={self.folder}/munged.seed",
+        )
+        self.wait(lambda: (self.folder / "munge.socket").exists(), "munged did not start")
+        self.daemon("slurmctld", "-D", "-c")
+        for name in NODES:
+            self.daemon("slurmd", "-D", "-N", name)
+        self.wait(self.answers, "slurmctld did not start")
+        idle = f"{len(NODES)} idle\n"
+        self.wait(lambda: run("sinfo", "--noheader", "--format=%D %T") == idle, "nodes did not come up")
+
+    def answers(self) -> bool:
+        """Whether a controller does; without one, other commands would wait for it for minutes."""
+        try:
+            return subprocess.run(["scontrol", "ping"], capture_output=True, timeout=10).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def daemon(self, *words: str) -> None:
+        with (self.folder / "output.log").open("a") as output:
+            self.processes.append(subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True))
+
+    def wait(self, ready, what: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            ended = [process.args[0] for process in self.processes if process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                said = "".join(path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log")))
+                raise ClusterError(f"{what}; ended: {ended}\n{said}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Cancel all jobs, end the daemons by their ids (controller last but munged), and remove the configuration."""
+        if self.answers():
+            run("scancel", "--signal=KILL", "--full", "--user=root", check=False)
+            run("scancel", "--user=root", check=False)
+            deadline = time.monotonic() + 30
+            while run("squeue", "--noheader", check=False) and time.monotonic() < deadline:
+                time.sleep(0.2)
+        for process in reversed(self.processes):
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for name in ("slurm.conf", "gres.conf"):
+            (ETC / name).unlink(missing_ok=True)
+        self.temporary.cleanup()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def run(*words: str, check: bool = True) -> str:
+    """A command's output; ClusterError with what it said if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True)
+    if check and done.returncode:
+        raise ClusterError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    started = time.monotonic()
+    with Cluster() as cluster:
+        print(f"{len(NODES)} nodes after {time.monotonic() - started:.1f} s; logs in {cluster.folder}", flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ClusterError as error:
+        sys.exit(f"error: {error}")
