@@ -11,7 +11,7 @@ from hps.config import read_yaml
 
 PROFILE = read_yaml(ROOT / "slurm" / "config.yaml")
 RESOURCES = PROFILE["set-resources"]
-WITHOUT_GPU = {"scratch_model"}
+WITHOUT_GPU = {"scratch_model", "theory"}
 TO_COME = {"judge"}  # a rule of this name has its resources before it is there
 
 RULES = """
