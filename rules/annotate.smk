@@ -14,7 +14,9 @@ rule annotate:
         "../envs/score.yaml"
     params:
         toy=TOY_FLAG,
+        rewards=REWARD_OPTIONS,
         score_tokens=COMPUTE["score_tokens"],
     shell:
         "python workflow_scripts/annotate.py --pairs {input.pairs} --candidates {input.candidates} "
-        "--reward-model {input.reward} --score-tokens {params.score_tokens} {params.toy} --out {output} > {log} 2>&1"
+        "--reward-model {input.reward} {params.rewards} --score-tokens {params.score_tokens} {params.toy} "
+        "--out {output} > {log} 2>&1"

@@ -11,11 +11,11 @@ rule augment:
     benchmark:
         f"{BENCHMARKS}/augment/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
     conda:
-        "../envs/generate.yaml"
+        generation_env("generate")
     params:
         n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
         options=options(CONFIG["candidates"], leave_out=("n", "n_test", "truncated", "human_first")),
-        compute=options({key: COMPUTE[key] for key in ("dtype", "sequences")}),
+        compute=options({key: COMPUTE[key] for key in ("dtype", "generation", "sequences", "tensor_parallel")}),
         seed=CONFIG["data_seed"],
     shell:
         "python workflow_scripts/augment.py --pairs {input.pairs} --generator {input.generator} "

@@ -1,9 +1,11 @@
 # Names that all rules share: the resolved configuration, the folders, and the runs. No rule stands here.
 import copy
 import json
+import os
 import shlex
 import sys
 from collections import namedtuple
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +16,11 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hps import config as hps_config
+from hps import files as hps_files
+from hps import hub_lock
 from hps.config import MODEL_KEYS, options
 from hps.errors import InputError
+from hps.judge.client import missing_variables
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:
@@ -37,6 +42,9 @@ COMPUTE = CONFIG["compute"]
 # Full fine-tuning trains float32 weights, so its reference and its evaluation are float32 too.
 POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE["dtype"]
 
+# How reward models read and score, in annotation and evaluation.
+REWARD_OPTIONS = options({f"reward_{key}": value for key, value in CONFIG["rewards"].items()})
+
 # One row a training; ablations are part of the same space, so no run is trained twice.
 RUNS = hps_config.all_runs(CONFIG)
 run_space = Paramspace(
@@ -56,7 +64,7 @@ wildcard_constraints:
     split="train|test",
     run=r"dataset~[^/]+/reward~[^/]+",
     policy=r"sft|dataset~[^/]+/reward~[^/]+",
-    table=r"table\d",
+    table=r"table[25678]",
 
 
 def model(role):
@@ -91,7 +99,8 @@ def data_source(wildcards):
             if data_files(wildcards.dataset, part):
                 given[f"{part}_files"] = data_files(wildcards.dataset, part)
     else:
-        given |= {key: source.get(key) for key in ("hub", "hub_data_dirs", "hub_revision")}
+        given |= {key: source.get(key) for key in ("hub", "hub_revision")}
+        given |= {f"hub_{part}_files": names for part, names in source["hub_files"].items() if names}
     return options(given)
 
 
@@ -101,6 +110,51 @@ def data_splits():
     for split, wanted in CONFIG["data"]["splits"].items():
         sizes |= {split: wanted["prompts"], f"{split}_from": wanted["from"]}
     return options(sizes)
+
+
+# --- hub ---------------------------------------------------------------------------------------------------------------
+
+
+# What the hub is asked for; data only where no folder has it.
+WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR)
+# A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start. Snakemake
+# does not know its targets yet when it reads this, so the command line is asked.
+PINNING = "pin" in sys.argv
+try:
+    LOCK = hub_lock.read(hub_lock.LOCK)
+    if not PINNING:
+        for wanted in WANTED:
+            hub_lock.pinned(LOCK, wanted)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def not_pinned():
+    """The repositories of this run without an entry in the lock file."""
+    return sorted({wanted.repo for wanted in WANTED if (wanted.kind, wanted.repo) not in LOCK})
+
+
+def pinned_data(wildcards):
+    """The lock file's entry of a data set that comes from the hub.
+
+    As a parameter of the rule: when this entry changes, the data are fetched anew, when another does, they are not.
+    """
+    return pinned_entry("dataset", "" if DATA_DIR else CONFIG["data"][wildcards.dataset]["hub"])
+
+
+def pinned_model(wildcards):
+    """The lock file's entry of a model that comes from the hub, likewise."""
+    return pinned_entry("model", ROLES[wildcards.role].get("repo"))
+
+
+def pinned_entry(kind, repo):
+    found = LOCK.get((kind, repo))
+    return hub_lock.entry(found) if found else {}
+
+
+def lock_option(pinned):
+    """The lock file as a command-line option, for the jobs whose repository has an entry there."""
+    return lambda wildcards: options({"lock": hub_lock.LOCK}) if pinned(wildcards) else ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -122,6 +176,24 @@ def model_options(*leave_out):
         return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
 
     return chosen
+
+
+# --- generation ------------------------------------------------------------------------------------------------------
+
+
+def generation_env(env):
+    """Environment of a job that generates; vLLM has one of its own."""
+    return "../envs/vllm.yaml" if COMPUTE["generation"] == "vllm" else f"../envs/{env}.yaml"
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def launcher():
+    """The command that starts a training. One process needs no launcher, whose own start takes half as long again."""
+    if COMPUTE["processes"] == 1:
+        return "python"
+    return f"accelerate launch --config_file {hps_config.accelerate_file(CONFIG)}"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -170,11 +242,100 @@ TABLES = {
     "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
     "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
 }
+PAPER_NUMBERS = [*(shown.paper for shown in TABLES.values()), "paper/training_hours.csv", "paper/table3_human.csv"]
+PAPER_NUMBERS += ["paper/table4_win_rate.csv", "paper/quoted.csv"]
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
-TABLE_NAMES = [*TABLES, "training_time"]
+
+# Table 4: the judged method with each of its baselines.
+JUDGED = hps_config.judged_runs(CONFIG)
+JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
+JUDGE_MISSING = missing_variables(os.environ, *JUDGE_VARIABLES) if CONFIG["judge"]["source"] == "openai" else []
+JUDGE_FACTS = Path(f"{RESULTS}/judge/judge.json")
+
+
+def why_no_judge():
+    """Why Table 4 cannot be made; empty if it can. What has been judged stays a table without the variables."""
+    if not JUDGED:
+        return f"judge.method: {CONFIG['judge']['method']} is not in the grid"
+    if JUDGE_MISSING and not JUDGE_FACTS.is_file():
+        return f"{', '.join(JUDGE_MISSING)} not set: the judge's URL, model and key come from the environment"
+    return ""
+
+
+def judge_model():
+    """The model that judges: part of the rule's parameters, so that another one judges anew."""
+    if CONFIG["judge"]["source"] == "true_reward":
+        return "true reward"
+    return hps_files.read_json(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
+
+
+def judge_policies(number):
+    """Folders of the evaluations that are compared: of the method (number 0) or of the baselines (1)."""
+    if why := why_no_judge():
+        raise WorkflowError(f"Table 4: {why}")
+    names = [("sft" if pair[number] is None else RUN_NAMES[pair[number]], pair[0].dataset) for pair in JUDGED]
+    return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
+
+
+# Table 3: the human study, of the methods that the grid has, at the first training seed.
+STUDY_RUNS = hps_config.study_runs(CONFIG)
+STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
+RETURNED = CONFIG["user_study"]["ratings"]
+
+
+def why_no_study():
+    """Why Table 3 cannot be made; empty if it can."""
+    found = ", ".join(STUDY_METHODS)
+    return "" if len(STUDY_METHODS) > 1 else f"user_study.methods: of them the grid has only {found or 'none'}"
+
+
+def study_evaluations():
+    """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
+    if why := why_no_study():
+        raise WorkflowError(f"Table 3: {why}")
+    return [f"{RESULTS}/evaluations/{RUN_NAMES[run] if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
+
+
+def study_ratings(wildcards):
+    """What Table 3 is made from: the returned files, and the key: the one beside them, else that of the pages."""
+    if not RETURNED:
+        own = {"study": f"{RESULTS}/user_study"}
+        return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
+    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
+    key = Path(RETURNED) / "key.json"
+    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+
+
+def study_files(input):
+    """The returned files as a command-line option. Simulated ones exist only when this job runs: hence the pattern."""
+    files = [shlex.quote(file) for file in input.get("ratings", [])]
+    if "simulated" in input.keys():
+        files = [f"{input.simulated}/*.json"]
+    return f"--ratings {' '.join(files)}" if files else ""
+
+
+# What `all` and the report go without, and why: they say so.
+LEFT_OUT = {"Table 3 (human study)": why_no_study(), "Table 4 (win rates)": why_no_judge()}
+LEFT_OUT = {name: why for name, why in LEFT_OUT.items() if why}
+config["left_out"] = LEFT_OUT
+
+CANNOT = {"table3": why_no_study(), "table4": why_no_judge()}
+ATTRIBUTED = ["table_attribution"] if CONFIG["attribution"]["datasets"] else []
+TABLE_NAMES = [*TABLES, *(name for name, why in CANNOT.items() if not why), *ATTRIBUTED, "training_time"]
 SUFFIXES = ["csv", "md", "html"]
+
+
+def warnings():
+    """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
+    said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
+    if not_pinned() and not PINNING:
+        said.append(
+            f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
+            "`snakemake --cores 1 pin` pins it."
+        )
+    return said
 
 
 def table(name):
@@ -200,6 +361,18 @@ def table_evaluations(wildcards):
         for test_set in transfer_sets(run) if shown.transfer else [run.dataset]:
             found.append(f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{test_set}")
     return found
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+# All policies of the paper's tables, and the tables that are no sums over test prompts.
+CLAIMS_RUNS = dict.fromkeys(
+    run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
+)
+CLAIMS_POLICIES = ["sft", *(RUN_NAMES[run] for run in CLAIMS_RUNS)]
+CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
+CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

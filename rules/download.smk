@@ -39,10 +39,12 @@ rule download:
         "../envs/data.yaml"
     params:
         source=data_source,
+        pinned=pinned_data,
+        lock=lock_option(pinned_data),
         splits=data_splits(),
         limits=options({key: value for key, value in CONFIG["data"].items() if not isinstance(value, dict)}),
         seed=CONFIG["data_seed"],
         out=lambda w, output: Path(output.counts).parent,
     shell:
-        "python workflow_scripts/download.py --dataset {wildcards.dataset} {params.source} {params.splits} {params.limits} "
-        "--seed {params.seed} --out {params.out} > {log} 2>&1"
+        "python workflow_scripts/download.py --dataset {wildcards.dataset} {params.source} {params.lock} {params.splits} "
+        "{params.limits} --seed {params.seed} --out {params.out} > {log} 2>&1"

@@ -15,17 +15,21 @@ rule evaluate:
     benchmark:
         f"{BENCHMARKS}/evaluate/{{policy}}.tsv"
     conda:
-        "../envs/evaluate.yaml"
+        generation_env("evaluate")
     params:
         test_sets=lambda w: test_sets(w.policy),
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
         options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
         toy=TOY_FLAG,
+        rewards=REWARD_OPTIONS,
         truncated=CONFIG["candidates"]["truncated"],
-        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens", "sequences")}),
+        compute=options(
+            {"dtype": POLICY_DTYPE}
+            | {key: COMPUTE[key] for key in ("score_tokens", "generation", "sequences", "tensor_parallel")}
+        ),
         seed=evaluation_seed,
     shell:
         "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
         "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
-        "--scored {input.scored} --reference {input.reference} {params.options} --truncated {params.truncated} "
+        "--scored {input.scored} --reference {input.reference} {params.options} {params.rewards} --truncated {params.truncated} "
         "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"

@@ -8,7 +8,7 @@ rule figure:
         svg=report(
             f"{RESULTS}/figures/{{figure}}.svg",
             caption="../report/figure.rst",
-            category="Figures",
+            category="3 Figures",
             labels={"figure": "{figure}"},
         ),
     log:
@@ -17,9 +17,11 @@ rule figure:
         figure="|".join(FIGURE_TABLES),
     conda:
         "../envs/report.yaml"
+    params:
+        world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_figure.py --figure {wildcards.figure} --tables {input.tables} --paper {input.paper} "
-        "--png {output.png} --svg {output.svg} > {log} 2>&1"
+        "--world {params.world} --png {output.png} --svg {output.svg} > {log} 2>&1"
 
 
 rule training_curves:
@@ -34,7 +36,7 @@ rule training_curves:
         svg=report(
             f"{RESULTS}/figures/training_curves_{{dataset}}.svg",
             caption="../report/training_curves.rst",
-            category="Figures",
+            category="3 Figures",
             labels={"figure": "training_curves, {dataset}"},
         ),
     log:
@@ -43,6 +45,7 @@ rule training_curves:
         "../envs/report.yaml"
     params:
         trainings=lambda w, input: [str(Path(file).parent) for file in input],
+        world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_figure.py --figure training_curves --dataset {wildcards.dataset} "
-        "--trainings {params.trainings} --png {output.png} --svg {output.svg} > {log} 2>&1"
+        "--trainings {params.trainings} --world {params.world} --png {output.png} --svg {output.svg} > {log} 2>&1"

@@ -35,6 +35,10 @@ rule scratch_model:
         "{params.options} --out {output} > {log} 2>&1"
 
 
+localrules:
+    fetch_model,
+
+
 rule fetch_model:
     output:
         directory(f"{RESULTS}/models/{{role}}"),
@@ -46,10 +50,12 @@ rule fetch_model:
         "../envs/train.yaml"
     params:
         options=model_options(),
+        pinned=pinned_model,
+        lock=lock_option(pinned_model),
         dtype=COMPUTE["dtype"],
     shell:
-        "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} --dtype {params.dtype} "
-        "--out {output} > {log} 2>&1"
+        "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
+        "--dtype {params.dtype} --out {output} > {log} 2>&1"
 
 
 rule reward_model:
@@ -73,7 +79,9 @@ rule reward_model:
         dtype=COMPUTE["dtype"],
         toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],
+        system_turn=CONFIG["rewards"]["system_turn"],
     shell:
         "python workflow_scripts/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
-        "{params.options} --dtype {params.dtype} --max-length {params.max_length} {params.toy} "
+        "{params.options} --dtype {params.dtype} --max-length {params.max_length} "
+        "--reward-system-turn {params.system_turn} {params.toy} "
         "--out {output} > {log} 2>&1"

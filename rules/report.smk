@@ -31,7 +31,7 @@ rule overview:
             name: report(
                 f"{RESULTS}/overview/{name}.html",
                 caption="../report/overview.rst",
-                category="Data and configuration",
+                category="5 Data and configuration",
                 labels={"what": name},
             )
             for name in OVERVIEWS
@@ -49,11 +49,40 @@ rule overview:
         "{params.out} > {log} 2>&1"
 
 
+rule cost:
+    input:
+        # The last results: every job that costs anything has left its benchmark file by then.
+        rules.claims.output.csv,
+        [table(name) for name in TABLE_NAMES],
+        rules.audit.output.csv,
+    output:
+        report(
+            f"{RESULTS}/overview/cost.html",
+            caption="../report/overview.rst",
+            category="5 Data and configuration",
+            labels={"what": "cost"},
+        ),
+    log:
+        f"{LOGS}/cost.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        benchmarks=BENCHMARKS,
+        world=CONFIG["world"],
+    shell:
+        "python workflow_scripts/make_cost.py --benchmarks {params.benchmarks} --world {params.world} --out {output} "
+        "> {log} 2>&1"
+
+
 rule report_contents:
     input:
+        rules.claims.output,
         [table(name) for name in TABLE_NAMES],
         all_figures(),
+        rules.audit.output,
+        rules.theory.output,
         rules.overview.output,
+        rules.cost.output,
 
 
 rule report:

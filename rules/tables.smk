@@ -9,7 +9,7 @@ rule table:
         html=report(
             f"{RESULTS}/tables/{{table}}.html",
             caption="../report/table.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "{table}"},
         ),
     log:
@@ -27,6 +27,40 @@ rule table:
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
 
 
+# Beyond the paper: hard sampling and the weight N of the drawn negative, each changed alone.
+rule make_table_attribution:
+    input:
+        [f"{RESULTS}/evaluations/{RUN_NAMES[run]}" for run in hps_config.attribution_runs(CONFIG)],
+    output:
+        csv=f"{RESULTS}/tables/table_attribution.csv",
+        md=f"{RESULTS}/tables/table_attribution.md",
+        html=report(
+            f"{RESULTS}/tables/table_attribution.html",
+            caption="../report/attribution.rst",
+            category="2 Tables",
+            labels={"table": "A: attribution"},
+        ),
+    log:
+        f"{LOGS}/tables/table_attribution.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        evaluations=[
+            f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{run.dataset}" for run in hps_config.attribution_runs(CONFIG)
+        ],
+        rows=options(
+            {
+                **CONFIG["attribution"],
+                "multiplicity": CONFIG["objective"]["multiplicity"],
+            }
+        ),
+        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
+        world=CONFIG["world"],
+    shell:
+        "python workflow_scripts/make_attribution.py --evaluations {params.evaluations} {params.rows} {params.options} "
+        "--world {params.world} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
+
+
 rule make_training_time:
     input:
         trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=map(RUN_NAMES.get, hps_config.grid_runs(CONFIG))),
@@ -37,7 +71,7 @@ rule make_training_time:
         html=report(
             f"{RESULTS}/tables/training_time.html",
             caption="../report/training_time.rst",
-            category="Tables",
+            category="2 Tables",
             labels={"table": "training time"},
         ),
     log:
@@ -50,6 +84,8 @@ rule make_training_time:
         benchmarks=lambda w, input: [
             f"{BENCHMARKS}/train/{Path(file).parent.relative_to(f'{RESULTS}/runs')}.tsv" for file in input.trainings
         ],
+        world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_training_time.py --trainings {params.trainings} --benchmarks {params.benchmarks} "
-        "--paper {input.paper} --csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"
+        "--paper {input.paper} --world {params.world} --csv {output.csv} --markdown {output.md} --html {output.html} "
+        "> {log} 2>&1"

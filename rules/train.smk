@@ -17,7 +17,7 @@ rule train:
     conda:
         "../envs/train.yaml"
     params:
-        launch=hps_config.accelerate_file(CONFIG),
+        launch=launcher(),
         run=lambda w: options(run_space.instance(w)),
         objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
@@ -29,7 +29,7 @@ rule train:
         ),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "accelerate launch --config_file {params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
+        "{params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
         "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
         "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
         "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "

@@ -38,15 +38,18 @@ def leaves(values: dict, prefix: str = "") -> set[str]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_preset_runs_with_every_protocol_and_asks_for_44_trainings(preset, protocol):
+def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
     resolved = load(preset=preset, protocol=protocol)
     runs = config.all_runs(resolved)
     assert len(set(runs)) == len(runs)
-    grid, ns, betas = (f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs))
+    grid, ns, betas, parts = (
+        f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs, config.attribution_runs)
+    )
     assert len(grid) == 5 * 3 * 2
-    assert set(runs) == {*grid, *ns, *betas}
+    assert set(runs) == {*grid, *ns, *betas, *parts}
+    assert len(set(parts) - set(grid)) == 2 * 5  # BT and HPS as configured are in the grid
     if protocol == "paper":
-        assert len(runs) == 30 + 3 * 2 + 4 * 2
+        assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
 
 
 def test_later_layers_win_and_are_named():
@@ -77,11 +80,19 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
         ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
+        ({"judge": {"method": "dpo-hsp"}}, r"judge.method: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
+        ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
+        ({"judge": {"key_variable": "my key"}}, "judge.key_variable: 'my key' does not match"),
+        ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
+        ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
+        ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
         ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
+        ({"compute": {"tensor_parallel": 2}}, "compute.tensor_parallel: GPUs share a model in vllm alone"),
         (
             {"training": {"batch_size": 6}, "compute": {"processes": 3}},
             "command line: compute.processes: 3 needs config/accelerate/3.yaml, which is not there",
@@ -98,6 +109,29 @@ def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         load(**changes)
     assert "\n" not in str(caught.value)
+
+
+def test_judged_runs_are_those_of_the_grid():
+    resolved = load(grid={"losses": ["bt", "hps"]}, seeds=[0, 1])
+    judged = config.judged_runs(resolved)
+    assert [(run.method, run.dataset, run.seed, other and other.method) for run, other in judged[:2]] == [
+        ("dpo-hps", "hh_rlhf", 0, None),
+        ("dpo-hps", "hh_rlhf", 0, "dpo-bt"),
+    ]
+    assert len(judged) == 2 * 2 * 2  # data sets, seeds, and the baselines that the grid has
+    assert all(other is None or (other.dataset, other.seed) == (run.dataset, run.seed) for run, other in judged)
+    assert resolved["judge"]["samples"] == resolved["evaluation"]["samples"]  # preset tiny: all
+
+
+def test_the_study_shows_the_methods_of_the_grid_at_the_first_seed():
+    study = config.study_runs(load(grid={"losses": ["bt", "hps"]}, seeds=[3, 1]))
+    assert [(data, run and run.method) for data, run in study[:3]] == [
+        ("hh_rlhf", None),
+        ("hh_rlhf", "dpo-bt"),
+        ("hh_rlhf", "dpo-hps"),
+    ]
+    assert len(study) == 2 * 3
+    assert {run.seed for _, run in study if run} == {3}
 
 
 def test_a_missing_data_file_is_named(tmp_path):
@@ -120,7 +154,7 @@ def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
 
 def test_another_seed_adds_the_whole_grid():
     runs = config.all_runs(load(seeds=[0, 7]))
-    assert len(runs) == 88
+    assert len(runs) == 2 * 54
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 
@@ -143,39 +177,3 @@ def test_options():
     section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
     expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
     assert config.options(section, leave_out=("x",)) == expected
-
-
-PAPER = {  # Sec. 6 and Appendix D.1 of arXiv 2502.14400v5
-    "grid.n": 100,
-    "candidates.n": 100,
-    "candidates.temperature": 0.9,
-    "ablations.n": [5, 20, 50, 100],
-    "ablations.beta": [0.1, 0.25, 0.5, 0.75, 1.0],
-    "objective.beta": 0.1,
-    "objective.gamma_levels": [-5, -2.5, 0, 2.5, 5],
-    "training.adapter": "lora",
-    "training.lora_rank": 8,
-    "training.lora_alpha": 16,
-    "training.learning_rate": 5e-7,
-    "training.epochs": 2,
-    "training.batch_size": 64,
-    "training.max_length": 2048,
-    "compute.processes": 4,
-    "compute.activation_checkpointing": True,
-    "evaluation.samples": 5,
-    "evaluation.temperature": 0.9,
-    "models.policy.repo": "RLHFlow/Llama3-SFT-v2.0-epoch3",
-    "models.generator.repo": "RLHFlow/Llama3-v2-iterative-DPO-iter3",
-    "models.reward.repo": "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2",
-    "models.eval_reward.repo": "RLHFlow/ArmoRM-Llama3-8B-v0.1",
-    "data.hh_rlhf.hub": "Anthropic/hh-rlhf",
-    "data.pku_saferlhf.hub": "PKU-Alignment/PKU-SafeRLHF",
-}
-
-
-@pytest.mark.parametrize(("key", "value"), PAPER.items())
-def test_preset_and_protocol_paper_are_the_papers_values(key, value):
-    found = load(preset="paper", protocol="paper").values
-    for part in key.split("."):
-        found = found[part]
-    assert found == value

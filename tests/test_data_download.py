@@ -1,12 +1,12 @@
-"""The command download: whole outputs from files or from a hub folder, or one line that says what is wrong."""
+"""The command download: whole outputs from files or from the hub, or one line that says what is wrong."""
 
 import gzip
 import json
 
-import datasets
 import download
 import make_toy_data
 import pytest
+from hub_server import COMMIT, Repo, last_line, serving
 
 from hps import files
 from hps.data.splits import SPLITS
@@ -14,6 +14,7 @@ from hps.errors import InputError
 from hps.schemas import PAIRS
 
 HH = "hh-rlhf/harmless-base"
+SIZES = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,7 @@ def toy(tmp_path_factory):
 
 
 def arguments(out, **changes):
-    sizes = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
-    return download.Arguments(**({"dataset": "toy", "format": "hh_rlhf", "out": str(out)} | sizes | changes))
+    return download.Arguments(**({"dataset": "toy", "format": "hh_rlhf", "out": str(out)} | SIZES | changes))
 
 
 def from_files(toy, folder=HH):
@@ -82,30 +82,88 @@ def test_a_part_no_split_draws_from_is_not_needed(toy, tmp_path):
     assert counts["splits"]["train"]["prompts"] == counts["parts"]["test"]["prompts"]["prompts"] - 16
 
 
-def test_the_hub_path_gives_the_same_splits_as_the_files(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def hub_words(out, repo="owner/pairs", format="hh_rlhf", part="train", file="data/train.jsonl.gz"):
+    sizes = ["--test", 8, "--test-from", part, "--train", 12, "--train-from", part]
+    return ["--dataset", "toy", "--format", format, "--hub", repo, f"--hub-{part}-files", file, *sizes, "--out", out]
+
+
+@pytest.fixture(scope="module")
+def hub(toy):
+    questions = [[{"role": "user", "content": f"Question {i}?"}] for i in range(30)]
+    rows = [{"prompt": question, "responses": ["Yes.", "No."]} for question in questions]
+    repos = {
+        "owner/pairs": Repo.of(toy / "hh-rlhf", kind="dataset"),
+        "owner/prompts": Repo({"online.json": json.dumps(rows).encode()}, kind="dataset"),
+        "owner/wrong": Repo({"train.jsonl": b'{"chosen": "\\n\\nHuman: a"}\n'}, kind="dataset"),
+        "owner/tampered": Repo.of(toy / "hh-rlhf", kind="dataset", sent={"harmless-base/train.jsonl.gz": b"x"}),
+        "owner/gated": Repo({"train.jsonl": b"{}"}, kind="dataset", gated=True),
+    }
+    with serving(repos) as server:
+        yield server
+
+
+def test_the_hub_gives_the_same_splits_as_the_files(toy, hub, tmp_path):
     download.main(arguments(tmp_path / "files", **from_files(toy)))
-    download.main(arguments(tmp_path / "hub", hub=str(toy / "hh-rlhf"), hub_data_dirs=["harmless-base"]))
+    sizes = [f"--{name.replace('_', '-')}={size}" for name, size in SIZES.items()]
+    names = ["--hub-train-files", "*/train.jsonl.gz", "--hub-test-files", "harmless-base/test.jsonl.gz"]
+    words = ["--dataset", "toy", "--format", "hh_rlhf", "--hub", "owner/pairs", *names, *sizes]
+    done = hub.run("download.py", *words, "--out", tmp_path / "hub", cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
     assert read_splits(tmp_path / "hub") == read_splits(tmp_path / "files")
     ours, theirs = (files.read_json(tmp_path / name / "counts.json")["parts"] for name in ("hub", "files"))
     assert ours["train"]["rows"] == theirs["train"]["rows"]
-    source = ours["train"]["sources"][0]
-    assert (source["data_dir"], source["rows"]) == ("harmless-base", 120)
-    assert [path.rsplit("/", 2)[-2:] for path in source["files"]] == [["harmless-base", "train.jsonl.gz"]]
+    assert ours["train"]["sources"] == [
+        {"hub": "owner/pairs", "commit": COMMIT, "file": "harmless-base/train.jsonl.gz", "listed_by": "the hub"}
+        | {"sha256": theirs["train"]["sources"][0]["sha256"], "rows": 120}
+    ]
+    assert {path.name for path in tmp_path.iterdir()} <= {"files", "hub", "cache"}
 
 
-def test_a_wrong_row_from_the_hub_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    (repo / "train.jsonl").write_text('{"chosen": "\\n\\nHuman: a"}\n')
-    with pytest.raises(InputError, match=f"hub:{repo}/train:1: has no field rejected"):
-        download.main(arguments(tmp_path / "out", hub=str(repo), test=0))
-    everything_from_test = {f"{name}_from": "test" for name in SPLITS}
-    with pytest.raises(InputError, match=f"hub:{repo}/test: .*test"):
-        download.main(arguments(tmp_path / "out", hub=str(repo), **everything_from_test))
-    with pytest.raises(InputError, match="hub:/no/such/folder/train: "):
-        download.main(arguments(tmp_path / "out", hub="/no/such/folder"))
+def test_a_prompt_set_in_one_file_gives_test_and_training_prompts(hub, tmp_path):
+    words = hub_words(tmp_path / "out", "owner/prompts", "prompt_responses", file="online.json")
+    done = hub.run("download.py", *words, "--label", "second", cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    splits = read_splits(tmp_path / "out")
+    assert (len(splits["test"]), len(splits["train"])) == (8, 12)
+    assert all(row["chosen"].startswith("No") for row in splits["train"])
+
+
+@pytest.mark.parametrize(
+    ("repo", "file", "what"),
+    [
+        ("owner/wrong", "train.jsonl", "owner/wrong/train.jsonl:1: has no field rejected"),
+        ("owner/pairs", "harmless-base/train.json", "owner/pairs: holds no harmless-base/train.json at commit c0ffee"),
+        ("owner/tampered", "*/train.jsonl.gz", "owner/tampered: harmless-base/train.jsonl.gz: has 1 bytes where"),
+        ("owner/none", "x.json", "owner/none: no such dataset repository, or a private one"),
+        (
+            "owner/gated",
+            "train.jsonl",
+            "owner/gated: a gated repository: accept the licence at https://huggingface.co/datas",
+        ),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line_and_leaves_nothing(hub, tmp_path, repo, file, what):
+    done = hub.run("download.py", *hub_words(tmp_path / "out", repo, file=file), cache=tmp_path / "cache")
+    assert last_line(done).startswith(f"error: {what}")
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
+
+
+def test_pinned_data_are_taken_at_their_commit(hub, toy, tmp_path):
+    lock, file = tmp_path / "hub.lock.yaml", "harmless-base/train.jsonl.gz"
+    wanted = [{"kind": "dataset", "repo": "owner/pairs", "revision": "", "patterns": [file]}]
+    done = hub.run("pin.py", "--wanted", json.dumps(wanted), "--lock", lock, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    hub.asked.clear()
+    words = hub_words(tmp_path / "out", file=file)
+    done = hub.run("download.py", *words, "--lock", lock, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert "/api/datasets/owner/pairs" not in [path for path, _ in hub.asked]
+    source = files.read_json(tmp_path / "out" / "counts.json")["parts"]["train"]["sources"][0]
+    assert (source["commit"], source["listed_by"]) == (COMMIT, str(lock))
+
+    words = hub_words(tmp_path / "other", part="test", file="harmless-base/test.jsonl.gz")
+    line = last_line(hub.run("download.py", *words, "--lock", lock, cache=tmp_path / "cache"))
+    assert line.endswith(f"{lock}: owner/pairs: names no harmless-base/test.jsonl.gz; `snakemake pin` adds it")
 
 
 def damaged(toy, tmp_path, how):
@@ -147,7 +205,8 @@ def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):
     [
         ({}, "--train-files: toy needs files, or a hub repository"),
         ({"train_files": ["x"], "hub": "y"}, "--train-files: toy needs either files or a hub repository, not both"),
-        ({"train_files": ["no/such/file"]}, "no/such/file: no such file"),
+        ({"train_files": ["no/such/file"], "test_files": ["x"]}, "no/such/file: no such file"),
+        ({"hub": "y"}, "--hub-train-files: toy needs some"),
         ({"train": -2}, "--train: must be a number of prompts"),
         ({"label": "better_response_id"}, "label: hh_rlhf says which reply is chosen"),
     ],

@@ -3,10 +3,11 @@
 import gzip
 import json
 
+import datasets
 import pytest
 
 from hps.data import parser
-from hps.data.records import prompt_id, read, read_jsonl
+from hps.data.records import prompt_id, read, read_rows
 from hps.errors import InputError
 
 ROWS = [{"n": i, "text": "x" * 50} for i in range(200)]
@@ -20,7 +21,7 @@ def test_rows_are_numbered_from_one(tmp_path):
     for name, data in (("a.jsonl.gz", gzip.compress(lines(ROWS))), ("a.jsonl", lines(ROWS))):
         path = tmp_path / name
         path.write_bytes(data)
-        assert list(read_jsonl(path)) == [(f"{path}:{i + 1}", row) for i, row in enumerate(ROWS)]
+        assert list(read_rows(path)) == [(f"{path}:{i + 1}", row) for i, row in enumerate(ROWS)]
 
 
 @pytest.mark.parametrize(
@@ -38,12 +39,26 @@ def test_a_damaged_file_is_named_with_its_row(tmp_path, name, data, where, what)
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError, match=f"{path}{where}: .*{what}"):
-        list(read_jsonl(path))
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_tables_are_read_like_json(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    getattr(datasets.Dataset.from_list(ROWS), f"to_{suffix}")(path)
+    assert list(read_rows(path)) == [(f"{path}:{i + 1}", row) for i, row in enumerate(ROWS)]
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    path = tmp_path / "b.parquet"
+    path.write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match=f"{path}:1: cannot be read"):
+        list(read_rows(path))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl: cannot be read \(No such file"):
-        list(read_jsonl(tmp_path / "none.jsonl"))
+        list(read_rows(tmp_path / "none.jsonl"))
 
 
 def test_half_a_surrogate_pair_is_refused():

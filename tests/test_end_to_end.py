@@ -44,6 +44,8 @@ def read_csv(path: Path) -> list[dict]:
 
 PAPER = {
     "table2": ("table2_finetuning", 2 + 6),
+    "table3": ("table3_human", 4),
+    "table4": ("table4_win_rate", 6),
     "table5": ("table5_transfer", 6),
     "table6": ("table6_responses_finetuning", 4),
     "table7": ("table7_responses_transfer", 4),
@@ -59,8 +61,10 @@ def test_tables_begin_with_the_papers_columns_and_hold_numbers(finished, table, 
     assert list(ours[0])[: len(columns)] == columns
     assert len(ours) == rows
     for row in ours:
-        numbers = [row[name] for name in columns if name not in ("evaluated_on", "method", "loss") and row[name]]
-        assert len(numbers) >= 2
+        numbers = [
+            row[name] for name in columns if name not in ("evaluated_on", "opponent", "method", "loss") and row[name]
+        ]
+        assert len(numbers) >= (1 if table == "table3" else 2)
         assert all(math.isfinite(float(number)) for number in numbers)
     assert (finished / f"results/tiny/tables/{table}.md").stat().st_size > 200
 
@@ -69,16 +73,35 @@ def test_a_table_says_that_it_comes_from_a_toy_world(finished):
     assert "toy world" in (finished / "results/tiny/tables/table2.md").read_text()
 
 
+def test_simulated_raters_are_called_that(finished):
+    assert "SIMULATED" in (finished / "results/tiny/tables/table3.md").read_text()
+    assert (finished / "results/tiny/user_study/pages/rater-01.html").is_file()
+
+
 def test_the_report_holds_tables_figures_and_overviews(finished):
     report = (finished / "results/tiny/report.html").read_text()
     for name in ("table2.html", "training_time.html", "margins.svg", "training_curves_hh_rlhf.svg", "data.html"):
         assert name in report
+    for name in ("claims.html", "audit.html", "length_gaps.svg", "theorems.svg", "cost.html"):
+        assert name in report
+    assert "RM_DPO of HPS is above that of BT, with each of the five rewards." in report  # the first page
+
+
+def test_with_so_little_data_no_claim_on_a_policy_is_supported(finished):
+    claims = json.loads((finished / "results/tiny/claims/claims.json").read_text())["claims"]
+    on_policies = [claim["ours"] for claim in claims if claim["table"] != "theory"]
+    assert {ours["verdict"] for ours in on_policies} == {"open"}
+    assert any(ours["comparisons"] for ours in on_policies)
+    rows = {row["number"]: row for row in read_csv(finished / "results/tiny/audit/audit.csv")}
+    assert (rows["1a"]["verdict"], rows["7a"]["verdict"]) == ("inconsistent", "open")
+    assert "human pairs" in rows["7a"]["recomputes"]
 
 
 def test_every_result_says_what_it_was_made_with(finished):
     found = [*finished.glob("results/tiny/runs/*/*/training.json")]
     found += finished.glob("results/tiny/evaluations/**/evaluation.json")
-    trainings, evaluations = 6 + 2 + 2, 2 + 2 * (6 + 2) + 2  # SFT, the grid and n on both test sets, beta on its own
+    trainings = 6 + 2 + 2 + 5
+    evaluations = 2 + 2 * (6 + 2) + 2 + 5  # SFT; the grid and n on both test sets; beta and Table A on their own
     assert len(found) == trainings + evaluations
     for path in found:
         made_with = json.loads(path.read_text())["provenance"]

@@ -6,7 +6,8 @@ import torch
 from conftest import sentence
 
 from hps import chat
-from hps.generation import Request, Sampling, _SeededDraw, generate, read_response, uniforms
+from hps.generation import Request, Sampling, generate, read_response
+from hps.generation_transformers import TransformersEngine, _SeededDraw, uniforms
 from hps.models.sources import load_causal, load_tokenizer
 
 
@@ -23,7 +24,7 @@ def requests(tokenizer, count: int) -> list[Request]:
 def sample(loaded, asked, batch_sequences, **changes):
     model, tokenizer = loaded
     sampling = Sampling(**{"n": 6, "temperature": 0.9, "top_p": 1.0, "max_new_tokens": 12, "seed": 5} | changes)
-    batches = generate(model, tokenizer, asked, sampling, batch_sequences)
+    batches = generate(TransformersEngine(model, batch_sequences), tokenizer, asked, sampling)
     return {request.prompt_id: responses for batch in batches for request, responses in batch}
 
 

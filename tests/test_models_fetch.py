@@ -1,25 +1,21 @@
 """Models from elsewhere: links to a folder, a GGUF file in a package that is not imported, a repository of a hub."""
 
-import hashlib
 import json
+import re
 import shutil
 import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 
 import fetch_model
 import numpy as np
 import pytest
 import torch
-from conftest import SCRIPTS, python_environment
+from hub_server import COMMIT, TOKEN, Repo, last_line, serving
 
-from hps import chat, files
+from hps import chat, files, hub_lock
 from hps.errors import InputError
 from hps.models import fetch, sources
-
-COMMIT = "c0ffee0000000000000000000000000000000000"
 
 
 def test_path_links_to_the_folder(model_folder, tmp_path):
@@ -135,89 +131,134 @@ def test_gguf_in_a_package_that_cannot_be_imported(model_folder, tmp_path, monke
         assert torch.allclose(ours(torch.tensor([ids])).logits, theirs(torch.tensor([ids])).logits, atol=1e-4)
 
 
-class _Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download needs: `owner/model` holds a folder's files, `owner/pickled` a pickle."""
-
-    folder: Path
-    asked: list[str]
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = self.path.split("?")[0]
-        self.asked.append(path)
-        for repo, names in (
-            ("owner/model", [*(file.name for file in self.folder.iterdir()), "pytorch_model.bin", "own.py"]),
-            ("owner/pickled", ["config.json", "pytorch_model.bin"]),
-        ):
-            if path in (f"/api/models/{repo}", f"/api/models/{repo}/revision/{COMMIT}"):
-                siblings = [{"rfilename": name} for name in names]
-                return self._answer({"id": repo, "sha": COMMIT, "siblings": siblings, "tags": []})
-            if path == f"/api/models/{repo}/tree/{COMMIT}":
-                return self._answer([{"type": "file", "path": name, "size": 1, "oid": name} for name in names])
-            if path.startswith(f"/{repo}/resolve/{COMMIT}/"):
-                return self._answer((self.folder / path.rpartition("/")[2]).read_bytes())
-        return self._answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
-
-    def _answer(self, body, status=200, headers=None):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        etag = hashlib.sha256(data).hexdigest()
-        more = {"Content-Length": str(len(data)), "ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
-        for name, value in (more | (headers or {})).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hub(model_folder):
-    handler = type("Hub", (_Hub,), {"folder": model_folder, "asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    pickle_and_code = {"pytorch_model.bin": b"x", "own.py": b"x", "original/params.json": b"{}"}
+    whole = Repo.of(model_folder)
+    tampered = {"model.safetensors": bytes(len(whole.files["model.safetensors"]))}
+    untemplated = {k: v for k, v in whole.files.items() if k != "chat_template.jinja"}
+    repos = {
+        "owner/model": Repo(whole.files | pickle_and_code, tags=("main", "v1")),
+        "owner/pickled": Repo({"config.json": b"{}", "pytorch_model.bin": b"x"}),
+        "owner/gated": Repo.of(model_folder, gated=True),
+        "owner/huge": Repo.of(model_folder, sizes={"model.safetensors": 10**18}),
+        "owner/tampered": Repo.of(model_folder, sent=tampered),
+        "owner/short": Repo.of(model_folder, sent={"config.json": b"{}"}),
+        "owner/untemplated": Repo(untemplated),
+        "owner/down": Repo({}, status=503),
+        "owner/forbidden": Repo({}, status=403),
+    }
+    with serving(repos) as server:
         yield server
-        server.shutdown()
 
 
-def _fetch(server, out: Path, repo: str, **environment: str) -> subprocess.CompletedProcess:
-    command = ["--role", "policy", "--source", "hub", "--repo", repo, "--out", str(out)]
-    endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / "fetch_model.py"), *command],
-        env=python_environment(HF_HOME=str(out.parent / "cache"), **(endpoint | environment)),
-        capture_output=True,
-        text=True,
-    )
+def _fetch(server, out: Path, repo: str, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    command = ["--role", "policy", "--source", "hub", "--repo", repo, "--out", out, *words]
+    return server.run("fetch_model.py", *command, cache=out.parent / "cache", **environment)
 
 
 def test_hub_download_resolves_the_commit_and_takes_safetensors_only(hub, model_folder, tmp_path):
     out = tmp_path / "policy"
-    done = _fetch(hub, out, "owner/model")
+    hub.asked.clear()
+    done = _fetch(hub, out, "owner/model", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
     facts = files.read_json(out / "model.json")
     assert (facts["source"], facts["repo"], facts["commit"]) == ("hub", "owner/model", COMMIT)
+    assert facts["pinned"] is False
+    assert f"owner/model: not pinned; taking and recording commit {COMMIT}" in done.stderr
     assert {path.name for path in out.iterdir()} == {path.name for path in model_folder.iterdir()}
     assert files.sha256(out / "model.safetensors") == files.sha256(model_folder / "model.safetensors")
-    assert not [path for path in hub.RequestHandlerClass.asked if path.endswith((".bin", ".py"))]
+    assert {path.name for path in tmp_path.iterdir()} <= {"policy", "cache"}
+    paths = [path for path, _ in hub.asked]
+    assert not [path for path in paths if path.endswith((".bin", ".py", "params.json"))]
+    # The token is for the hub alone, not for the host that it sends us to.
+    assert {bool(authorization) for path, authorization in hub.asked if path.startswith("/cdn/")} == {False}
+    assert {authorization for path, authorization in hub.asked if path.startswith("/api/models/")} == {
+        f"Bearer {TOKEN}"
+    }
+
+
+ACCEPT = "accept the licence at https://huggingface.co/owner/gated, then set HF_TOKEN"
 
 
 @pytest.mark.parametrize(
-    ("repo", "environment", "message"),
+    ("repo", "words", "environment", "message"),
     [
-        ("owner/pickled", {}, "error: owner/pickled: the repository holds no safetensors; pickled weights are refused"),
-        ("owner/nothing", {}, "error: owner/nothing: not to be had from the hub"),
-        ("owner/model", {"HF_HUB_OFFLINE": "1"}, "error: owner/model: not to be had from the hub"),
+        ("owner/pickled", [], {}, "owner/pickled: the repository holds no safetensors; pickled weights are refused"),
+        ("owner/nothing", [], {}, "owner/nothing: no such model repository, or a private one: without a token (HF_T"),
+        ("owner/nothing", [], {"HF_TOKEN": TOKEN}, "owner/nothing: no such model repository, or a private one that"),
+        ("owner/model", ["--revision", "v2"], {}, "owner/model: the repository has no revision v2"),
+        ("owner/model", [], {"HF_TOKEN": "hf_wrong"}, "owner/model: the hub refuses the token (401): set HF_TOKEN"),
+        ("owner/gated", [], {}, f"owner/gated: a gated repository: {ACCEPT}"),
+        ("owner/gated", [], {"HF_TOKEN": TOKEN}, f"owner/gated: a gated repository: {ACCEPT}"),
+        ("owner/huge", [], {}, "owner/huge: needs 1000000000.0 GB on the disk of "),
+        ("owner/model", [], {"HF_HUB_OFFLINE": "1"}, "owner/model: HF_HUB_OFFLINE is set; unset it where"),
+        ("owner/model", [], {"HF_ENDPOINT": "http://127.0.0.1:9"}, "owner/model: no network: http://127.0.0.1:9 can"),
+        ("owner/down", [], {}, "owner/down: the hub answers 503 (Not today); try again later"),
+        ("owner/forbidden", [], {}, "owner/forbidden: the hub forbids it (403: Not today); does the token have read"),
+        ("one/too/many", [], {}, "one/too/many: not to be had from the hub (Repo id must be in the form"),
+        ("owner/tampered", [], {}, "owner/tampered: model.safetensors: has SHA-256 "),
+        ("owner/short", [], {}, "owner/short: config.json: has 2 bytes where the hub says "),
+        ("owner/untemplated", [], {}, "owner/untemplated: the tokenizer has no chat template"),
     ],
-)
-def test_hub_errors_are_one_line_and_leave_nothing(hub, tmp_path, repo, environment, message):
-    out = tmp_path / "models" / "policy"
-    done = _fetch(hub, out, repo, **environment)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(message)
-    assert "Traceback" not in done.stderr
+)  # fmt: skip
+def test_hub_errors_are_one_line_and_leave_nothing(hub, tmp_path, repo, words, environment, message):
+    hub.asked.clear()
+    done = _fetch(hub, tmp_path / "models" / "policy", repo, *words, **environment)
+    assert last_line(done).startswith(f"error: {message}")
     assert not list(tmp_path.glob("models/*policy*"))
+    if repo == "owner/huge":  # found out before anything was downloaded
+        assert [path for path, _ in hub.asked if "owner" in path] == ["/api/models/owner/huge"]
+        assert re.search(r"where \d+\.\d GB is free$", last_line(done))
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(model_folder, tmp_path):
+    out, kept = tmp_path / "policy", tmp_path / ".policy.download"
+    repo = Repo.of(model_folder, missing=("tokenizer.json",))
+    with serving({"owner/model": repo}) as server:
+        assert "a file that the hub lists is not there" in last_line(_fetch(server, out, "owner/model"))
+        arrived = {path.name for path in kept.iterdir() if path.is_file()}
+        assert arrived
+        assert not out.exists()
+        server.asked.clear()
+        repo.missing = ()
+        assert _fetch(server, out, "owner/model").returncode == 0
+        asked_for = {path.rpartition("/")[2] for path, _ in server.asked if "/resolve/" in path}
+    assert asked_for == {path.name for path in model_folder.iterdir()} - arrived
+    assert not kept.exists()
+
+
+def _lock(server, path: Path, *repos: str) -> None:
+    wanted = [{"kind": "model", "repo": repo, "revision": "", "patterns": hub_lock.MODEL_FILES} for repo in repos]
+    done = server.run("pin.py", "--wanted", json.dumps(wanted), "--lock", path, cache=path.parent / "cache")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pinned_model_is_taken_at_its_commit_and_verified(model_folder, tmp_path):
+    lock, out = tmp_path / "hub.lock.yaml", tmp_path / "policy"
+    repo = Repo.of(model_folder)
+    with serving({"owner/model": repo}) as server:
+        _lock(server, lock, "owner/model")
+        server.asked.clear()
+        done = _fetch(server, out, "owner/model", "--lock", lock)
+        assert done.returncode == 0, done.stderr
+        assert "/api/models/owner/model" not in [path for path, _ in server.asked]  # the newest is not asked for
+        facts = files.read_json(out / "model.json")
+        assert (facts["commit"], facts["pinned"]) == (COMMIT, True)
+
+        # The hub now has another file of the same size at the pinned commit.
+        weights = repo.files["model.safetensors"]
+        server.repos["owner/model"] = replace(repo, files=repo.files | {"model.safetensors": weights[:-1] + b"\x7f"})
+        line = last_line(_fetch(server, tmp_path / "again", "owner/model", "--lock", lock))
+        expected = hub_lock.read(lock)["model", "owner/model"].files["model.safetensors"].sha256
+        assert line.startswith("error: owner/model: model.safetensors: has SHA-256 ")
+        assert line.endswith(f"where {lock} says {expected}; nothing is kept")
+        assert not list(tmp_path.glob("*again*"))
+
+        # Only another commit is there.
+        server.repos["owner/model"] = repo.renewed()
+        line = last_line(_fetch(server, tmp_path / "again", "owner/model", "--lock", lock))
+        assert line == f"error: owner/model: the repository has no revision {COMMIT}"
+
+        line = last_line(_fetch(server, tmp_path / "again", "owner/model", "--lock", lock, "--revision", "v1"))
+        assert line.startswith(f"error: owner/model: 'v1', but {lock} pins owner/model at {COMMIT}")

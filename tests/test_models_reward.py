@@ -1,15 +1,20 @@
 """Scores of a reward model: of the last real token, independent of the batch, in the given order."""
 
+import random
 import shutil
 
+import llama3
 import pytest
 import torch
 from conftest import sentence
-from safetensors.torch import load_file, save_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from hps import chat, files
 from hps.errors import InputError
 from hps.models import preference_training, sources
+from hps.models.reward_heads import Gate
 from hps.models.reward_model import RewardModel, conversation_ids
 
 CONVERSATIONS = [
@@ -37,7 +42,7 @@ def test_score_is_the_head_on_the_last_token_alone(folder, reward):
     ids = chat.prompt_ids(reward.tokenizer, messages) + chat.response_ids(reward.tokenizer, response)
     hidden = sources.load_causal(folder, device="cpu").model(torch.tensor([ids])).last_hidden_state[0, -1]
     expected = hidden @ load_file(folder / "model.safetensors")["score.weight"][0]
-    assert reward.score([(messages, response)]) == pytest.approx([expected.item()], abs=1e-5)
+    assert reward.score([(messages, response)]) == pytest.approx([expected.item()], abs=1e-4)
 
 
 def test_score_does_not_depend_on_the_batch_and_keeps_the_order(reward):
@@ -46,6 +51,151 @@ def test_score_does_not_depend_on_the_batch_and_keeps_the_order(reward):
     assert reward.score(CONVERSATIONS) == pytest.approx(alone, abs=1e-4)
     assert reward.score(CONVERSATIONS, batch_tokens=150) == pytest.approx(alone, abs=1e-4)
     assert reward.score(CONVERSATIONS[::-1]) == pytest.approx(alone[::-1], abs=1e-4)
+
+
+def responses_to_prompts(sizes, seed, shuffle=True):
+    """Ragged conversations: `sizes[i]` responses to prompt i, in any order; short prompts may be those of others."""
+    draw = random.Random(seed)
+    prompts = [[{"role": "user", "content": sentence(i, draw.randint(1, 25))}] for i in range(len(sizes))]
+    made = [
+        (prompt, sentence(draw.randrange(100), draw.randint(0, 20)))
+        for prompt, n in zip(prompts, sizes, strict=True)
+        for _ in range(n)
+    ]
+    if shuffle:
+        draw.shuffle(made)
+    return made
+
+
+def one_by_one(model: RewardModel, conversations) -> list[float]:
+    """The definition: each conversation by itself, whole, through the decoder and the head."""
+    scores = []
+    for messages, response in conversations:
+        ids, _ = conversation_ids(model.tokenizer, messages, response, model.max_length)
+        prompt = len(ids) - len(chat.response_ids(model.tokenizer, response))
+        end = max((i for i in range(prompt) if ids[i] == chat.end_of_turn(model.tokenizer)), default=0)
+        with torch.no_grad():
+            hidden = model.model.model(torch.tensor([ids])).last_hidden_state[0]
+            outputs = hidden[-1:] @ model.model.score.weight.T
+            score = model.gate(hidden[end : end + 1], outputs) if model.gate else outputs.mean(-1)
+        scores.append(score.item())
+    return scores
+
+
+@pytest.fixture(scope="module")
+def single(model_folder):
+    """One output, of scores around 5: at 50 float32's own steps would be near the tolerance."""
+    model = preference_training.new_reward_model(model_folder, "float32", seed=1)
+    model.score.weight.data.mul_(5)
+    return RewardModel(model, sources.load_tokenizer(model_folder), 100)
+
+
+@pytest.fixture(scope="module")
+def gated(model_folder):
+    """Five objectives under a random gate."""
+    torch.manual_seed(2)
+    model = preference_training.new_reward_model(model_folder, "float32", seed=1)
+    model.score = torch.nn.Linear(32, 5, bias=False)
+    layers = [(torch.randn(8, 32), torch.randn(8)), (torch.randn(5, 8), torch.randn(5))]
+    gate = Gate(layers, torch.ones(1), torch.randn(5, 5), temperature=2.0)
+    return RewardModel(model, sources.load_tokenizer(model_folder), 512, gate=gate)
+
+
+@pytest.mark.parametrize("kind", ["one output", "gated"])
+@given(
+    sizes=st.lists(st.sampled_from([1, 2, 3, 17]), min_size=1, max_size=4),
+    budget=st.sampled_from([7, 40, 150, 8192]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25)
+def test_scores_equal_one_by_one_scoring_in_any_batch_composition(single, gated, kind, sizes, budget, seed):
+    model = single if kind == "one output" else gated
+    conversations = responses_to_prompts(sizes, seed)
+    assert model.score(conversations, budget) == pytest.approx(one_by_one(model, conversations), abs=1e-4, rel=0)
+
+
+@pytest.mark.parametrize("budget", [7, 8192])
+def test_a_cut_prompt_is_cut_for_each_response_as_if_it_were_alone(folder, budget):
+    short = RewardModel.load(folder, device="cpu", max_length=30)
+    conversations = responses_to_prompts([17, 17, 3], seed=4)
+    cut = [conversation_ids(short.tokenizer, *conversation, 30)[1] for conversation in conversations]
+    assert 0 < sum(cut) < len(cut)
+    assert short.score(conversations, budget) == pytest.approx(one_by_one(short, conversations), abs=1e-4)
+    assert short.truncated == sum(cut)
+
+
+@pytest.mark.parametrize("budget", [200, 8192])
+def test_each_prompt_is_computed_once_and_no_batch_is_over_the_budget(reward, monkeypatch, budget):
+    conversations = responses_to_prompts([17, 3, 40], seed=1)
+    prompts = {tuple(chat.prompt_ids(reward.tokenizer, messages)) for messages, _ in conversations}
+    seen, sizes = [], []
+    encode, continued = reward.shared.encode_prompts, reward.shared.continued
+
+    def encode_and_note(own):
+        seen.extend(own)
+        sizes.append(len(own) * max(map(len, own)))
+        return encode(own)
+
+    def continue_and_note(state, rows, following):
+        sizes.append(len(following) * max(map(len, following)))
+        return continued(state, rows, following)
+
+    monkeypatch.setattr(reward.shared, "encode_prompts", encode_and_note)
+    monkeypatch.setattr(reward.shared, "continued", continue_and_note)
+    reward.score(conversations, budget)
+    assert sorted(seen) == sorted(prompts)
+    assert max(sizes) <= budget
+    computed = sum(sizes)
+    alone = sum(len(conversation_ids(reward.tokenizer, *c, 512)[0]) for c in conversations)
+    assert computed < alone
+
+
+def test_many_short_responses_to_a_long_prompt_are_cut_by_the_keys_they_copy(reward, monkeypatch):
+    widths = []
+    continued = reward.shared.continued
+    monkeypatch.setattr(
+        reward.shared, "continued", lambda state, rows, f: widths.append(len(f)) or continued(state, rows, f)
+    )
+    messages = [{"role": "user", "content": sentence(1, 25)}]
+    length = len(chat.prompt_ids(reward.tokenizer, messages))
+    reward.score([(messages, "go")] * 60, batch_tokens=100)
+    assert sum(widths) == 60
+    assert max(widths) * (length // 4) <= 100
+
+
+def test_a_model_that_keeps_no_plain_cache_scores_each_conversation_whole(model_folder, caplog):
+    from transformers import MistralConfig, MistralForSequenceClassification
+
+    caplog.set_level("INFO")
+    torch.manual_seed(0)
+    tokenizer = sources.load_tokenizer(model_folder)
+    config = MistralConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=4,
+        num_labels=1,
+        pad_token_id=0,
+    )
+    model = RewardModel(MistralForSequenceClassification(config), tokenizer, 512, "mistral")
+    assert "mistral does not keep plain keys and values" in caplog.text
+    conversations = responses_to_prompts([3, 2], seed=3)
+    for budget in (30, 8192):
+        assert model.score(conversations, budget) == pytest.approx(one_by_one(model, conversations), abs=1e-4)
+
+
+def test_system_turn_of_the_template_is_kept_or_removed():
+    """A Llama-3.1-like template writes one by itself; the released code cuts it out of what the reward model reads."""
+    tokenizer = llama3.tokenizer(llama3.LLAMA_3_1)
+    messages, response = [{"role": "user", "content": "bake bread"}], "go home"
+    turn = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
+    read = turn.format("user", "bake bread") + turn.format("assistant", "go home")
+    for system_turn, text in (("keep", llama3.SYSTEM.replace("{given}", "") + read), ("remove", read)):
+        ids = tokenizer("<|begin_of_text|>" + text, add_special_tokens=False)["input_ids"]
+        assert conversation_ids(tokenizer, messages, response, 512, system_turn) == (ids, False)
 
 
 def test_final_eos_counts_also_where_it_is_the_pad_token(reward, monkeypatch):
@@ -97,20 +247,6 @@ def test_nan_names_the_prompt(folder):
 def test_a_model_without_a_head_is_refused(model_folder):
     with pytest.raises(InputError, match="not a reward model"):
         RewardModel.load(model_folder)
-
-
-def test_a_head_of_several_objectives_counts_with_its_mean(folder, reward, tmp_path):
-    """ArmoRM's layout: `regression_layer.weight` with a row for each objective, and weights that are not used here."""
-    several = tmp_path / "several"
-    shutil.copytree(folder, several)
-    tensors = load_file(several / "model.safetensors")
-    head = tensors.pop("score.weight")
-    tensors["regression_layer.weight"] = torch.cat([head, 3 * head, -head])  # mean: head
-    tensors["gating.layers.0.weight"] = torch.zeros(4, 4)
-    save_file(tensors, several / "model.safetensors", {"format": "pt"})
-    assert sources.reward_head(several) == 3
-    scores = RewardModel.load(several, device="cpu").score(CONVERSATIONS)
-    assert scores == pytest.approx(reward.score(CONVERSATIONS), abs=1e-4)
 
 
 def test_bfloat16_weights_score_nearly_the_same_in_float32(folder, reward):

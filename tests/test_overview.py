@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jinja2
+import make_cost
 import make_overview
 import pytest
 from docutils.core import publish_parts
-from synthetic_results import run, training
+from synthetic_results import benchmark, run, training
 
 from hps import cli, overview, render
 from hps.errors import InputError
@@ -116,6 +117,12 @@ def test_the_command(tmp_path, monkeypatch):
 
 CAPTIONS = [
     ("workflow", {}, "toy world"),
+    ("workflow", {}, "Table 4: left out.</strong> no judge"),
+    ("win_rates", {}, "Table 4 of the paper"),
+    ("human", {}, "No ratings have been returned"),
+    ("claims", {}, "A claim without enough numbers is open"),
+    ("audit", {}, "the same for every model"),
+    ("theory", {}, "linear rewards with a known parameter"),
     *(("table", {"table": f"table{number}"}, f"Table {number} of the paper") for number in (2, 5, 6, 7, 8)),
     ("figure", {"figure": "margins"}, "Tables 2 and 5"),
     ("figure", {"figure": "ablation_n"}, "number of responses n"),
@@ -131,9 +138,43 @@ CAPTIONS = [
 def test_captions_render(name, wildcards, says):
     evaluation = {"bleu": "word", "margin_pair": "human"}
     config = {"preset": "tiny", "protocol": "paper", "world": "toy", "seeds": [0], "evaluation": evaluation}
+    config |= {"left_out": {"Table 4": "no judge"}, "judge": {"method": "dpo-hps", "source": "openai"}}
+    config["user_study"] = {"methods": ["sft", "dpo-hps"], "ratings": "", "simulate": False}
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
         (REPORT / f"{name}.rst").read_text(encoding="utf-8")
     )
-    caption = template.render(snakemake=SimpleNamespace(config=config, wildcards=SimpleNamespace(**wildcards)))
-    html = publish_parts(caption, writer="html", settings_overrides={"halt_level": 2})["body"]
+    snakemake = SimpleNamespace(config=config, wildcards=SimpleNamespace(**wildcards))
+    caption = template.render(snakemake=snakemake, files=[])
+    html = publish_parts(caption, writer="html", settings_overrides={"halt_level": 2})["html_body"]
     assert says in " ".join(html.split())
+    assert "toy world" in html
+
+
+def test_the_first_page_holds_the_list_of_claims(tmp_path):
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "list.html").write_text("<table><tr><td>✓ supported</td></tr></table>")
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((REPORT / "workflow.rst").read_text())
+    config = {"preset": "paper", "protocol": "paper", "world": "real", "seeds": [0], "left_out": {}}
+    claims = SimpleNamespace(path=tmp_path / "claims" / "claims.html")
+    page = template.render(snakemake=SimpleNamespace(config=config), files=[claims])
+    html = publish_parts(page, writer="html", settings_overrides={"halt_level": 2})["html_body"]
+    assert html.index("✓ supported") < html.index("What was done")
+    assert "toy world" not in html
+
+
+def test_cost_by_stage(tmp_path, monkeypatch):
+    benchmark(tmp_path / "train" / "a" / "x.tsv", 100.0)
+    benchmark(tmp_path / "train" / "a" / "y.tsv", 50.0)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "policy.tsv").write_text("s\th:m:s\tmax_rss\n30.5\t0:00:30\t2048.0\n")
+    out = tmp_path / "cost.html"
+    monkeypatch.setattr(
+        sys, "argv", ["make_cost.py", "--benchmarks", str(tmp_path), "--out", str(out), "--world", "toy"]
+    )
+    cli.run(make_cost.main, make_cost.Arguments)
+    page = out.read_text()
+    for shown in (">train<", ">2<", ">150<", ">100<", ">2.00<", ">180<", "toy world"):
+        assert shown in page
+    monkeypatch.setattr(sys, "argv", ["make_cost.py", "--benchmarks", str(tmp_path / "no"), "--out", str(out)])
+    with pytest.raises(SystemExit, match="has no benchmark files"):
+        cli.run(make_cost.main, make_cost.Arguments)

@@ -157,7 +157,20 @@ def test_direction_of_hps_against_bt(tmp_path, hps, mark):
     _, cells = shown.tables[0].rows
     assert cells[6].text == f"{mark}{sum(hps) / 30:.3f}"
     assert cells[7].text == "2.723"
-    assert f"in {int(not mark)} of 1 comparisons" in shown.legend[0]
+    assert f"HPS in RM_DPO {int(not mark)} of 1;" in shown.legend[0]
+
+
+def test_every_metric_of_every_loss_is_compared_but_not_what_the_paper_has_equal(tmp_path):
+    folders = [
+        evaluation(tmp_path / loss, run(f"dpo-{loss}"), [{"bleu_word": bleu, "reward": 1.0}] * 3)
+        for loss, bleu in (("pl", 0.3), ("bt", 0.2), ("hps", 0.1))
+    ]
+    shown = page("table2", folders)
+    pl, _, hps = shown.tables[0].rows
+    assert pl[2].text == "0.300"  # the paper has 0.230 for both PL and BT: no direction
+    assert hps[2].text == "▼ 0.100"  # the paper has 0.232 against 0.230
+    assert "HPS in BLEU 0 of 1" in shown.legend[0]
+    assert "PL in BLEU" not in shown.legend[0]
 
 
 def test_nothing_is_compared_without_bt(tmp_path):

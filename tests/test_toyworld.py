@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hps.data import parser
-from hps.data.records import read, read_jsonl
+from hps.data.records import read, read_rows
 from hps.errors import InputError
 from hps.toyworld import STYLES, attributes, make_rows, true_reward
 from hps.toyworld.grammar import goals
@@ -227,7 +227,7 @@ def toy(tmp_path_factory):
 
 def test_hh_rlhf_files_hold_their_quirks_at_the_documented_counts(toy):
     for part, rows in (("train", 300), ("test", 60)):
-        records, counts = read(read_jsonl(toy / "hh-rlhf" / "harmless-base" / f"{part}.jsonl.gz"), parser("hh_rlhf"))
+        records, counts = read(read_rows(toy / "hh-rlhf" / "harmless-base" / f"{part}.jsonl.gz"), parser("hh_rlhf"))
         doubled = HH_QUIRKS["prompts differ"] + HH_QUIRKS["consecutive turns"]
         assert counts == {
             "rows": rows,
@@ -244,7 +244,7 @@ def test_hh_rlhf_files_hold_their_quirks_at_the_documented_counts(toy):
 
 def test_pku_saferlhf_files_hold_their_quirks_at_the_documented_counts(toy):
     for part, rows in (("train", 300), ("test", 60)):
-        records, counts = read(read_jsonl(toy / "pku-saferlhf" / f"{part}.jsonl.gz"), parser("pku_saferlhf"))
+        records, counts = read(read_rows(toy / "pku-saferlhf" / f"{part}.jsonl.gz"), parser("pku_saferlhf"))
         assert counts["dropped: empty rejected reply"] == PKU_QUIRKS["empty rejected"]
         assert counts["kept"] == rows - PKU_QUIRKS["empty rejected"]
         assert len(records) - len({r.prompt_id for r in records}) == PKU_QUIRKS["repeated prompt"]
@@ -254,14 +254,14 @@ def test_pku_saferlhf_files_hold_their_quirks_at_the_documented_counts(toy):
 def test_a_few_training_prompts_are_test_prompts(toy):
     for format, folder in make_toy_data.FOLDERS.items():
         ids = [
-            {r.prompt_id for r in read(read_jsonl(toy / folder / f"{part}.jsonl.gz"), parser(format))[0]}
+            {r.prompt_id for r in read(read_rows(toy / folder / f"{part}.jsonl.gz"), parser(format))[0]}
             for part in ("train", "test")
         ]
         assert len(ids[0] & ids[1]) == TEST_PROMPTS_IN_TRAIN
 
 
 def test_pku_saferlhf_rows_have_all_fields_and_agree_with_themselves(toy):
-    rows = [row for _, row in read_jsonl(toy / "pku-saferlhf" / "train.jsonl.gz")]
+    rows = [row for _, row in read_rows(toy / "pku-saferlhf" / "train.jsonl.gz")]
     assert {tuple(row) for row in rows} == {
         (
             "prompt",

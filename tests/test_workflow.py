@@ -12,11 +12,15 @@ from conftest import ROOT, python_environment
 pytestmark = pytest.mark.workflow
 
 
+JUDGE = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
+NO_JUDGE = dict.fromkeys(JUDGE, "")
+
+
 def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", *words],
         cwd=folder,
-        env=python_environment(HPS_DATA_DIR="", **environment),
+        env=python_environment(**NO_JUDGE | {"HPS_DATA_DIR": ""} | environment),
         capture_output=True,
         text=True,
     )
@@ -41,18 +45,26 @@ def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
 ALWAYS = {
     "download": 2,
     "reward_model": 2,
-    "train": 44,
-    "evaluate": 44 + 1,  # each run and SFT
+    "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
+    "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
     "table": 5,
+    "make_table_attribution": 1,
     "make_training_time": 1,
+    "user_study": 1,
+    "human_table": 1,
     "figure": 4,
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
+    "audit": 1,
+    "theory": 1,
+    "claims": 1,
+    "cost": 1,
     "report": 1,
     "all": 1,
 }
-TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2}
+TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "win_rates": 1}
+TINY["simulate_ratings"] = 1
 SHARDED = ("augment", "annotate", "reference")
 
 
@@ -64,7 +76,7 @@ SHARDED = ("augment", "annotate", "reference")
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64),
     ],
 )
-def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
+def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkout, preset, jobs, shards):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", f"preset={preset}", folder=checkout))
     expected = jobs | dict.fromkeys(SHARDED, 2 * 2 * shards)
     assert planned.pop("total") == sum(expected.values())
@@ -79,14 +91,67 @@ def test_every_preset_plans_44_trainings(checkout, preset, jobs, shards):
         ("table6", 8, 8),
         ("table7", 8, 8),
         ("table8", 10, 10),
+        ("table_attribution", 2 * 7, 2 * 7),
         ("training_time", 30, 0),
         ("figures", 44, 45),
+        ("claims", 44, 45),
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
     planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
+
+
+def test_table_4_needs_the_judged_methods_alone(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table4", folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["judge"]) == (3 * 2, 3 * 2 + 1, 1)
+
+
+def test_table_4_with_a_judge_is_part_of_all(checkout):
+    environment = dict(zip(JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
+    done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **environment)
+    assert planned_jobs(done)["judge"] == 1
+
+
+def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(checkout):
+    done = snakemake("table4", "--config", "preset=smollm2", folder=checkout, HPS_JUDGE_URL="http://localhost/v1")
+    assert done.returncode != 0
+    assert "Table 4: HPS_JUDGE_MODEL, HPS_JUDGE_KEY not set: the judge's URL" in done.stdout + done.stderr
+    assert not (checkout / "results").exists()
+
+
+def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"losses": ["bt", "pl"]}', "ablations={methods: [dpo-bt]}"]
+    assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table4", *given, folder=checkout)
+    assert "Table 4: judge.method: dpo-hps is not in the grid" in done.stdout + done.stderr
+
+
+def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "table3", "--config", "preset=smollm2", folder=checkout))
+    assert (planned["user_study"], planned["human_table"], planned.get("simulate_ratings")) == (1, 1, None)
+    returned = checkout / "returned"
+    returned.mkdir()
+    for name in ("key.json", "ratings (1).json"):
+        (returned / name).write_text("{}")
+    words = ["--dry-run", "--printshellcmds", "table3", "--config", "user_study={ratings: returned}"]
+    done = snakemake(*words, folder=checkout)
+    assert planned_jobs(done) == {"human_table": 1, "table3": 1, "total": 2}
+    assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
+
+
+def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
+    given = ["--config", 'grid={"rewards": ["exo"]}']
+    assert "user_study" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
+    done = snakemake("--dry-run", "table3", *given, folder=checkout)
+    assert "Table 3: user_study.methods: of them the grid has only sft" in done.stdout + done.stderr
+
+
+def test_the_audit_needs_no_training(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "audit", folder=checkout))
+    assert {"train", "evaluate"} & planned.keys() == set()
+    assert planned["reference"] == planned["annotate"] == 2  # the test prompts of both data sets
 
 
 def test_tables_together_train_nothing_twice(checkout):
@@ -103,12 +168,18 @@ def test_a_reward_added_to_the_grid_is_a_row_everywhere(checkout):
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8, 15 + 6 + 8 + 1, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (44, 45, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3)
+
+
+def test_without_data_sets_for_table_a_there_is_none(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "attribution={datasets: []}", folder=checkout))
+    assert planned["train"] == 44
+    assert "make_table_attribution" not in planned
 
 
 def test_another_number_of_shards_cuts_the_same_work(checkout):

@@ -1,10 +1,12 @@
 """Score every candidate of one shard with the reward model: r_est (in the toy world also with the true reward).
 
     python workflow_scripts/annotate.py --pairs train.parquet --candidates candidates.parquet \\
-        --reward-model models/reward --score-tokens 16384 --toy --out scored.parquet
+        --reward-model models/reward --reward-output gated --reward-system-turn keep --score-tokens 16384 --toy \\
+        --out scored.parquet
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hps import cli
 from hps.cli import argument
@@ -17,6 +19,8 @@ class Arguments:
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     reward_model: str = argument("model folder")
+    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
+    reward_system_turn: Literal["keep", "remove"] = argument("of conversations, the chat template's own included")
     score_tokens: int = argument("padded tokens of a batch")
     toy: bool = argument("the toy world's true reward is known: record it too", False)
     out: str = argument("rewards (Parquet)")
@@ -30,7 +34,10 @@ def main(arguments: Arguments) -> None:
     # An empty response is never trained on, so it needs no score.
     candidates = [row for row in read_table(arguments.candidates, CANDIDATES.names) if row["status"] != "empty"]
     conversations = [(messages[row["prompt_id"]], row["response"]) for row in candidates]
-    rewards = RewardModel.load(arguments.reward_model).score(conversations, batch_tokens=arguments.score_tokens)
+    model = RewardModel.load(
+        arguments.reward_model, output=arguments.reward_output, system_turn=arguments.reward_system_turn
+    )
+    rewards = model.score(conversations, batch_tokens=arguments.score_tokens)
     rows = [
         {name: row[name] for name in KEY}
         | {"reward": reward, "true_reward": true_reward(*conversation) if arguments.toy else None}

@@ -6,12 +6,16 @@
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Literal
 
-from hps import cli, provenance
+from hps import chat, cli, progress, provenance
 from hps.cli import argument
 from hps.errors import InputError
 from hps.files import read_table, write_json, write_table
+from hps.generation import EMPTY, OK, Engine, Request, Sampling, generate, longest
 from hps.schemas import CANDIDATES, PAIRS
 
 
@@ -27,20 +31,17 @@ class Arguments:
     seed: int = argument("with prompt and number, decides each response")
     sequences: int = argument("responses generated together")
     dtype: str = argument("of the weights", "float32")
+    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
+    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("candidates (Parquet)")
     stats: str = argument("counts (JSON)")
 
 
 def main(arguments: Arguments) -> None:
-    import torch
-
-    from hps import chat, progress
-    from hps.generation import EMPTY, OK, Request, Sampling, generate
-    from hps.models.sources import default_device, load_causal, load_tokenizer
+    from hps.models.sources import load_tokenizer
 
     pairs = shard(read_table(arguments.pairs, PAIRS.names), arguments.shard)
     tokenizer = load_tokenizer(arguments.generator)
-    model = load_causal(arguments.generator, dtype=getattr(torch, arguments.dtype), device=default_device())
     requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
     sampling = Sampling(arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
     rows = []
@@ -49,8 +50,11 @@ def main(arguments: Arguments) -> None:
             text = pair[origin]
             tokens = len(chat.response_ids(tokenizer, text))
             rows.append(candidate(pair["prompt_id"], origin, 0, text, OK if text.strip() else EMPTY, tokens))
-    with progress.bar(total=len(requests) * arguments.n, what="augment", unit="response") as bar:
-        for batch in generate(model, tokenizer, requests, sampling, arguments.sequences):
+    with (
+        engine(arguments, longest(requests, sampling)) as generator,
+        progress.bar(total=len(requests) * arguments.n, what="augment", unit="response") as bar,
+    ):
+        for batch in generate(generator, tokenizer, requests, sampling):
             for request, responses in batch:
                 for number, response in enumerate(responses):
                     rows.append(
@@ -72,6 +76,31 @@ def main(arguments: Arguments) -> None:
             "provenance": provenance.collect(asdict(arguments), [arguments.pairs, arguments.generator]),
         },
     )
+
+
+@contextmanager
+def engine(arguments: Arguments, max_length: int) -> Iterator[Engine]:
+    """The generator, for prompts and responses of together at most `max_length` tokens."""
+    if arguments.generation == "vllm":
+        from hps import generation_vllm
+
+        with generation_vllm.opened(
+            arguments.generator,
+            arguments.generator,
+            dtype=arguments.dtype,
+            sequences=arguments.sequences,
+            tensor_parallel=arguments.tensor_parallel,
+            max_length=max_length,
+        ) as generator:
+            yield generator
+    else:
+        import torch
+
+        from hps.generation_transformers import TransformersEngine
+        from hps.models.sources import load_causal
+
+        model = load_causal(arguments.generator, dtype=getattr(torch, arguments.dtype))
+        yield TransformersEngine(model, arguments.sequences)
 
 
 def candidate(prompt_id: str, origin: str, index: int, response: str, status: str, tokens: int) -> dict:

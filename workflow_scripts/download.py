@@ -5,8 +5,10 @@
         --test-files data/toy/hh-rlhf/harmless-base/test.jsonl.gz \\
         --test 48 --reward 600 --eval-reward 600 --sft 2500 --train 48 --out results/data/hh_rlhf
 
-    python workflow_scripts/download.py --dataset pku_saferlhf --format pku_saferlhf \\
-        --hub PKU-Alignment/PKU-SafeRLHF --test 800 --train -1 --out results/data/pku_saferlhf
+    python workflow_scripts/download.py --dataset hh_rlhf --format hh_rlhf \\
+        --hub Anthropic/hh-rlhf --hub-train-files harmless-base/train.jsonl.gz \\
+        --hub-test-files harmless-base/test.jsonl.gz --lock config/hub.lock.yaml --test 800 --train -1 \\
+        --out results/data/hh_rlhf
 
 writes test, reward, eval_reward, sft and train.parquet (one comparison a prompt, no prompt in two of them) and
 counts.json: what was read, dropped and left out, and why.
@@ -15,15 +17,17 @@ counts.json: what was read, dropped and left out, and why.
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hps import cli, files
-from hps.data import Parser, hub, parser
-from hps.data.records import Comparison, read, read_jsonl
+from hps import cli, files, hub
+from hps.data import Parser, parser
+from hps.data.records import Comparison, read, read_rows
 from hps.data.splits import SPLITS, Request, split
 from hps.errors import InputError
+from hps.hub_lock import Snapshot, Wanted
 from hps.schemas import PAIRS
 
 PARTS = ("train", "test")
@@ -33,14 +37,18 @@ Part = Literal["train", "test"]
 @dataclass
 class Arguments:
     dataset: str = cli.argument("name of the data set, for the records")
-    format: Literal["hh_rlhf", "pku_saferlhf"] = cli.argument("format of its rows")
+    format: Literal["hh_rlhf", "pku_saferlhf", "chat_pairs", "prompt_responses"] = cli.argument("format of its rows")
     out: str = cli.argument("folder to write, whole")
-    train_files: list[str] = cli.argument("training files (.jsonl or .jsonl.gz)", [])
+    train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz)", [])
     test_files: list[str] = cli.argument("test files", [])
-    hub: str = cli.argument("repository on the hub, or a local copy's folder, instead of files", "")
-    hub_data_dirs: list[str] = cli.argument("folders of the repository to read; none: its default", [])
-    hub_revision: str = cli.argument("commit or branch of the repository", "main")
-    label: str = cli.argument("pku_saferlhf: better_response_id (default) or safer_response_id", "")
+    hub: str = cli.argument("repository on the hub, instead of files", "")
+    hub_train_files: list[str] = cli.argument("the repository's training files; * stands for part of a name", [])
+    hub_test_files: list[str] = cli.argument("the repository's test files", [])
+    hub_revision: str = cli.argument("branch, tag or commit; empty: the newest commit, which is recorded", "")
+    lock: str = cli.argument("file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")
+    label: str = cli.argument(
+        "pku_saferlhf: better_response_id (default) or safer_response_id; prompt_responses: first or second", ""
+    )
     seed: int = cli.argument("seed of the order of the prompts, and so of the split", 0)
     max_prompt_chars: int = cli.argument("leave out longer prompts; 0: no limit", 0)
     max_response_chars: int = cli.argument("leave out prompts with a longer reply; 0: no limit", 0)
@@ -62,9 +70,22 @@ def main(arguments: Arguments) -> None:
     parse = parser(arguments.format, arguments.label)
     parts: dict[str, list[Comparison]] = {}
     counts: dict[str, dict[str, Any]] = {}
-    for part in PARTS:
-        if any(request.part == part and request.prompts != 0 for request in requests.values()):
-            parts[part], counts[part] = _read_part(arguments, part, parse)
+    needed = [part for part in PARTS if any(r.part == part and r.prompts != 0 for r in requests.values())]
+    for part in needed:
+        _check_sources(arguments, part)
+    with ExitStack() as stack:
+        snapshot, folder = None, Path()
+        if arguments.hub:
+            patterns = [name for part in needed for name in getattr(arguments, f"hub_{part}_files")]
+            wanted = Wanted("dataset", arguments.hub, arguments.hub_revision, tuple(patterns))
+            snapshot = hub.snapshot(wanted, arguments.lock)
+            folder = stack.enter_context(hub.downloaded(snapshot, arguments.out))
+        for part in needed:
+            if snapshot:
+                found = _from_hub(snapshot, folder, getattr(arguments, f"hub_{part}_files"))
+            else:
+                found = _from_files(getattr(arguments, f"{part}_files"))
+            parts[part], counts[part] = _read_part(found, parse)
     splits, prompts = split(
         parts,
         requests,
@@ -100,16 +121,26 @@ def _request(arguments: Arguments, name: str) -> Request:
     return Request(getattr(arguments, f"{name}_from"), None if prompts == -1 else prompts)
 
 
-def _read_part(arguments: Arguments, part: str, parse: Parser) -> tuple[list[Comparison], dict[str, Any]]:
-    """The comparisons of one part in file order; what was read and counted."""
-    paths = getattr(arguments, f"{part}_files")
+def _check_sources(arguments: Arguments, part: str) -> None:
+    """A part that a split draws from comes from files here, or from the hub."""
+    paths, hub_paths = getattr(arguments, f"{part}_files"), getattr(arguments, f"hub_{part}_files")
     if bool(arguments.hub) == bool(paths):
         what = "either files or a hub repository, not both" if paths else "files, or a hub repository (--hub)"
         raise InputError(f"--{part}-files", f"{arguments.dataset} needs {what}, since a split draws from them")
+    if arguments.hub and not hub_paths:
+        raise InputError(f"--hub-{part}-files", f"{arguments.dataset} needs some, since a split draws from them")
+
+
+Source = tuple[Any, dict[str, Any]]
+"""The rows of one file, and what is recorded of it."""
+
+
+def _read_part(found: Iterator[Source], parse: Parser) -> tuple[list[Comparison], dict[str, Any]]:
+    """The comparisons of one part in file order; what was read and counted."""
     comparisons: list[Comparison] = []
     total: Counter = Counter()
     sources = []
-    for rows, source in _from_files(paths) if paths else _from_hub(arguments, part):
+    for rows, source in found:
         records, counted = read(rows, parse)
         comparisons += records
         total += counted
@@ -117,17 +148,18 @@ def _read_part(arguments: Arguments, part: str, parse: Parser) -> tuple[list[Com
     return comparisons, {"sources": sources, "rows": dict(sorted(total.items()))}
 
 
-def _from_files(paths: list[str]) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _from_files(paths: list[str]) -> Iterator[Source]:
     for path in paths:
         if not Path(path).is_file():
             raise InputError(path, "no such file")
-        yield read_jsonl(path), {"path": path, "sha256": files.sha256(path)}
+        yield read_rows(path), {"path": path, "sha256": files.sha256(path)}
 
 
-def _from_hub(arguments: Arguments, part: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-    for data_dir in arguments.hub_data_dirs or [""]:
-        rows, origins = hub.rows(arguments.hub, arguments.hub_revision, data_dir, part)
-        yield rows, {"hub": arguments.hub, "revision": arguments.hub_revision, "data_dir": data_dir, "files": origins}
+def _from_hub(snapshot: Snapshot, folder: Path, patterns: list[str]) -> Iterator[Source]:
+    for name in snapshot.only(patterns).files:
+        recorded = {"hub": snapshot.repo, "commit": snapshot.commit, "file": name, "listed_by": snapshot.listed_by}
+        path = folder / name
+        yield read_rows(path, f"{snapshot.repo}/{name}"), recorded | {"sha256": files.sha256(path)}
 
 
 def _pair(comparison: Comparison) -> dict[str, Any]:
@@ -140,4 +172,4 @@ def _pair(comparison: Comparison) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main, Arguments)
+    cli.run(main, Arguments, network=True)

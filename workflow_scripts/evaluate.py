@@ -7,18 +7,23 @@ Without --trained it is the SFT policy itself, whose margins and KL are zero by 
 DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselves, samples.parquet.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from hps import bleu, chat, cli, evaluation, provenance
+from hps import chat, cli, provenance
 from hps.cli import argument
 from hps.errors import InputError
 from hps.files import read_json, read_table, stable_hash, write_json, write_table, writing
-from hps.generation import Request, Sampling, generate
+from hps.generation import Engine, Request, Response, Sampling, generate, longest
 from hps.preferences import usable_statuses
 from hps.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
 from hps.toyworld import true_reward
+
+if TYPE_CHECKING:
+    from hps.evaluation import TestPrompt
 
 
 @dataclass(kw_only=True)
@@ -30,6 +35,10 @@ class Arguments:
     reference: list[str] = argument("their reference log-probs, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
+    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
+    reward_system_turn: Literal["keep", "remove"] = argument(
+        "of conversations it reads, the chat template's own included"
+    )
     samples: int = argument("responses a prompt")
     temperature: float = argument("of sampling")
     max_new_tokens: int = argument("of a response")
@@ -40,6 +49,8 @@ class Arguments:
     sequences: int = argument("responses generated together")
     score_tokens: int = argument("padded tokens of a scoring batch")
     dtype: str = argument("of the frozen weights", "float32")
+    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
+    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("folder")
     trained: str = argument("adapter or model folder of the run; none: the SFT policy", "")
     training: str = argument("summary of the run (JSON)", "")
@@ -47,49 +58,78 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    import torch
-
-    from hps.logprobs import SequenceScorer
+    from hps import evaluation
     from hps.models.reward_model import RewardModel
-    from hps.models.sources import default_device, load_causal, load_tokenizer
+    from hps.models.sources import default_device, load_tokenizer
 
-    device, dtype = default_device(), getattr(torch, arguments.dtype)
-    sft = load_causal(arguments.policy, dtype=dtype, device=device)
-    policy, as_reference = sft, nullcontext
-    if (Path(arguments.trained) / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        policy = PeftModel.from_pretrained(sft, arguments.trained).eval()
-        as_reference = policy.disable_adapter
-    elif arguments.trained:
-        policy = load_causal(arguments.trained, dtype=dtype, device=device)
-    scorers = None
-    if arguments.trained:
-        scorers = (*(SequenceScorer(model, arguments.score_tokens) for model in (policy, sft)), as_reference)
     tokenizer = load_tokenizer(arguments.policy)
-    reward_model = RewardModel.load(arguments.eval_reward, device=device)
+    files = [stage_files(number, arguments) for number in range(len(arguments.test_sets))]
+    prompts = [read_prompts(tokenizer, own, arguments) for own in files]
+    if arguments.generation == "vllm":
+        # Its engine takes the whole GPU, so it comes and goes before any other model is loaded.
+        answers = sample_with_vllm(tokenizer, prompts, arguments)
+        _, scorers = load_policy(arguments)
+    else:
+        policy, scorers = load_policy(arguments)
+        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+    reward_model = RewardModel.load(
+        arguments.eval_reward,
+        default_device(),
+        output=arguments.reward_output,
+        system_turn=arguments.reward_system_turn,
+    )
 
     with writing(arguments.out) as folder:
         folder.mkdir()
         for number, test_set in enumerate(arguments.test_sets):
-            files = StageFiles(
-                arguments.pairs[number],
-                *(part(f, number, arguments) for f in (arguments.candidates, arguments.scored, arguments.reference)),
+            scored = evaluation.score_samples(
+                reward_model,
+                prompts[number],
+                answers[number],
+                arguments.bleu_reference,
+                arguments.score_tokens,
+                true_reward if arguments.toy else None,
             )
-            prompts = read_prompts(tokenizer, files, arguments)
-            scored = sample(policy, tokenizer, reward_model, prompts, arguments)
             rows = [
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
                 | evaluation.summarize_samples(own, arguments.pick)
-                for prompt, own in zip(prompts, scored, strict=True)
+                for prompt, own in zip(prompts[number], scored, strict=True)
             ]
             if scorers:
-                for row, measured in zip(rows, evaluation.compare(*scorers, prompts), strict=True):
+                for row, measured in zip(rows, evaluation.compare(*scorers, prompts[number]), strict=True):
                     row.update(measured)
             write_table(folder / test_set / "samples.parquet", [row for own in scored for row in own], SAMPLES)
             write_table(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT)
-            write_json(folder / test_set / "evaluation.json", facts(test_set, files, arguments))
+            write_json(folder / test_set / "evaluation.json", facts(test_set, files[number], arguments))
+
+
+def adapter_of(arguments: Arguments) -> str | None:
+    """The run's LoRA adapter; none for a fully trained policy and for the SFT policy."""
+    is_adapter = (Path(arguments.trained) / "adapter_config.json").is_file()
+    return arguments.trained if arguments.trained and is_adapter else None
+
+
+def load_policy(arguments: Arguments):
+    """The policy under evaluation, and what `evaluation.compare` measures it with (None for the SFT policy)."""
+    import torch
+
+    from hps.logprobs import SequenceScorer
+    from hps.models.sources import load_causal
+
+    dtype = getattr(torch, arguments.dtype)
+    sft = load_causal(arguments.policy, dtype=dtype)
+    policy, as_reference = sft, nullcontext
+    if adapter := adapter_of(arguments):
+        from peft import PeftModel
+
+        policy = PeftModel.from_pretrained(sft, adapter).eval()
+        as_reference = policy.disable_adapter
+    elif arguments.trained:
+        policy = load_causal(arguments.trained, dtype=dtype)
+    if not arguments.trained:
+        return policy, None
+    return policy, (*(SequenceScorer(model, arguments.score_tokens) for model in (policy, sft)), as_reference)
 
 
 @dataclass(frozen=True)
@@ -102,6 +142,12 @@ class StageFiles:
     reference: list[str]
 
 
+def stage_files(number: int, arguments: Arguments) -> StageFiles:
+    """The files of the test set with this number."""
+    shards = (arguments.candidates, arguments.scored, arguments.reference)
+    return StageFiles(arguments.pairs[number], *(part(files, number, arguments) for files in shards))
+
+
 def part(files: list[str], number: int, arguments: Arguments) -> list[str]:
     """The shards of one test set; each has the same number of them."""
     shards, rest = divmod(len(files), len(arguments.test_sets))
@@ -112,8 +158,10 @@ def part(files: list[str], number: int, arguments: Arguments) -> list[str]:
     return files[number * shards : (number + 1) * shards]
 
 
-def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list[evaluation.TestPrompt]:
-    return evaluation.read_test_prompts(
+def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list["TestPrompt"]:
+    from hps.evaluation import read_test_prompts
+
+    return read_test_prompts(
         lambda messages: chat.prompt_ids(tokenizer, messages),
         lambda text: chat.response_ids(tokenizer, text),
         read_table(files.pairs, PAIRS.names),
@@ -124,35 +172,62 @@ def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list[eva
     )
 
 
-def sample(
-    policy, tokenizer, reward_model, prompts: list[evaluation.TestPrompt], arguments: Arguments
-) -> list[list[dict]]:
-    """N responses to each prompt, scored: rows in schema SAMPLES."""
-    sampling = Sampling(
+def sample_with_vllm(
+    tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+) -> list[list[list[Response]]]:
+    """N responses to each prompt of each test set."""
+    from hps import generation_vllm
+
+    adapter = adapter_of(arguments)
+    requests = [Request(prompt.prompt_id, prompt.prompt) for own in prompts for prompt in own]
+    with generation_vllm.opened(
+        arguments.policy if adapter else arguments.trained or arguments.policy,
+        arguments.policy,
+        dtype=arguments.dtype,
+        sequences=arguments.sequences,
+        tensor_parallel=arguments.tensor_parallel,
+        max_length=longest(requests, sampling(arguments)),
+        adapter=adapter,
+    ) as engine:
+        return [sample(engine, tokenizer, own, arguments) for own in prompts]
+
+
+def sample_with_transformers(
+    policy, tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+) -> list[list[list[Response]]]:
+    """The same, by the loaded policy."""
+    from hps.generation_transformers import TransformersEngine
+
+    engine = TransformersEngine(policy, arguments.sequences)
+    return [sample(engine, tokenizer, own, arguments) for own in prompts]
+
+
+def sampling(arguments: Arguments) -> Sampling:
+    """How the samples are drawn: the same for all methods."""
+    return Sampling(
         n=arguments.samples,
         temperature=arguments.temperature,
         top_p=1.0,
         max_new_tokens=arguments.max_new_tokens,
         seed=stable_hash(arguments.seed, "evaluate"),
     )
+
+
+def sample(engine: Engine, tokenizer, prompts: Sequence["TestPrompt"], arguments: Arguments) -> list[list[Response]]:
+    """N responses to each prompt."""
     requests = [Request(prompt.prompt_id, prompt.prompt) for prompt in prompts]
     answers = {
         request.prompt_id: responses
-        for batch in generate(policy, tokenizer, requests, sampling, arguments.sequences)
+        for batch in generate(engine, tokenizer, requests, sampling(arguments))
         for request, responses in batch
     }
-    return evaluation.score_samples(
-        reward_model,
-        prompts,
-        [answers[prompt.prompt_id] for prompt in prompts],
-        arguments.bleu_reference,
-        arguments.score_tokens,
-        true_reward if arguments.toy else None,
-    )
+    return [answers[prompt.prompt_id] for prompt in prompts]
 
 
 def facts(test_set: str, files: StageFiles, arguments: Arguments) -> dict:
     """What evaluation.json records."""
+    from hps import bleu
+
     inputs = [files.pairs, *files.candidates, *files.scored, *files.reference, arguments.policy, arguments.eval_reward]
     return {
         "run": read_json(arguments.training)["run"] if arguments.training else None,

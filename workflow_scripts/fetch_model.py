@@ -6,7 +6,9 @@
     python workflow_scripts/fetch_model.py --role policy --source path --path /models/my-sft --out models/policy
 
     python workflow_scripts/fetch_model.py --role reward --source hub \\
-        --repo Skywork/Skywork-Reward-Llama-3.1-8B-v0.2 --out models/reward
+        --repo Skywork/Skywork-Reward-Llama-3.1-8B-v0.2 --lock config/hub.lock.yaml --out models/reward
+
+With a lock file the hub's repository is taken at the commit that it pins.
 """
 
 import logging
@@ -31,6 +33,7 @@ class Arguments:
     path: str = argument("path: folder with config.json, safetensors and tokenizer; it is linked to, not copied", "")
     repo: str = argument("hub: repository, owner/name", "")
     revision: str = argument("hub: branch, tag or commit; empty means the newest commit, which is recorded", "")
+    lock: str = argument("hub: file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")
     dtype: Literal["float32", "bfloat16", "float16"] = argument(
         "gguf: of the saved weights; other sources keep their own", "bfloat16"
     )
@@ -51,9 +54,9 @@ def main(arguments: Arguments) -> None:
         case "path":
             fetch.from_path(out, facts, Path(arguments.path))
         case "hub":
-            fetch.from_hub(out, facts, arguments.repo, arguments.revision)
+            fetch.from_hub(out, facts, arguments.repo, arguments.revision, arguments.lock)
     logging.info("%s: %s from %s", arguments.out, arguments.role, arguments.source)
 
 
 if __name__ == "__main__":
-    cli.run(main, Arguments)
+    cli.run(main, Arguments, network=True)

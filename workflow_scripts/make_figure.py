@@ -35,6 +35,7 @@ class Arguments:
     paper: list[str] = cli.argument("the paper's file for each of --tables; without, only ours is drawn", [])
     trainings: list[str] = cli.argument("folders of training.json and log.jsonl, for training_curves", [])
     dataset: str = cli.argument("the data set of training_curves", "")
+    world: str = cli.argument("`toy` says in the figure that the models are toys", "real", choices=["real", "toy"])
 
 
 def main(arguments: Arguments) -> None:
@@ -48,7 +49,7 @@ def main(arguments: Arguments) -> None:
         if arguments.paper and len(arguments.paper) != len(arguments.tables):
             raise InputError("--paper", f"{len(arguments.paper)} files for {len(arguments.tables)} tables: one each")
         figure = FROM_TABLES[arguments.figure](arguments.tables, arguments.paper)
-    style.save(figure, arguments.png, arguments.svg)
+    style.save(figure, arguments.png, arguments.svg, arguments.world)
     logging.info("figure %s written", arguments.figure)
 
 

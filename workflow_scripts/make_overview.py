@@ -9,7 +9,7 @@ By hand:
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hps import cli, files, overview, render
@@ -44,8 +44,9 @@ def main(arguments: Arguments) -> None:
         arguments.out_configuration: overview.configuration_page(read_object(arguments.config), arguments.config),
         arguments.out_versions: overview.versions_page(provenances),
     }
+    note = render.world_note(read_object(arguments.config)["values"].get("world", ""))
     for path, page in pages.items():
-        files.write_text(path, render.html(page))
+        files.write_text(path, render.html(replace(page, notes=[*note, *page.notes])))
     logging.info("pages on data, models, configuration and %d results", len(provenances))
 
 

@@ -17,6 +17,8 @@ from hps import cli
 from hps.cli import argument
 from hps.files import writing
 
+STYLESHEET = "report/style.css"
+
 
 @dataclass(kw_only=True)
 class Arguments:
@@ -34,6 +36,7 @@ def main(arguments: Arguments) -> None:
                 [
                     *(sys.executable, "-m", "snakemake", "report_contents", "--nolock", "--cores", "1"),
                     *("--configfile", given.name, "--report", str(html)),
+                    *("--report-stylesheet", STYLESHEET),
                 ],
                 check=True,
                 cwd=Path.cwd(),

@@ -23,6 +23,7 @@ class Arguments:
     csv: str = cli.argument("output: all numbers")
     markdown: str = cli.argument("output: ours beside the paper's")
     html: str = cli.argument("output: the same for a browser")
+    world: str = cli.argument("`toy` says in the notes that the models are toys", "real", choices=["real", "toy"])
 
 
 def main(arguments: Arguments) -> None:
@@ -33,7 +34,7 @@ def main(arguments: Arguments) -> None:
     trainings = [read_training(folder) for folder in arguments.trainings]
     paper = read_paper_hours(arguments.paper)
     times = measure(trainings, [read_benchmark_seconds(path) for path in arguments.benchmarks], list(paper))
-    page = to_page(times, trainings, paper)
+    page = to_page(times, trainings, paper, arguments.world)
     files.write_text(arguments.csv, to_csv(times))
     files.write_text(arguments.markdown, render.markdown(page))
     files.write_text(arguments.html, render.html(page))

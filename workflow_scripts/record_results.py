@@ -26,7 +26,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     results = Path(arguments.results)
-    tables = sorted(path for path in results.glob("tables/*") if path.suffix in (".csv", ".md"))
+    found = [path for folder in ("tables", "claims", "audit") for path in results.glob(f"{folder}/*")]
+    tables = sorted(path for path in found if path.suffix in (".csv", ".md"))
     if not tables:
         raise InputError(results, "has no tables to record")
     with writing(arguments.out) as folder:

@@ -33,6 +33,9 @@ class Arguments:
         "float32",
     )
     max_length: int = argument("tokens of a conversation; longer ones lose the start of their prompt", 2048)
+    reward_system_turn: Literal["keep", "remove"] = argument(
+        "of conversations, the chat template's own included", "keep"
+    )
     holdout: float = argument("fraction of the prompts kept out of training to measure accuracy on", 0.1)
     seed: int = argument("seed of the head, the adapters, the batches and the held-out prompts", 0)
     threads: int = argument("CPU threads; 0 leaves it to torch (OMP_NUM_THREADS)", 0)
@@ -61,8 +64,9 @@ def main(arguments: Arguments) -> None:
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     max_length = min(arguments.max_length, model.config.max_position_embeddings)
+    turn = arguments.reward_system_turn
     encoded = [
-        [conversation_ids(tokenizer, row["messages"], row[reply], max_length) for reply in ("chosen", "rejected")]
+        [conversation_ids(tokenizer, row["messages"], row[reply], max_length, turn) for reply in ("chosen", "rejected")]
         for row in training
     ]
     truncated = sum(cut for pair in encoded for _, cut in pair)
@@ -84,7 +88,7 @@ def main(arguments: Arguments) -> None:
     dtype = getattr(torch, arguments.dtype)
     model = preference_training.merged(model, dtype) if arguments.lora_rank else model.to(dtype)
 
-    scorer = RewardModel(model, tokenizer, max_length)
+    scorer = RewardModel(model, tokenizer, max_length, system_turn=turn)
     conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
     scores = scorer.score(conversations, arguments.batch_tokens)
     metrics = preference_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {

@@ -20,14 +20,22 @@ Message = dict[str, str]
 """`{"role": "user" | "assistant" | "system", "content": text}`."""
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], system_turn: str = "keep") -> list[int]:
     """Token ids of `messages` up to and including the header of the assistant's turn that follows.
 
-    Raises InputError when the tokenizer has no chat template.
+    Args:
+        system_turn: `keep` renders the system turn as the template has it; `remove` leaves system turns out, one that
+            the template writes by itself among them.
+
+    Raises InputError when the tokenizer has no chat template, and as `opening` does.
     """
     if tokenizer.chat_template is None:
         raise InputError(tokenizer.name_or_path, "the tokenizer has no chat template")
+    if system_turn == "remove":
+        messages = [message for message in messages if message["role"] != "system"]
     text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    if system_turn == "remove":
+        text = text.removeprefix(opening(tokenizer))
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     bos = tokenizer.bos_token_id
     # Templates differ in whether they write the BOS. A template that opens every turn with the BOS token (SmolLM2,
@@ -35,6 +43,22 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) 
     if bos is not None and ids[:1] != [bos]:
         ids = [bos, *ids]
     return ids
+
+
+def opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the chat template writes before the first turn: the BOS, and a system turn if it has one of its own.
+
+    It is read off conversations of one, two and three turns: a user's turn is what the third turn adds, and the opening
+    is what comes before it in the first. Not cached, as Llama's later templates write the day's date.
+
+    Raises InputError when the template writes a user's first turn unlike a later one.
+    """
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    one, two, three = (tokenizer.apply_chat_template(turns[:n], tokenize=False) for n in (1, 2, 3))
+    turn = three.removeprefix(two)
+    if turn == three or not turn or not one.endswith(turn):
+        raise InputError(tokenizer.name_or_path, "the template's own system turn cannot be told from a user's turn")
+    return one.removesuffix(turn)
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:

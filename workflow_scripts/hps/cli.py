@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from argparse_dataclass import ArgumentParser
 
+from hps import offline
 from hps.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -26,8 +27,13 @@ def argument(help: str, default: Any = REQUIRED, **metadata: Any) -> Any:
     return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
-def run(main: Callable[[Arguments], None], arguments: type[Arguments]) -> None:
-    """Parse the command line into `arguments`, call `main` with it; bad input ends in one line and exit code 1."""
+def run(main: Callable[[Arguments], None], arguments: type[Arguments], *, network: bool = False) -> None:
+    """Parse the command line into `arguments`, call `main` with it; bad input ends in one line and exit code 1.
+
+    Without `network` the Hugging Face hub is out of reach, and a request to it is such bad input too.
+    """
+    if not network:
+        offline.enforce()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
@@ -38,3 +44,7 @@ def run(main: Callable[[Arguments], None], arguments: type[Arguments]) -> None:
         main(parser.parse_args())
     except InputError as error:
         sys.exit(f"error: {error}")
+    except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
+        if refusal := offline.refused(error):
+            sys.exit(f"error: {refusal}")
+        raise

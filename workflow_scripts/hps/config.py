@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jsonschema.exceptions import best_match
 
 from hps.errors import InputError
 from hps.objectives import Loss, Reward, grid_losses, grid_rewards
+from hps.preference_models import parts_of_hps
 
 MODEL_KEYS = {
     "hub": ("repo", "revision"),
@@ -136,9 +137,46 @@ def beta_runs(config: Config) -> list[Run]:
     return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
 
 
+def attribution_runs(config: Config) -> list[Run]:
+    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
+    grid, objective, attribution = config["grid"], config["objective"], config["attribution"]
+    losses = ["bt", *parts_of_hps(objective["multiplicity"]).values()]
+    return [
+        Run(dataset, attribution["reward"], loss, grid["n"], float(objective["beta"]), seed)
+        for seed in config["seeds"]
+        for dataset, loss in itertools.product(attribution["datasets"], losses)
+    ]
+
+
 def all_runs(config: Config) -> list[Run]:
     """Every training, each once."""
-    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config)))
+    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
+
+
+def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
+    """Table 4: the judged method with each of its baselines (None: the SFT policy), as far as the grid has them."""
+    grid, pairs = grid_runs(config), []
+    for run in grid:
+        if run.method == config["judge"]["method"]:
+            for baseline in config["judge"]["baselines"]:
+                reward, _, loss = baseline.partition("-")
+                other = None if baseline == "sft" else replace(run, reward=reward, loss=loss)
+                pairs += [(run, other)] if other is None or other in grid else []
+    return pairs
+
+
+def study_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
+
+    Policies of the first training seed, each on the data set it was trained on.
+    """
+    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
+    return [
+        (dataset, first.get((dataset, method)))
+        for dataset in config["grid"]["datasets"]
+        for method in config["user_study"]["methods"]
+        if method == "sft" or (dataset, method) in first
+    ]
 
 
 def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
@@ -240,6 +278,8 @@ def _expand_grid(config: Config) -> None:
     grid = config["grid"]
     grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
+    if config["attribution"]["datasets"] == "all":
+        config["attribution"]["datasets"] = grid["datasets"]
     config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
 
 
@@ -261,9 +301,32 @@ def _validate_sense(config: Config) -> None:
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
+    check_names("judge.method", [config["judge"]["method"]], methods)
+    check_names("judge.baselines", config["judge"]["baselines"], ["sft", *methods])
+    judge = config["judge"]
+    if judge["method"] in judge["baselines"]:
+        refuse("judge.baselines", f"{judge['method']} is judge.method itself")
+    study = config["user_study"]
+    check_names("user_study.methods", study["methods"], ["sft", *methods])
+    if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["simulate"] and config["world"] != "toy":
+        refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
+    if study["ratings"] and not Path(study["ratings"]).is_dir():
+        refuse("user_study.ratings", f"no folder {study['ratings']}")
+    samples = config["evaluation"]["samples"]
+    if judge["samples"] == "all":
+        judge["samples"] = samples
+    if judge["samples"] > samples:
+        refuse("judge.samples", f"{judge['samples']}, but evaluation.samples gives {samples}")
+    if judge["source"] == "true_reward" and config["world"] != "toy":
+        refuse("judge.source", "true_reward is known in the toy world only")
+
+    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
 
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
+    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
     pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
@@ -273,6 +336,8 @@ def _validate_sense(config: Config) -> None:
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
+    if config["compute"]["tensor_parallel"] > 1 and config["compute"]["generation"] != "vllm":
+        refuse("compute.tensor_parallel", "GPUs share a model in vllm alone, and compute.generation is not vllm")
     for role, model in config["models"].items():
         _check_model(config, refuse, role, model)
     if config["world"] == "toy":
@@ -307,6 +372,8 @@ def _check_data(config: Config, refuse) -> None:
         source = config["data"][dataset]
         if not folder and "hub" not in source:
             refuse(f"data.{dataset}.hub", "is missing, and no data_dir is given")
+        if "hub" in source and "hub_files" not in source:
+            refuse(f"data.{dataset}.hub_files", f"is missing; it names the files to take from {source['hub']}")
         for part, files in source["files"].items() if folder else ():
             for file in files:
                 if not (Path(folder) / file).is_file():

@@ -14,10 +14,8 @@ from hps.generation import Response
 from hps.halves import HEAD_LOGITS
 from hps.logprobs import Group, SequenceScorer
 from hps.models.reward_model import RewardModel
+from hps.pairs import PAIRS, find_pairs
 from hps.preferences import by_key
-
-PAIRS = ("human", "annotated")
-"""Which (y_1, y_2) a margin compares: the data set's own pair, or the best and worst annotated response."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,8 @@ def read_test_prompts(
         by_prompt[row["prompt_id"]].append(row)
     prompts = []
     for pair in pairs:
-        rows = {(row["origin"], row["index"]): row for row in by_prompt[pair["prompt_id"]] if row["status"] != "empty"}
-        found = {}
-        if ("chosen", 0) in rows and ("rejected", 0) in rows:
-            found["human"] = (("chosen", 0), ("rejected", 0))
-        generated = [key for key in sorted(rows) if key[0] == "generated" and rows[key]["status"] in usable]
-        score = {key: rewards[(pair["prompt_id"], *key)] for key in generated}
-        if len(set(score.values())) > 1:
-            found["annotated"] = (max(generated, key=score.__getitem__), min(generated, key=score.__getitem__))
+        rows = {(row["origin"], row["index"]): row for row in by_prompt[pair["prompt_id"]]}
+        found = find_pairs(pair["prompt_id"], rows.values(), rewards, usable)
         keys = {key for both in found.values() for key in both}
         prompts.append(
             TestPrompt(

@@ -1,20 +1,14 @@
-"""Sampling responses: each one a function of its own seed, whatever batch or shard it is computed in."""
+"""Sampling responses: what is asked of an engine, and what is made of the tokens it returns.
+
+An engine is in hps/generation_transformers.py or hps/generation_vllm.py (key `compute.generation`). Prompts reach it as
+token ids, rendered by hps/chat.py, and every response has a seed of its own, whatever batch it is drawn in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import torch
-from transformers import (
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from typing import Protocol
 
 from hps.chat import end_of_turn
 from hps.files import stable_hash
@@ -49,98 +43,35 @@ class Sampling:
     max_new_tokens: int
     seed: int
 
-
-class _SeededDraw(LogitsProcessor):
-    """Turns sampling into a function of given uniform numbers: step t of row i takes the token where the cumulative
-    probability passes `uniforms[i, t]`. All other tokens get -inf, so that greedy search takes the drawn one.
-    """
-
-    def __init__(self, uniforms: torch.Tensor, prompt_length: int):
-        self.uniforms = uniforms  # (rows, steps) float64 in [0, 1)
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        cumulative = scores.double().softmax(-1).cumsum(-1)
-        # The sum ends within rounding of 1; scaling by it keeps a draw near 1 inside the vocabulary.
-        draw = self.uniforms[:, input_ids.shape[1] - self.prompt_length, None] * cumulative[:, -1:]
-        token = torch.searchsorted(cumulative, draw, right=True).clamp(max=scores.shape[-1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+    def seed_of(self, prompt_id: str, number: int) -> int:
+        """The seed, of 63 bits, that a prompt's response with this number is drawn with."""
+        return stable_hash(self.seed, prompt_id, number)
 
 
-def uniforms(request: Request, sampling: Sampling) -> np.ndarray:
-    """The numbers that decide the responses to one request: (n, max_new_tokens) float64 in [0, 1)."""
-    return np.stack(
-        [
-            np.random.default_rng(stable_hash(sampling.seed, request.prompt_id, number)).random(sampling.max_new_tokens)
-            for number in range(sampling.n)
-        ]
-    )
+class Engine(Protocol):
+    """A model that continues prompts."""
+
+    def sample(
+        self, requests: Sequence[Request], sampling: Sampling, eos: int
+    ) -> Iterator[list[tuple[Request, list[list[int]]]]]:
+        """Yield, batch by batch and each request once, its `sampling.n` continuations as token ids.
+
+        A continuation ends after its first `eos` or after `sampling.max_new_tokens`; what follows an `eos` is ignored.
+        """
+        ...
 
 
-@torch.no_grad()
 def generate(
-    model: torch.nn.Module, tokenizer, requests: Sequence[Request], sampling: Sampling, batch_sequences: int
+    engine: Engine, tokenizer, requests: Sequence[Request], sampling: Sampling
 ) -> Iterator[list[tuple[Request, list[Response]]]]:
-    """Sample `sampling.n` responses to each request; yields them batch by batch, prompts of similar length together.
-
-    The prompt is computed once for its n responses. At most `batch_sequences` responses are in memory together; a
-    prompt with more of them is done in several rounds.
-    """
-    per_round = min(sampling.n, batch_sequences)
-    prompts_a_batch = max(1, batch_sequences // per_round)
-    ordered = sorted(requests, key=lambda request: len(request.prompt))
-    for start in range(0, len(ordered), prompts_a_batch):
-        batch = ordered[start : start + prompts_a_batch]
-        draws = np.stack([uniforms(request, sampling) for request in batch])  # (prompts, n, steps)
-        responses: list[list[Response]] = [[] for _ in batch]
-        for first in range(0, sampling.n, per_round):
-            part = draws[:, first : first + per_round]
-            generated = _generate_batch(model, tokenizer, [request.prompt for request in batch], part, sampling)
-            for mine, new in zip(responses, generated, strict=True):
-                mine += new
-        yield list(zip(batch, responses, strict=True))
+    """Sample `sampling.n` responses to each request; yields them batch by batch, not in the order of the requests."""
+    for batch in engine.sample(requests, sampling, end_of_turn(tokenizer)):
+        yield [(request, [read_response(tokenizer, ids) for ids in drawn]) for request, drawn in batch]
 
 
-def _generate_batch(
-    model: torch.nn.Module, tokenizer, prompts: list[list[int]], draws: np.ndarray, sampling: Sampling
-) -> list[list[Response]]:
-    device = model.device
-    copies = draws.shape[1]
-    longest = max(map(len, prompts))
-    eos = end_of_turn(tokenizer)
-    # Left padding, as generation needs it; masked, so the id does not matter.
-    ids = torch.tensor([[eos] * (longest - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-
-    cache = DynamicCache(config=model.config)
-    if longest > 1:
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        model(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
-        cache.batch_repeat_interleave(copies)
-    ids = ids.repeat_interleave(copies, 0)
-    numbers = torch.from_numpy(draws.reshape(len(prompts) * copies, -1)).to(device)
-    processors: list[LogitsProcessor] = [TemperatureLogitsWarper(sampling.temperature)]
-    if sampling.top_p < 1:
-        processors.append(TopPLogitsWarper(sampling.top_p))
-    processors.append(_SeededDraw(numbers, longest))
-    out = model.generate(
-        ids,
-        attention_mask=mask.repeat_interleave(copies, 0),
-        past_key_values=cache,
-        logits_processor=LogitsProcessorList(processors),
-        # A configuration of our own: a model folder's generation_config (temperature, penalties) must not add to it.
-        generation_config=GenerationConfig(
-            do_sample=False, max_new_tokens=sampling.max_new_tokens, eos_token_id=eos, pad_token_id=eos
-        ),
-    )
-    rows = [read_response(tokenizer, row) for row in out[:, longest:].tolist()]
-    return [rows[i * copies : (i + 1) * copies] for i in range(len(prompts))]
+def longest(requests: Sequence[Request], sampling: Sampling) -> int:
+    """Tokens of the longest prompt with a response of full length."""
+    return max((len(request.prompt) for request in requests), default=0) + sampling.max_new_tokens
 
 
 def read_response(tokenizer, ids: list[int]) -> Response:

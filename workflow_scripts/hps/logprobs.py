@@ -1,9 +1,9 @@
 """Log-probabilities of a prompt's responses, with the prompt computed once for all of them.
 
-A group is a prompt with some of its responses. The decoder runs over each prompt once and keeps its keys and values;
-the responses then attend to them. That is exact, also for the gradient: what the responses send back into the prompt's
-keys and values is summed and goes through the prompt in one backward pass. The output head runs on response positions
-only, a slice at a time, so that (tokens x vocabulary) is never in memory as a whole.
+A group is a prompt with some of its responses, which share it (`shared_prompts.py`). That is exact, also for the
+gradient: what the responses send back into the prompt's keys and values is summed and goes through the prompt in one
+backward pass. The output head runs on response positions only, a slice at a time, so that (tokens x vocabulary) is
+never in memory as a whole.
 
 The policy and the reference, training and evaluation all go through here.
 """
@@ -11,7 +11,6 @@ The policy and the reference, training and evaluation all go through here.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from typing import TypeVar
 import torch
 from torch.nn import functional as F
 
-from hps import packing, prompt_cache
+from hps import packing
 from hps.halves import Halves, accumulator
-from hps.models.batches import pad
+from hps.shared_prompts import KEYS_A_TOKEN, PromptState, SharedPrompts
 
 Item = TypeVar("Item")
-KEYS_A_TOKEN = 4
-"""So many tokens of a prompt, whose keys and values each response copies, take the memory of one computed token."""
 PASS_TOKENS = {"cpu": 16, "cuda": 192}
 """What one forward pass more costs, by the kind of device, in tokens that the same time would compute."""
 
@@ -44,27 +41,7 @@ class Group:
         return len(self.prompt) + sum(map(len, self.responses))
 
 
-@dataclass(frozen=True)
-class PromptState:
-    """What the responses need of B prompts: keys and values a layer, the hidden state at each prompt's last token."""
-
-    keys_values: list[prompt_cache.KeysValues]  # per layer
-    last_hidden: torch.Tensor  # (B, hidden size)
-    mask: torch.Tensor  # (B, P) int64, 1 on real tokens; prompts are padded on the right
-
-    def detached(self) -> PromptState:
-        """The same state as leaves, which collect gradients where the state has any to pass on."""
-
-        def leaf(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.detach().requires_grad_(tensor.requires_grad)
-
-        return PromptState([(leaf(k), leaf(v)) for k, v in self.keys_values], leaf(self.last_hidden), self.mask)
-
-    def tensors(self) -> list[torch.Tensor]:
-        return [tensor for pair in self.keys_values for tensor in pair] + [self.last_hidden]
-
-
-class SequenceScorer:
+class SequenceScorer(SharedPrompts):
     """Log-probabilities under a causal language model (or a PEFT model around one).
 
     Args:
@@ -78,27 +55,24 @@ class SequenceScorer:
     def __init__(self, model: torch.nn.Module, batch_tokens: int, in_step: Callable[[int], int] = int):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.halves = Halves(causal)
-        self.decoder, self.head = self.halves.decoder, self.halves.head
+        super().__init__(self.halves.decoder, type(causal).__name__)
+        self.head = self.halves.head
         self.batch_tokens = batch_tokens
         self.in_step = in_step
+        # Devices that compute in step cannot each split passes by their own lengths.
         self.pass_tokens = PASS_TOKENS[self.device.type] if in_step is int else math.inf
-        self.shares_prompts = prompt_cache.keeps_whole_prompts(self.decoder)
-        if not self.shares_prompts:
-            logging.info(
-                "%s does not keep plain keys and values of its prompt: each response is computed with its prompt",
-                type(causal).__name__,
-            )
-
-    @property
-    def device(self) -> torch.device:
-        return self.head.weight.device
 
     # --- forward -----------------------------------------------------------------------------------------------
 
-    def encode_prompts(self, prompts: Sequence[list[int]]) -> PromptState:
+    def hidden(self, **inputs) -> torch.Tensor:
+        """As above, by way of the halves: sharded weights come together when one of those is called."""
+        return self.halves.hidden(**inputs)
+
+    def encode_prompts(self, prompts: Sequence[Sequence[int]]) -> PromptState:
         """Run the decoder over B prompts, those of similar length together."""
         passes = packing.alike([len(prompt) for prompt in prompts], self.pass_tokens)
-        states = [self._encode([prompts[i] for i in one]) for one in passes]
+        encode = super().encode_prompts
+        states = [encode([prompts[i] for i in one]) for one in passes]
         if len(states) == 1:
             return states[0]
         longest = max(map(len, prompts))
@@ -117,14 +91,6 @@ class SequenceScorer:
             together([state.mask for state in states], 1),
         )
 
-    def _encode(self, prompts: Sequence[list[int]]) -> PromptState:
-        ids, mask = self._padded(prompts)
-        cache = prompt_cache.to_write(self.decoder)
-        hidden = self.halves.hidden(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-        ends = packing.places([len(prompt) - 1 for prompt in prompts], [1] * len(prompts), ids.shape[1])
-        last = hidden.flatten(0, 1).index_select(0, self._there(ends))
-        return PromptState(prompt_cache.written(cache), last, mask)
-
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
 
@@ -140,18 +106,9 @@ class SequenceScorer:
         return torch.cat(hidden).index_select(0, self._there(_inverse(order)))
 
     def _respond(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
-        index = self._there(list(rows))
-        first = state.last_hidden.index_select(0, index)  # predicts a response's first token
+        first = state.last_hidden.index_select(0, self._there(list(rows)))  # predicts a response's first token
         # The last token (EOS) is predicted, never fed.
-        ids, mask = self._padded([response[:-1] or response for response in responses])
-        prompt_mask = state.mask.index_select(0, index)
-        hidden = self.halves.hidden(
-            input_ids=ids,
-            attention_mask=torch.cat([prompt_mask, mask], dim=1),
-            position_ids=prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device),
-            past_key_values=prompt_cache.to_read(state.keys_values, index),
-            use_cache=True,
-        )
+        hidden = self.continued(state, rows, [response[:-1] or response for response in responses])
         hidden = torch.cat([first.unsqueeze(1), hidden], dim=1)  # (R, longest, hidden)
         real = packing.places([0] * len(responses), [len(response) for response in responses], hidden.shape[1])
         return hidden.flatten(0, 1).index_select(0, self._there(real))
@@ -182,14 +139,20 @@ class SequenceScorer:
 
         `done` is called with the number of responses just scored.
         """
-        results: list[list[float]] = [[] for _ in groups]
-        for batch in self.batches(groups):
-            values = self._log_probs([piece for _, piece in batch]).tolist()
-            for position, piece in batch:
-                results[position] += values[: len(piece.responses)]
-                del values[: len(piece.responses)]
-            done(sum(len(piece.responses) for _, piece in batch))
-        return results
+        rows, responses = _flatten(groups)
+        prompts = [tuple(groups[row].prompt) for row in rows]
+        values = [0.0] * len(responses)
+        for one in self.passes(prompts, responses, self.batch_tokens):
+            if one.state is None:
+                own = [Group(groups[rows[i]].prompt, [responses[i]]) for i in one.numbers]
+                log_probs = self.log_probs_unshared(own)
+            else:
+                log_probs = self.log_probs_given(one.state, one.rows, [responses[i] for i in one.numbers])
+            for i, value in zip(one.numbers, log_probs.tolist(), strict=True):
+                values[i] = value
+            done(len(one.numbers))
+        remaining = iter(values)
+        return [[next(remaining) for _ in group.responses] for group in groups]
 
     # --- gradient ----------------------------------------------------------------------------------------------
 
@@ -299,14 +262,6 @@ class SequenceScorer:
         per_token = self.halves.log_probs(hidden, self._there([token for response in responses for token in response]))
         owner = self._there([row for row, response in enumerate(responses) for _ in response])
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
-
-    def _padded(self, sequences: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = pad(sequences)
-        return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
-
-    def _there(self, numbers: list[int]) -> torch.Tensor:
-        """On the model's device, without waiting for what that is computing."""
-        return torch.tensor(numbers).to(self.device, non_blocking=True)
 
 
 def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:

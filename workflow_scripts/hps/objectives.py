@@ -23,7 +23,8 @@ class Objective:
     """One cell of the grid; `objective(log_ratios, rewards, ...)` is the loss of each prompt, unreduced.
 
     multiplicity is the N of Eq. 8 in `hps` and `hps_full`: "n_minus_1" counts the dispreferred responses in play
-    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code.
+    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code. A loss
+    that has a multiplicity of its own replaces it.
     label_smoothing None stands for the reward's default. Raises ValueError for a name that is not known (naming the
     closest), a beta that is not positive, and combinations that mean nothing.
     """
@@ -49,7 +50,9 @@ class Objective:
         elif not 0 <= eps < 0.5 or (eps == 0 and reward.label_smoothing > 0):  # exo's KL is infinite at 0
             lowest = "more than 0" if reward.label_smoothing > 0 else "at least 0"
             raise ValueError(f"label_smoothing is {eps!r} where {reward} takes {lowest} and less than 0.5")
-        for name, value in (("reward", reward), ("loss", loss), ("label_smoothing", eps)):
+        multiplicity = self.multiplicity if loss.multiplicity is None else loss.multiplicity
+        known = {"reward": reward, "loss": loss, "multiplicity": multiplicity, "label_smoothing": eps}
+        for name, value in known.items():
             object.__setattr__(self, name, value)
 
     def __call__(
@@ -69,8 +72,8 @@ class Objective:
             Values outside `uses` are not read: they may be NaN.
         rewards: (B, n) r, float32 or float64.
         mask: (B, n) bool, false for padding; None means all true.
-        negatives: (B,) int64, index of the negative drawn for the prompt; read by `hps`. With `valid_weights` also
-            (B, n), a draw for each valid response.
+        negatives: (B,) int64, index of the negative drawn for the prompt; read by the losses that
+            sample one. With `valid_weights` also (B, n), a draw for each valid response.
         gamma: number or (B,), finite; read by `hps_full`.
         factors: (B, n) l(y_i) > 0 in place of beta, for `kto`.
         valid_weights: (B, n) lambda_v, positive for the valid responses of a prompt and 0 for the others; for `hps`
@@ -153,6 +156,8 @@ class Objective:
 
         log_multiplicity = 0.0 if self.multiplicity == 1 else dispreferred.sum(1)[:, None, None].to(r.dtype).log()
         if self.loss.samples_negative:
+            if negatives is None:
+                raise ValueError(f"loss {self.loss} needs negatives: the index drawn for each prompt")
             negatives = _checked_negatives(negatives, positives, dispreferred, several=valid_weights is not None)
         if self.loss.needs_gamma:
             if gamma is None:
@@ -168,10 +173,8 @@ class Objective:
 FLOATS = ("torch.float32", "torch.float64")  # sums of log-probs are too large for half precision
 
 
-def _checked_negatives(negatives: Tensor | None, positives: Tensor, dispreferred: Tensor, several: bool) -> Tensor:
+def _checked_negatives(negatives: Tensor, positives: Tensor, dispreferred: Tensor, several: bool) -> Tensor:
     """(B, n) index of the negative of each positive, 0 where there is no positive."""
-    if negatives is None:
-        raise ValueError("loss hps needs negatives: the index drawn for each prompt")
     shape = tuple(positives.shape)
     _expect("negatives", negatives, (shape[:1], shape) if several else (shape[:1],), ("torch.int64",))
     each = negatives.reshape(shape[0], -1).expand(shape).masked_fill(~positives, 0)

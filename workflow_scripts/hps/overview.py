@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hps.errors import InputError
-from hps.render import NO_VALUE, Cell, Column, Page, Table
-from hps.results import Training
+from hps.render import NO_VALUE, Cell, Column, Page, Table, world_note
+from hps.results import Training, read_csv
+from hps.results import number as cell_number
 
 LISTED = 4
 """A fact with more different values than this is shown by their number, the first and the last."""
@@ -122,6 +124,30 @@ def versions_page(provenances: Sequence[Mapping]) -> Page:
         tables.append(Table([Column(""), Column("Values (results)")], different, "Not the same in all"))
     note = f"From {len(provenances)} result files of this run; each also records its settings and its inputs' hashes."
     return Page("Versions", tables, [note])
+
+
+def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:
+    """Jobs, hours and memory of each stage, from its jobs' benchmark files. Raises InputError naming a broken file."""
+    rows, total = [], 0.0
+    for stage, paths in stages.items():
+        seconds, memory = [], []
+        for path in paths:
+            for row in read_csv(path, ("s", "max_rss"), delimiter="\t"):
+                seconds.append(cell_number(row, "s", path))
+                memory += [] if row["max_rss"] in ("", "NA", "-") else [cell_number(row, "max_rss", path)]
+        total += sum(seconds)
+        peak = f"{max(memory) / 1024:.2f}" if memory else NO_VALUE
+        rows.append([Cell(stage), *_cost(len(seconds), sum(seconds)), Cell(f"{max(seconds):.0f}"), Cell(peak)])
+    jobs = sum(int(row[1].text) for row in rows)
+    rows.append([Cell("all"), *_cost(jobs, total), Cell(NO_VALUE), Cell(NO_VALUE)])
+    names = ["Jobs", "Wall time, sum (s)", "Sum (h)", "Longest job (s)", "Largest memory (GiB)"]
+    columns = [Column("Stage"), *(Column(name, numeric=True) for name in names)]
+    note = "Wall time is added up over jobs, which may run at the same time. Memory is that of the largest job."
+    return Page("Cost", [Table(columns, rows)], [*world_note(world), note])
+
+
+def _cost(jobs: int, seconds: float) -> list[Cell]:
+    return [Cell(str(jobs)), Cell(f"{seconds:.0f}"), Cell(f"{seconds / 3600:.2f}")]
 
 
 def _used(trainings: Sequence[Training]) -> Table:

@@ -23,6 +23,7 @@ PACKAGES = (
     "safetensors",
     "peft",
     "accelerate",
+    "vllm",
     "datasets",
     "huggingface-hub",
     "sacrebleu",
@@ -30,6 +31,7 @@ PACKAGES = (
     "pandas",
     "pyarrow",
     "matplotlib",
+    "openai",
     "snakemake",
 )
 SMALL = 10 * 2**20

@@ -9,12 +9,20 @@ from html import escape
 from itertools import groupby
 
 NO_VALUE = "–"
+TOY = (
+    "These are results of a toy world (small models trained from scratch on synthetic text), not of the paper's models "
+    "and data: only directions and orders can be compared with the paper, not values."
+)
 
-STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; padding: 1rem; background: #fff; color: #1a1a1a; font: 16px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.3rem; margin: 0 0 .6rem; } h2 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
 p { max-width: 48rem; margin: .4rem 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } }
+""".strip()
+
+TABLE_STYLE = """
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
@@ -24,8 +32,14 @@ thead th.group { text-align: center; }
 tr.block > * { border-top: 2px solid #999; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
 .number { text-align: right; white-space: nowrap; }
-.detail { display: block; font-size: .82em; color: #555; }
-@media (max-width: 40rem) { body { padding: .6rem; font-size: 15px; } th, td { padding: .25rem .45rem; } }
+.detail { display: block; font-size: .82em; font-weight: 400; color: #555; }
+@media (max-width: 40rem) {
+  th, td { padding: .25rem .45rem; }
+  .cards thead { display: none; } .cards table, .cards tbody, .cards tr, .cards td, .cards th { display: block; }
+  .cards tr { border-bottom: 2px solid #999; padding: .4rem 0; }
+  .cards td, .cards th { border: 0; padding: .1rem 0; position: static; text-align: left; white-space: normal; }
+  .cards td[data-name]:not(:empty)::before { content: attr(data-name) ": "; color: #555; }
+}
 """.strip()
 
 
@@ -48,13 +62,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled."""
+    """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled.
+
+    With `cards`, for cells of prose, a narrow screen shows each row as lines below each other.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     header: int = 0
     block: int | None = None
+    cards: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,11 @@ class Page:
     tables: Sequence[Table]
     notes: Sequence[str] = field(default_factory=tuple)
     legend: Sequence[str] = field(default_factory=tuple)
+
+
+def world_note(world: str) -> list[str]:
+    """The note that every page of a toy world's results begins with; none for the real world."""
+    return [TOY] if world == "toy" else []
 
 
 def number(value: float, decimals: int = 3) -> str:
@@ -99,19 +122,29 @@ def markdown(page: Page) -> str:
 
 def html(page: Page) -> str:
     """`page` as one HTML file that needs no other."""
-    body = [f"<h1>{escape(page.title)}</h1>", *(f"<p>{escape(note)}</p>" for note in page.notes)]
-    for table in page.tables:
-        if table.title:
-            body.append(f"<h2>{escape(table.title)}</h2>")
-        body.append(f'<div class="scroll" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
-    body += [f"<p>{escape(line)}</p>" for line in page.legend]
+    body = [f"<h1>{escape(page.title)}</h1>", *_content(page)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{escape(page.title)}</title>\n<style>\n{PAGE_STYLE}\n{TABLE_STYLE}\n</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def fragment(page: Page) -> str:
+    """The notes, tables and legend of `page` as HTML to stand in another page, with the style of its tables."""
+    return "\n".join([f"<style>\n{TABLE_STYLE}\n</style>", *_content(page)]) + "\n"
+
+
+def _content(page: Page) -> list[str]:
+    parts = [f"<p>{escape(note)}</p>" for note in page.notes]
+    for table in page.tables:
+        if table.title:
+            parts.append(f"<h2>{escape(table.title)}</h2>")
+        how = "scroll cards" if table.cards else "scroll"
+        parts.append(f'<div class="{how}" tabindex="0"><table>\n{_head(table)}\n{_body(table)}\n</table></div>')
+    return [*parts, *(f"<p>{escape(line)}</p>" for line in page.legend)]
 
 
 def _in_markdown(text: str) -> str:
@@ -143,7 +176,8 @@ def _body(table: Table) -> str:
         for position, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
             tag = 'th scope="row"' if position == table.header else "td"
             detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
-            cells.append(f"<{tag}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
+            name = f' data-name="{escape(column.name)}"' if table.cards and tag == "td" and column.name else ""
+            cells.append(f"<{tag}{name}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
         lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
     return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,3 +85,53 @@ def _complete(values: np.ndarray, resamples: int, seed: int, confidence: float) 
         lo = np.where(constant, values[:, 0], low)
         hi = np.where(constant, values[:, 0], high)
     return [Estimate(float(m), float(a), float(b), prompts) for m, a, b in zip(mean, lo, hi, strict=True)]
+
+
+def sign_flip_p(values: Sequence[np.ndarray], *, resamples: int, seed: int) -> list[tuple[float, float]]:
+    """One-sided p-values of the means of paired differences, by flipping their signs at random.
+
+    Args:
+        values: one array (units,) of differences a comparison; comparisons may differ in their units.
+
+    Returns:
+        For each comparison p of "the mean is at most 0" and of "the mean is at least 0": the share of sign patterns
+        under which the mean is at least as large (as small) as the one observed. With u units neither can be below
+        2^-u, so a handful of units never decides. All patterns are tried where there are no more than `resamples`, else
+        so many at random, and the one observed. NaN without units.
+    """
+    results = [(np.nan, np.nan)] * len(values)
+    lengths = np.array([len(one) for one in values])
+    for units in np.unique(lengths[lengths > 0]):
+        rows = np.flatnonzero(lengths == units)
+        stacked = np.stack([np.asarray(values[row], dtype=np.float64) for row in rows])
+        observed = stacked.mean(axis=1)
+        slack = 1e-12 * np.abs(stacked).mean(axis=1)  # what rounding may add to a mean that is equal
+        above, below, patterns = np.zeros(len(rows)), np.zeros(len(rows)), 0
+        for signs in _sign_patterns(int(units), resamples, seed):
+            means = signs @ stacked.T / units
+            above += (means >= observed - slack).sum(axis=0)
+            below += (means <= observed + slack).sum(axis=0)
+            patterns += len(signs)
+        for row, p_above, p_below in zip(rows, above / patterns, below / patterns, strict=True):
+            results[row] = (float(p_above), float(p_below))
+    return results
+
+
+def _sign_patterns(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Patterns of +1 and -1, (patterns, units) at a time; the first is that of no flips."""
+    if units < 63 and 2**units <= resamples:
+        yield 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
+        return
+    yield np.ones((1, units))
+    generator, size = np.random.default_rng(seed), max(1, RESAMPLED_VALUES // units)
+    for start in range(0, resamples, size):
+        yield generator.integers(2, size=(min(size, resamples - start), units)) * 2.0 - 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values in the order given: the k-th smallest of m times m - k + 1, at most 1, never falling."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = highest
+    return adjusted

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from hps import render
-from hps.paper import read_paper
-from hps.render import Cell, Column, Page, Table
+from hps.paper import ROUNDING, read_paper
+from hps.render import Cell, Column, Page, Table, world_note
 from hps.statistics import CONFIDENCE
 from hps.tables import DIFFERENCE, Choices, Layout, Row, plain
 
-TOY = (
-    "These are results of a toy world (small models trained from scratch on synthetic text), not of the paper's models "
-    "and data: only directions and orders can be compared with the paper, not values."
-)
 TRUE_REWARD = "true_reward"
 LABELS = {
     "evaluated_on": "Evaluated on",
@@ -42,49 +39,66 @@ def to_page(layout: Layout, rows: Sequence[Row], choices: Choices, paper_path: s
     if known:  # the toy world alone has one, and so has the paper nothing beside it
         columns.append(Column("ours", LABELS[TRUE_REWARD], numeric=True))
     columns.append(Column("Prompts", numeric=True))
-    marks = {row.key: direction(row, paper) for row in rows}
+    marks = {(row.key, name): direction(row, name, paper) for row in rows for name in layout.metrics}
     body = []
     for row in rows:
         cells = [Cell(plain(row.key[0])), Cell(row.key[1].upper())]
         for name in layout.metrics:
             ours = _our_cell(row, name)
-            mark = marks[row.key] or "" if name == "rm_dpo" else ""
-            cells += [Cell(f"{mark} {ours.text}".strip(), ours.detail), _paper_cell(paper, row.key, name)]
+            cells += [
+                Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail),
+                _paper_cell(paper, row.key, name),
+            ]
         if known:
             cells.append(_our_cell(row, TRUE_REWARD))
         used = row.estimates["rm_dpo"].prompts
         prompts = len(row.evaluations[0].prompt_ids)
         cells.append(Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else ""))
         body.append(cells)
-    absent = len(paper.keys() - marks.keys())
+    absent = len(paper.keys() - {row.key for row in rows})
     notes = _notes(layout, rows, choices, world)
     notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
-    compared = [mark for mark in marks.values() if mark is not None]
-    legend = [
-        f"HPS against BT in RM_DPO: the same direction as in the paper in {compared.count('')} of {len(compared)} "
-        "comparisons. ▼ the other direction; ▽ the other direction, but the interval of our paired difference "
-        "contains 0."
-    ]
+    legend = _legend(layout, rows, marks)
     table = Table(columns, body, header=1, block=0)
-    return Page(layout.title, [table], notes, legend if compared else [])
+    return Page(layout.title, [table], notes, legend)
 
 
-def direction(row: Row, paper: dict[tuple, dict[str, float]]) -> str | None:
-    """Mark of a row of HPS: whether HPS minus BT in RM_DPO has the sign it has in the paper ("" if so).
+def direction(row: Row, metric: str, paper: dict[tuple, dict[str, float]]) -> str | None:
+    """Mark of a cell: whether the row's loss minus BT in `metric` has the sign it has in the paper ("" if so).
 
-    `▼` when it has not, `▽` when it has not but our interval contains 0; None where there is nothing to compare.
+    `▼` when it has not, `▽` when it has not but our interval contains 0; None where there is nothing to compare, as
+    where the paper's two numbers are the same within rounding.
     """
-    run, block = row.evaluations[0].run, row.key[0]
-    if run is None or run.loss != "hps" or DIFFERENCE not in row.estimates:
+    run, block, difference = row.evaluations[0].run, row.key[0], DIFFERENCE.format(metric)
+    if run is None or run.loss == "bt" or difference not in row.estimates:
         return None
-    ours = row.estimates[DIFFERENCE]
+    ours = row.estimates[difference]
     method, base = paper.get(row.key), paper.get((block, f"{run.reward}-bt"))
-    theirs = method["rm_dpo"] - base["rm_dpo"] if method and base else math.nan
-    if math.isnan(ours.mean) or math.isnan(theirs):
+    theirs = method[metric] - base[metric] if method and base else math.nan
+    if math.isnan(ours.mean) or math.isnan(theirs) or abs(theirs) <= 2 * ROUNDING + 1e-9:
         return None
     if np.sign(ours.mean) == np.sign(theirs):
         return ""
     return "▼" if ours.lo > 0 or ours.hi < 0 else "▽"
+
+
+def _legend(layout: Layout, rows: Sequence[Row], marks: dict[tuple, str | None]) -> list[str]:
+    """What the marks mean, and how often the directions agree."""
+    counts = []
+    losses = {row.key: row.evaluations[0].run.loss for row in rows if row.evaluations[0].run}
+    for loss, metric in product(dict.fromkeys(losses.values()), layout.metrics):
+        compared = [mark for (key, name), mark in marks.items() if name == metric and losses.get(key) == loss]
+        compared = [mark for mark in compared if mark is not None]
+        if compared:
+            name = LABELS[metric].replace(" (nats)", "")
+            counts.append(f"{loss.upper()} in {name} {compared.count('')} of {len(compared)}")
+    if not counts:
+        return []
+    return [
+        "▼ marks a cell whose difference to BT (same reward) has the other direction than in the paper; ▽ the same, "
+        "but the interval of our paired difference contains 0. Not marked where the paper's two numbers are equal "
+        f"within rounding. The same direction as in the paper: {'; '.join(counts)}."
+    ]
 
 
 def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) -> list[str]:
@@ -105,7 +119,7 @@ def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) ->
         f"Margins: the {choices.pair} pair of a test prompt. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
     )
-    return [*([TOY] if world == "toy" else []), " ".join(setting), scores]
+    return [*world_note(world), " ".join(setting), scores]
 
 
 def _our_cell(row: Row, name: str) -> Cell:

@@ -18,8 +18,8 @@ from hps.statistics import Estimate, mean_intervals, over_seeds, paired_differen
 PAIRS = ("human", "annotated")
 MEASURED = ("kl", "bleu_word", "bleu_char", "reward_mean", "true_reward", "length", "log_ratio_w")
 BY_PAIR = ("margin", "length_gap", "rm_dpo", "rm_rdpo")
-DIFFERENCE = "rm_dpo_minus_bt"
-"""RM_DPO minus that of the BT policy of the same block and reward, paired by prompt."""
+DIFFERENCE = "{}_minus_bt"
+"""A metric minus that of the BT policy of the same block and reward, paired by prompt."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
         for a, b in pairwise(group):
             if a.run is None or a.run.seed == b.run.seed:
                 raise InputError(_file(b), f"the same row and seed as {_file(a)}")
-    quantities = {key: _quantities(group, choices) for key, group in groups.items()}
+    quantities = {key: per_prompt(group, choices) for key, group in groups.items()}
     rows = []
     for key in sorted(groups, key=lambda key: _position(layout, key, groups[key][0], choices)):
         names, values = list(quantities[key]), np.stack(list(quantities[key].values()))
@@ -106,9 +106,9 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
         estimates = dict(zip(names, intervals, strict=True))
         run = groups[key][0].run
         base = quantities.get((key[0], f"{run.reward}-bt")) if run and run.loss != "bt" else None
-        if base:
-            estimates[DIFFERENCE] = paired_difference(
-                quantities[key]["rm_dpo"], base["rm_dpo"], resamples=choices.resamples, seed=choices.seed
+        for name in layout.metrics if base else ():
+            estimates[DIFFERENCE.format(name)] = paired_difference(
+                quantities[key][name], base[name], resamples=choices.resamples, seed=choices.seed
             )
         rows.append(Row(key, groups[key], estimates))
     return rows
@@ -118,10 +118,11 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
     """CSV: the paper's columns, `<metric>_lo` and `_hi` of each, `prompts`, then all else that was measured.
 
     After `prompts`: further measures with their intervals, both pairs' margins with the prompts they rest on, the
-    difference to BT, and what was run. A cell is empty where there is no value.
+    differences to BT, and what was run. A cell is empty where there is no value.
     """
     extras = [name for name in MEASURED if name not in layout.metrics]
-    extras += [f"{name}_{pair}" for pair in PAIRS for name in BY_PAIR] + [DIFFERENCE]
+    extras += [f"{name}_{pair}" for pair in PAIRS for name in BY_PAIR]
+    extras += [DIFFERENCE.format(name) for name in layout.metrics]
     header = [*layout.keys, *layout.metrics, *(f"{name}_{end}" for name in layout.metrics for end in ("lo", "hi"))]
     header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
     header += [*(f"prompts_{pair}" for pair in PAIRS), "seeds", "trained_on", "tested_on"]
@@ -146,7 +147,7 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
     return text.getvalue()
 
 
-def _quantities(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
+def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
     """Everything a row reports, per prompt: (prompts,), averaged over its seeds."""
 
     def mean(values) -> np.ndarray:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -96,6 +96,8 @@ class Trainer:
             raise InputError(
                 "training.batch_size", f"{schedule.batch_size} does not divide by {accelerator.num_processes} devices"
             )
+        if objective.loss.gamma is not None:
+            schedule = replace(schedule, gamma_levels=[objective.loss.gamma])
         self.accelerator = accelerator
         self.model = model.eval()  # no dropout, and so no randomness but the draws
         self.objective = objective
@@ -172,7 +174,7 @@ class Trainer:
             "margin": margin / len(batch),
             "grad_norm": norm,
             "learning_rate": rate,
-            "gamma": float(np.mean([item.gamma for item in batch])) if self.uses_drawn_negative else None,
+            "gamma": _finite(np.mean([item.gamma for item in batch])) if self.uses_drawn_negative else None,
             "hardness": hard / len(batch) if self.uses_drawn_negative else None,
             "tokens": int(tokens),
         }
@@ -312,6 +314,11 @@ def plan(examples: Sequence[Example], schedule: Schedule) -> list[list[Item]]:
             position += 1
         planned.append(items)
     return planned
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity, which is the gamma of the hardest negative."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _shuffled(size: int, *seed: object) -> list[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hps.errors import InputError
-from hps.render import Cell, Column, Page, Table, number
+from hps.render import Cell, Column, Page, Table, number, world_note
 from hps.results import Training, read_csv
 from hps.results import number as cell_number
 
@@ -81,7 +81,9 @@ def to_csv(times: Sequence[Time]) -> str:
     return text.getvalue()
 
 
-def to_page(times: Sequence[Time], trainings: Sequence[Training], paper: dict[str, tuple[float, float]]) -> Page:
+def to_page(
+    times: Sequence[Time], trainings: Sequence[Training], paper: dict[str, tuple[float, float]], world: str = ""
+) -> Page:
     """Ours beside the paper's hours; the ratio to BT is what can be compared across machines."""
     columns = [
         Column("Loss"),
@@ -110,6 +112,7 @@ def to_page(times: Sequence[Time], trainings: Sequence[Training], paper: dict[st
             ]
         )
     notes = [
+        *world_note(world),
         "Hours are of the whole training job (its benchmark file), seconds a step of the optimizer steps alone; both "
         "are means over runs ± the standard deviation between runs. Our ratio to BT is that of the seconds a step: it "
         "leaves out start-up, which is a large part of a short job. –: no value.",

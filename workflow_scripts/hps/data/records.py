@@ -1,4 +1,4 @@
-"""The record that every reader gives, and the reading of JSON-lines files that name file, row and field when wrong."""
+"""The record that every reader gives, and the reading of JSON files that name file, row and field when wrong."""
 
 from __future__ import annotations
 
@@ -60,34 +60,62 @@ def read(rows: Iterable[tuple[str, dict[str, Any]]], parse: Parser) -> tuple[lis
     return records, counts
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `("path:row", object)` for each line of a JSON-lines file, gzipped when its name ends in .gz.
+def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `("path:row", object)` for each row of a file, rows counted from 1.
+
+    Args:
+        path: `.jsonl`, an object a line; or `.json`, likewise or as one array of objects; either also with `.gz`. Or
+            `.parquet` or `.csv`, as the library `datasets` reads them.
+        name: stands for the path in what is yielded and in messages.
 
     Raises:
-        InputError: no such file, a corrupt or truncated gzip, a line that is not a JSON object; names file and row.
+        InputError: no such file, another kind of file, a corrupt or truncated gzip, a row that is not a JSON object;
+            names file and row.
     """
-    path, number = Path(path), 0
+    path, name, number = Path(path), name or str(path), 0
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if path.suffix in (".parquet", ".csv"):
+        yield from _rows_of_table(path, name)
+        return
+    if suffix not in (".json", ".jsonl"):
+        raise InputError(name, "expected a file .json or .jsonl, either also with .gz, .parquet or .csv")
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
-            for number, line in enumerate(stream, 1):
-                source = f"{path}:{number}"
-                yield source, _json_object(line, source)
+            if suffix == ".json" and stream.peek(1).lstrip()[:1] == b"[":
+                rows = iter(_json(stream.read(), name))
+            else:
+                rows = (_json(line, f"{name}:{i}") for i, line in enumerate(stream, 1))
+            for number, row in enumerate(rows, 1):
+                if not isinstance(row, dict):
+                    raise InputError(f"{name}:{number}", f"expected a JSON object, found {type(row).__name__}")
+                yield f"{name}:{number}", row
     except EOFError as error:
-        raise InputError(f"{path}:{number + 1}", "the gzip file is truncated here") from error
+        raise InputError(f"{name}:{number + 1}", "the gzip file is truncated here") from error
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}:{number + 1}", f"the gzip file is corrupt here ({error})") from error
+        raise InputError(f"{name}:{number + 1}", f"the gzip file is corrupt here ({error})") from error
     except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror or error})") from error
+        raise InputError(name, f"cannot be read ({error.strerror or error})") from error
 
 
-def _json_object(line: bytes, source: str) -> dict[str, Any]:
+def _rows_of_table(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a Parquet or CSV file. They are streamed, so that the library keeps no copy of them in its cache."""
+    import datasets  # here, since JSON files do not need it
+
+    number = 0
     try:
-        row = json.loads(line)
+        rows = datasets.load_dataset(path.suffix[1:], data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(rows, 1):
+            yield f"{name}:{number}", row
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{name}:{number + 1}", f"cannot be read ({reason})") from error
+
+
+def _json(content: bytes, source: str) -> Any:
+    try:
+        return json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(source, f"not valid JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise InputError(source, f"expected a JSON object, found {type(row).__name__}")
-    return row
 
 
 def text_field(row: dict[str, Any], field: str, source: str) -> str:

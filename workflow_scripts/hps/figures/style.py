@@ -34,6 +34,7 @@ SETTINGS = {
     "svg.hashsalt": "hps",
     "savefig.dpi": 150,
 }
+TOY_TITLE = "ours: results of a toy world, not of the paper's models and data"
 METRICS = {
     "rm_dpo": r"RM$_{\mathrm{DPO}}$ (nats)",
     "bleu": "BLEU",
@@ -157,9 +158,14 @@ def name_of(dataset: str) -> str:
     return DATASETS.get(dataset, dataset)
 
 
-def save(figure: Figure, png: str | Path, svg: str | Path) -> None:
-    """Write both files, without dates and with fixed ids, so that the same numbers give the same files."""
+def save(figure: Figure, png: str | Path, svg: str | Path, world: str = "") -> None:
+    """Write both files, without dates and with fixed ids, so that the same numbers give the same files.
+
+    `world="toy"` says above the figure that ours are results of a toy world, also where it is seen without its caption.
+    """
     with mpl.rc_context(SETTINGS):
+        if world == "toy":
+            figure.suptitle(TOY_TITLE, fontsize=10, style="italic")
         with files.writing(png) as partial:
             figure.savefig(partial, format="png")
         with files.writing(svg) as partial:

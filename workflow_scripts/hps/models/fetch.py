@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hps import hub
 from hps.errors import InputError
 from hps.files import sha256
+from hps.hub_lock import MODEL_FILES, Wanted
 from hps.models import sources
-
-PATTERNS = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-"""Files of a model folder that are taken: configuration, weights, tokenizer, template. Nothing pickled, no code."""
 
 REWARD_ROLES = ("reward", "eval_reward")
 
@@ -67,38 +66,32 @@ def from_path(out: Path, facts: dict[str, Any], path: Path) -> None:
     path = path.resolve()
     _check(path, facts["role"])
     with sources.saving(out, facts | {"source": "path", "path": str(path)}) as folder:
-        for file in sorted({file for pattern in PATTERNS for file in path.glob(pattern)} - {path / sources.FACTS}):
+        for file in sorted({file for pattern in MODEL_FILES for file in path.glob(pattern)} - {path / sources.FACTS}):
             (folder / file.name).symlink_to(file)
 
 
-def from_hub(out: Path, facts: dict[str, Any], repo: str, revision: str = "") -> None:
+def from_hub(out: Path, facts: dict[str, Any], repo: str, revision: str = "", lock: str = "") -> None:
     """Download a model repository's safetensors, configuration and tokenizer to folder `out`.
 
-    The commit that `revision` (a branch, tag or commit; empty: the newest of the default branch) stands for is
-    resolved first and recorded.
+    The commit is the one that the lock file `lock` pins; where it pins none, the one that `revision` (a branch, tag or
+    commit; empty: the newest of the default branch) stands for now. It is recorded, and every file verified.
 
-    Raises InputError when the hub cannot be reached, has no such repository or revision or does not show it to this
-    user, and when what was downloaded is no model folder with safetensors, a tokenizer and a chat template.
+    Raises InputError as `hub.snapshot` and `hub.downloaded` do, and when the repository has no safetensors or what was
+    downloaded is no model folder with a tokenizer and a chat template.
     """
-    from httpx2 import HTTPError
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    name = f"{repo}@{revision}" if revision else repo
-    try:
-        found = HfApi().model_info(repo, revision=revision or None)
-        if not any(sibling.rfilename.endswith(".safetensors") for sibling in found.siblings):
-            raise InputError(name, "the repository holds no safetensors; pickled weights are refused")
-        with sources.saving(out, facts | {"source": "hub", "repo": repo, "commit": found.sha}) as folder:
-            snapshot_download(
-                repo, revision=found.sha, allow_patterns=list(PATTERNS), ignore_patterns=["*/*"], local_dir=folder
-            )
-            shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes on the download
-            (folder / sources.FACTS).unlink(missing_ok=True)
+    snapshot = hub.snapshot(Wanted("model", repo, revision, MODEL_FILES), lock)
+    if not any(name.endswith(".safetensors") for name in snapshot.files):
+        raise InputError(repo, "the repository holds no safetensors; pickled weights are refused")
+    origin = {"source": "hub", "repo": repo, "commit": snapshot.commit, "pinned": snapshot.listed_by == lock}
+    with hub.downloaded(snapshot, out) as folder:
+        try:
             _check(folder, facts["role"])
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(name, f"not to be had from the hub ({reason})") from error
+        except InputError as error:  # the folder goes, so its path would say nothing
+            raise InputError(repo, str(error).removeprefix(f"{folder}: ")) from error
+        with sources.saving(out, facts | origin) as partial:
+            for name in snapshot.files:
+                if name != sources.FACTS:
+                    os.replace(folder / name, partial / name)
 
 
 def _check(folder: Path, role: str) -> None:

@@ -1,57 +1,83 @@
-"""Scores of conversations under a reward model: a decoder with a linear head on the last token's hidden state."""
+"""Scores of conversations under a reward model: a decoder with a linear head on the last token's hidden state.
+
+The responses to one prompt are scored with the prompt computed once, whatever the order they are given in.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from hps import files
-from hps.chat import Message, prompt_ids, response_ids
+from hps.chat import Message, end_of_turn, prompt_ids, response_ids
 from hps.errors import InputError
 from hps.models import batches
-from hps.models.sources import (
-    ATTENTION,
-    FACTS,
-    default_device,
-    load_tokenizer,
-    quiet_transformers,
-    reward_head,
-)
+from hps.models.reward_heads import Gate, read_gate, read_head
+from hps.models.sources import ATTENTION, FACTS, default_device, load_tokenizer, quiet_transformers
 from hps.progress import bar
+from hps.shared_prompts import SharedPrompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def conversation_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], response: str, max_length: int
-) -> tuple[list[int], bool]:
-    """Token ids of a conversation as a reward model reads it, and whether they were truncated.
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation as a reward model reads it, cut in two where the decoder's state is kept for other responses."""
 
-    More than `max_length` tokens lose the oldest ones after the BOS: what is scored, the response and its EOS, stays.
+    prompt: tuple[int, ...]
+    rest: list[int]  # never empty: at least the token that ends the response
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.prompt, *self.rest]
+
+
+def truncate(prompt: list[int], response: list[int], max_length: int) -> tuple[list[int], list[int]]:
+    """Prompt and response without their oldest tokens after the BOS, so that at most `max_length` are left.
+
+    What is scored, the response and its EOS, stays, unless it alone is longer.
     """
-    ids = prompt_ids(tokenizer, messages) + response_ids(tokenizer, response)
-    if len(ids) <= max_length:
-        return ids, False
-    return [ids[0], *ids[len(ids) - max_length + 1 :]], True
+    lost = len(prompt) + len(response) - max_length
+    if lost <= 0:
+        return prompt, response
+    return [prompt[0], *prompt[lost + 1 :]], response[max(0, lost + 1 - len(prompt)) :]
+
+
+def conversation_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    response: str,
+    max_length: int,
+    system_turn: str = "keep",
+) -> tuple[list[int], bool]:
+    """Token ids of a conversation as a reward model reads it, and whether they were truncated (see `truncate`)."""
+    whole = prompt_ids(tokenizer, messages, system_turn), response_ids(tokenizer, response)
+    prompt, rest = truncate(*whole, max_length)
+    return prompt + rest, (prompt, rest) != whole
+
+
+def last_states(hidden: torch.Tensor, lengths: Sequence[int] | torch.Tensor) -> torch.Tensor:
+    """States (B, hidden size) at the last real tokens of B sequences padded on the right; `hidden` (B, T, hidden size).
+
+    transformers' own forward looks for the last token that is not the pad token, which loses the final EOS wherever
+    the pad token is the EOS token.
+    """
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return hidden[rows, torch.as_tensor(lengths, device=hidden.device) - 1]
 
 
 def last_token_scores(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Scores (B,) float32 of conversations padded on the right, ids and mask (B, T).
-
-    The head reads the hidden state at each row's last real token, found by the mask. transformers' own forward looks
-    for the last token that is not the pad token, which loses the final EOS wherever the pad token is the EOS token.
-    A head with several outputs (ArmoRM's objectives) counts with their plain mean, as the paper's released code has it.
-    """
+    """Scores (B,) float32 of conversations padded on the right, ids and mask (B, T), by a head with one output."""
     decoder = getattr(model, model.base_model_prefix)
     hidden = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    last = hidden[torch.arange(len(ids), device=hidden.device), mask.sum(1) - 1]
-    return model.score(last.float()).mean(-1)
+    return model.score(last_states(hidden, mask.sum(1)).float()).squeeze(-1)
 
 
 class RewardModel:
@@ -62,17 +88,28 @@ class RewardModel:
         max_length: tokens of a conversation; longer ones lose the start of their prompt, which is counted in
             `truncated` and logged.
         name: what messages call it.
+        gate: makes one score of the head's outputs; without it their plain mean counts.
+        system_turn: `keep` or `remove` (see `chat.prompt_ids`).
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str = "reward model"
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        name: str = "reward model",
+        gate: Gate | None = None,
+        system_turn: str = "keep",
     ):
         self.model = model.eval()
         self.model.score.float()
+        self.gate = gate.to(model.device) if gate else None
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.name = name
+        self.system_turn = system_turn
         self.truncated = 0
+        self.shared = SharedPrompts(getattr(model, model.base_model_prefix), name)
 
     @classmethod
     def load(
@@ -81,6 +118,8 @@ class RewardModel:
         device: str | torch.device | None = None,
         max_length: int | None = None,
         dtype: str | torch.dtype | None = None,
+        output: str = "gated",
+        system_turn: str = "keep",
     ) -> RewardModel:
         """The reward model in `folder`.
 
@@ -88,26 +127,40 @@ class RewardModel:
             device: None takes the first GPU where there is one, else the CPU.
             max_length: None takes that of model.json (what the model was trained with), else the model's own limit.
             dtype: of the weights but the head's; None keeps the one they are stored in.
+            output: `gated` or `mean`: whether several objectives become one score by the model's own gate or by their
+                plain mean. With one output it makes no difference.
+            system_turn: `keep` or `remove` (see `chat.prompt_ids`).
 
-        Raises InputError for a folder without whole safetensors, tokenizer, chat template, or reward head.
+        Raises InputError for a folder without whole safetensors, tokenizer, chat template, or reward head, and for
+        `gated` where several outputs have no gate.
         """
         from transformers import AutoModelForSequenceClassification
 
-        outputs = reward_head(folder)
+        head = read_head(folder)
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder,
-                num_labels=outputs,
+                num_labels=len(head),
                 key_mapping={r"^regression_layer\.": "score."},
                 dtype=dtype or "auto",
                 attn_implementation=ATTENTION,
                 use_safetensors=True,
                 local_files_only=True,
             )
+        # As it is stored: a head in float32 on a decoder in bfloat16 was rounded with the rest.
+        model.score.weight.data = head.float()
+        gate = None
+        if len(head) > 1 and output == "gated":
+            gate = read_gate(folder, head.shape[1], len(head))
+            if gate is None:
+                raise InputError(
+                    folder, f"{len(head)} outputs and no gate: a gated score cannot be had, only their mean"
+                )
         if max_length is None:
             facts = files.read_json(Path(folder) / FACTS) if (Path(folder) / FACTS).is_file() else {}
             max_length = facts.get("max_length", model.config.max_position_embeddings)
-        return cls(model.to(device or default_device()), load_tokenizer(folder), max_length, str(folder))
+        model = model.to(device or default_device())
+        return cls(model, load_tokenizer(folder), max_length, str(folder), gate, system_turn)
 
     @torch.inference_mode()
     def score(self, conversations: Sequence[tuple[Sequence[Message], str]], batch_tokens: int = 8192) -> list[float]:
@@ -116,26 +169,76 @@ class RewardModel:
         Args:
             batch_tokens: padded tokens a batch may hold; it bounds memory.
 
-        Raises InputError naming the prompt of a score that is not finite.
+        Raises InputError naming the prompt of a score that is not finite, or whose gate has nothing to read.
         """
-        encoded = [conversation_ids(self.tokenizer, *conversation, self.max_length) for conversation in conversations]
-        cut = sum(truncated for _, truncated in encoded)
+        encoded = self._encode(conversations)
+        scores = [math.nan] * len(encoded)
+        with bar(total=len(encoded), what="scoring", unit="response") as progress:
+            for numbers, values in self._batches(encoded, batch_tokens):
+                for i, value in zip(numbers, values.tolist(), strict=True):
+                    if not math.isfinite(value):
+                        raise InputError(self.name, f"the score of {_quoted(conversations, i)}, is {value}")
+                    scores[i] = value
+                progress.update(len(numbers))
+        return scores
+
+    def _encode(self, conversations: Sequence[tuple[Sequence[Message], str]]) -> list[Encoded]:
+        """Token ids, truncated; each prompt is rendered once."""
+        prompts: dict[tuple, list[int]] = {}
+        encoded = []
+        cut = 0
+        for number, (messages, response) in enumerate(conversations):
+            key = tuple((message["role"], message["content"]) for message in messages)
+            if key not in prompts:
+                prompts[key] = prompt_ids(self.tokenizer, messages, self.system_turn)
+            whole = prompts[key], response_ids(self.tokenizer, response)
+            prompt, rest = truncate(*whole, self.max_length)
+            cut += (prompt, rest) != whole
+            if self.gate:
+                at = self._gate_position(prompt)
+                if at is None:
+                    what = _quoted(conversations, number)
+                    raise InputError(self.name, f"of {what}, the end of the prompt does not fit: nothing for the gate")
+                prompt, rest = prompt[: at + 1], prompt[at + 1 :] + rest
+            encoded.append(Encoded(tuple(prompt), rest))
         if cut:
             self.truncated += cut
             logging.warning(
                 "%s: %d of %d conversations exceed %d tokens and lost the start of their prompt",
                 *(self.name, cut, len(encoded), self.max_length),
             )
-        scores = [math.nan] * len(encoded)
-        with bar(total=len(encoded), what="scoring", unit="response") as progress:
-            for batch in batches.by_token_budget([len(ids) for ids, _ in encoded], batch_tokens):
-                ids, mask = batches.pad([encoded[i][0] for i in batch], self.model.device)
-                for i, value in zip(batch, last_token_scores(self.model, ids, mask).tolist(), strict=True):
-                    if not math.isfinite(value):
-                        prompt = conversations[i][0][-1]["content"]
-                        raise InputError(
-                            self.name, f"the score of conversation {i}, prompt {prompt[:80]!r}, is {value}"
-                        )
-                    scores[i] = value
-                progress.update(len(batch))
-        return scores
+        return encoded
+
+    def _gate_position(self, prompt: list[int]) -> int | None:
+        """Where the gate reads: the token that ends the last turn, right before the assistant's header.
+
+        The published code looks for the last occurrence of that token and the header in the whole conversation; a
+        response cannot contain them here.
+        """
+        end = end_of_turn(self.tokenizer)
+        return next((at for at in reversed(range(len(prompt))) if prompt[at] == end), None)
+
+    def _batches(self, encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Numbers of conversations and their scores, forward pass by forward pass."""
+        for one in self.shared.passes([e.prompt for e in encoded], [e.rest for e in encoded], batch_tokens):
+            own = [encoded[number] for number in one.numbers]
+            if one.state is None:
+                ids, mask = batches.pad([e.ids for e in own], self.model.device)
+                hidden = self.shared.hidden(input_ids=ids, attention_mask=mask, use_cache=False)
+                last = last_states(hidden, mask.sum(1))
+                prompts = last_states(hidden, [len(e.prompt) for e in own])
+            else:
+                following = [e.rest for e in own]
+                hidden = self.shared.continued(one.state, one.rows, following)
+                last = last_states(hidden, [len(rest) for rest in following])
+                prompts = one.state.last_hidden[one.rows]
+            yield one.numbers, self._scores(last, prompts)
+
+    def _scores(self, last: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Scores (B,) from the states at the last tokens and at the ends of the prompts, (B, hidden size) each."""
+        outputs = self.model.score(last.float())
+        return self.gate(prompts, outputs) if self.gate else outputs.mean(-1)
+
+
+def _quoted(conversations: Sequence[tuple[Sequence[Message], str]], number: int) -> str:
+    return f"conversation {number}, prompt {conversations[number][0][-1]['content'][:80]!r}"

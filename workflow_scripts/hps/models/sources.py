@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hps import files
 from hps.errors import InputError
+from hps.offline import FETCH
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ def weight_files(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(folder, "there is no such model folder")
+        raise InputError(folder, f"there is no such model folder; {FETCH} downloads those of the hub")
     if not (folder / "config.json").is_file():
         raise InputError(folder, "not a model folder: it has no config.json")
     found = sorted(folder.glob("*.safetensors"))

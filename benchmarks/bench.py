@@ -1,0 +1,166 @@
+"""Measure training and scoring side by side with the alternative and with the limit; write benchmarks/results/.
+
+    make bench                      on the CPU: all rows, at most 15 minutes on two cores
+    make bench DEVICE=cuda          on a GPU: Llama-3-8B's architecture, at most 8 minutes on one H100
+    python -m benchmarks.bench --only limit hps --repeats 5        (PYTHONPATH=workflow_scripts; parts, more repeats)
+
+Real pairs come from the folder in HPS_DATA_DIR (as for `make real`); without it, random tokens of the same lengths.
+Rows that are measured again replace what `<machine>.json` has of the same name; others stay.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks import report
+from hps import cli, provenance, render
+from hps.cli import argument
+from hps.cost import LLAMA3_8B, Architecture
+from hps.errors import InputError
+
+CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput")
+THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
+
+
+@dataclass
+class Arguments:
+    device: Literal["cpu", "cuda"] = argument("cpu: SmolLM2-135M beside TRL; cuda: Llama-3-8B's architecture", "cpu")
+    only: list[str] = argument(f"CPU: parts to measure; none: all of {', '.join(CPU_PARTS)}", [])
+    repeats: int = argument("repeats of each case, beside one warm-up", 3)
+    threads: int = argument("CPU threads; 0: all cores", 0)
+    suite: Literal["", "cpu", "gpu"] = argument("whose measurements; empty: by device. gpu runs on a CPU for tests", "")
+    model: Literal["", "smollm2", "thumbnail"] = argument("empty: the suite's own; thumbnail is for tests", "")
+    out: str = argument("folder of the results", "benchmarks/results")
+
+
+def main(arguments: Arguments) -> None:
+    import torch
+
+    from benchmarks import machine
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device", "cuda: torch sees no GPU")
+    for part in arguments.only:
+        if part not in CPU_PARTS:
+            raise InputError("--only", f"no part {part!r}; there are {', '.join(CPU_PARTS)}")
+    torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    about = machine.describe(arguments.device)
+    gpu = (arguments.suite or ("gpu" if arguments.device == "cuda" else "cpu")) == "gpu"
+    started = time.perf_counter()
+    measured = gpu_suite(arguments, about) if gpu else cpu_suite(arguments)
+    stamp = {"code": provenance.code_version(), "time": provenance.collect({}, [])["time"]}
+    for section in report.SECTIONS:
+        for entry in measured.get(section, []):
+            entry.update(stamp)
+    about |= {"minutes": round((time.perf_counter() - started) / 60, 1), "packages": packages(), **stamp}
+    path = Path(arguments.out) / f"{about['name']}.json"
+    report.write(report.merged(path, measured | {"machine": about}), Path(arguments.out))
+    print(render.markdown(report.page(measured | {"machine": about})))
+    logging.info("%.1f minutes; %s", about["minutes"], path)
+
+
+def cpu_suite(arguments: Arguments) -> dict[str, Any]:
+    """The parts that were asked for, on SmolLM2-135M in bfloat16."""
+    import torch
+
+    from benchmarks import ours, rows
+
+    parts = arguments.only or CPU_PARTS
+    found: dict[str, Any] = {"rows": []}
+    name = arguments.model or "smollm2"
+    with tempfile.TemporaryDirectory() as folder:
+        setting = rows.Setting(
+            folder=ours.model_folder(name, Path(folder) / "policy"),
+            model={"smollm2": "SmolLM2-135M-Instruct"}.get(name, name),
+            dtype=torch.bfloat16,
+            device=arguments.device,
+            repeats=arguments.repeats,
+        )
+        measurements: dict[str, Callable[[], list[rows.Row]]] = {
+            "limit": lambda: rows.distance_to_limit(setting),
+            "hps": lambda: rows.hps_over_bt(setting),
+            "pl": lambda: rows.pl_over_bt(setting),
+            "annotation": lambda: rows.annotation(setting),
+            "trl_hh": lambda: rows.against_trl(setting, "hh_rlhf"),
+            "trl_pku": lambda: rows.against_trl(setting, "pku_saferlhf"),
+        }
+        for part in CPU_PARTS:
+            if part not in parts:
+                continue
+            began = time.perf_counter()
+            if part == "growth":
+                found["growth"] = rows.growth(setting)
+            elif part == "throughput":
+                found |= cpu_throughput(setting)
+            else:
+                found["rows"] += [row.as_dict() for row in measurements[part]()]
+            logging.info("%s: %.0f s", part, time.perf_counter() - began)
+    return found
+
+
+def cpu_throughput(setting) -> dict[str, Any]:
+    """Rates on one thread, as each of the workflow's jobs has it, of the models of `tiny` and `smollm2`."""
+    import torch
+
+    from benchmarks import ours, throughput
+    from hps.models.sources import load_causal
+
+    tokenizer = setting.tokenizer()
+    common = {"repeats": setting.repeats, "synchronize": setting.synchronize, "tokenizer": tokenizer}
+    with throughput.threads(1):
+        tiny = ours.random_model(throughput.TINY, torch.float32, setting.device)
+        tiny.config.eos_token_id = None
+        found = throughput.entries(
+            "tiny", tiny, train_tokens=4096, score_tokens=16384, sequences=512, scale=8, **common
+        )
+        found += throughput.entries(
+            setting.model,
+            load_causal(setting.folder, dtype=setting.dtype, device=setting.device),
+            train_tokens=2048,
+            score_tokens=4096,
+            sequences=64,
+            **common,
+        )
+        start_up = throughput.start_up(2) | {"responses": throughput.tokenizing(tokenizer)}
+    return {"throughput": found, "start_up": start_up}
+
+
+def gpu_suite(arguments: Arguments, about: dict[str, Any]) -> dict[str, Any]:
+    """Training steps and rates of Llama-3-8B's architecture at random weights."""
+    import torch
+
+    from benchmarks import gpu
+
+    tiny = arguments.model == "thumbnail"
+    return gpu.suite(
+        THUMBNAIL if tiny else LLAMA3_8B,
+        "thumbnail" if tiny else "Llama-3-8B's architecture, random weights",
+        arguments.device,
+        torch.bfloat16,
+        about.get("peak_flops_bf16"),
+        about.get("bandwidth"),
+        arguments.repeats,
+        **({"batch": 2, "batch_tokens": 2048, "scale": 1} if tiny else {}),
+    )
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that the workflow records, and of TRL."""
+    from importlib import metadata
+
+    found = provenance.package_versions()
+    try:
+        found["trl"] = metadata.version("trl")
+    except metadata.PackageNotFoundError:
+        logging.info("TRL is not installed: the parts trl_hh and trl_pku need it")
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)

@@ -1,0 +1,58 @@
+"""Peak memory of one loss on a CPU: two training steps in a process of its own, whose largest resident set counts.
+
+    python -m benchmarks.memory --folder models/policy --dtype bfloat16 --loss pl --n 100 --batch 1 \\
+        --batch-tokens 1024 --prompt 126 --response 45
+"""
+
+import json
+import resource
+from dataclasses import dataclass
+
+from hps import cli
+from hps.cli import argument
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    folder: str = argument("model folder")
+    dtype: str = argument("of the frozen weights")
+    loss: str = argument("preference loss")
+    n: int = argument("responses a prompt")
+    batch: int = argument("prompts a step")
+    batch_tokens: int = argument("padded tokens of a micro-batch")
+    prompt: int = argument("tokens of each prompt")
+    response: int = argument("tokens of each response")
+
+
+def main(arguments: Arguments) -> None:
+    import numpy as np
+    import psutil
+    import torch
+
+    from benchmarks import inputs, ours
+    from hps.logprobs import Group
+
+    draw = np.random.default_rng(0)
+    model = ours.policy(arguments.folder, getattr(torch, arguments.dtype), "cpu")
+    vocab = model.config.vocab_size
+    groups = [
+        Group(
+            inputs.tokens(draw, arguments.prompt, vocab),
+            [inputs.tokens(draw, arguments.response, vocab) for _ in range(arguments.n)],
+        )
+        for _ in range(3 * arguments.batch)
+    ]
+    trainer = ours.trainer(model, arguments.loss, ours.examples(groups), arguments.batch, arguments.batch_tokens)
+    before = psutil.Process().memory_info().rss
+    for step in (1, 2):
+        trainer.step(step)
+    print(json.dumps({"before": before, "peak": peak()}))
+
+
+def peak() -> int:
+    """Largest resident set of this process so far, in bytes (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)

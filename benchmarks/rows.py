@@ -1,0 +1,370 @@
+"""The rows of the table: each function measures cases side by side and returns rows with ratios and targets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import inputs, measure, ours
+from benchmarks.measure import Summary
+from hps.cost import Architecture, Work, shared_work
+from hps.files import stable_hash
+from hps.logprobs import Group, SequenceScorer
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: a ratio with its range, what it should be, and what it was measured with."""
+
+    name: str
+    what: str
+    ratio: Summary
+    target: float | None = None
+    at_least: bool = True  # the target is a lower bound; else an upper one
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """`met` or `short`, by the median; empty without a target."""
+        if self.target is None:
+            return ""
+        good = self.ratio.median >= self.target if self.at_least else self.ratio.median <= self.target
+        return "met" if good else "short"
+
+    def as_dict(self) -> dict[str, Any]:
+        bound = None if self.target is None else {"at_least" if self.at_least else "at_most": self.target}
+        own = {"name": self.name, "what": self.what, "ratio": self.ratio.as_dict(), "target": bound}
+        return own | {"verdict": self.verdict, **self.facts}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a suite computes with."""
+
+    folder: Path  # model folder with tokenizer
+    model: str
+    dtype: torch.dtype
+    device: str
+    repeats: int
+    batch: int = 4  # pairs a step
+    batch_tokens: int = 2048
+
+    def synchronize(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def interleaved(self, cases: dict[str, Callable[[int], float | None]], repeats: int | None = None):
+        return measure.interleaved(cases, repeats or self.repeats, synchronize=self.synchronize)
+
+    def tokenizer(self):
+        from hps.models.sources import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    def policy(self, dtype: torch.dtype | None = None):
+        return ours.policy(self.folder, dtype or self.dtype, self.device)
+
+    def facts(self, source: str, **more: Any) -> dict[str, Any]:
+        named = {"model": self.model, "dtype": str(self.dtype).removeprefix("torch."), "pairs": source}
+        return named | {"repeats": self.repeats} | more
+
+
+def seconds(timed: dict[str, list[float]]) -> dict[str, Any]:
+    return {"seconds": {name: Summary.of(values).as_dict() for name, values in timed.items()}}
+
+
+def lengths(pairs: Sequence[inputs.Pair]) -> dict[str, float]:
+    """Mean token counts of pairs."""
+    replies = [len(reply) for pair in pairs for reply in (pair.chosen, pair.rejected)]
+    return {
+        "prompt_tokens": float(np.mean([len(pair.prompt) for pair in pairs])),
+        "response_tokens": float(np.mean(replies)),
+    }
+
+
+# --- against TRL -------------------------------------------------------------------------------------------------
+
+
+TRL_TARGETS = {"defaults": 4.0, "precomputed": 2.5}
+
+
+def against_trl(setting: Setting, dataset: str) -> list[Row]:
+    """Pairs a second of our training step over those of TRL's DPOTrainer, in its two variants."""
+    from benchmarks.trl_baseline import Baseline
+
+    pairs, source = inputs.pairs(dataset, setting.tokenizer(), setting.batch * (setting.repeats + 2))
+    model = setting.policy()
+    examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
+    trainer = ours.trainer(model, "bt", examples, setting.batch, setting.batch_tokens)
+    ordered = in_order(trainer, pairs)
+    with tempfile.TemporaryDirectory() as work:
+        theirs = {
+            variant: Baseline(setting.folder, ordered, setting.batch, variant, setting.dtype, Path(work))
+            for variant in TRL_TARGETS
+        }
+        cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # the warm-up is step 1
+        cases |= {name: lambda repeat, own=own: own.train(repeat + 2, 1) for name, own in theirs.items()}
+        timed = setting.interleaved(cases)
+        losses = {variant: losses_agree(setting, dataset, variant, Path(work)) for variant in TRL_TARGETS}
+    shared, plain = Work(), 0.0
+    for pair in pairs:
+        shared += shared_work(len(pair.prompt), [len(pair.chosen), len(pair.rejected)])
+        plain += 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - 2
+    most = plain / shared.tokens
+    rows = []
+    for variant, target in TRL_TARGETS.items():
+        hh = dataset == "hh_rlhf"
+        rows.append(
+            Row(
+                f"trl_{variant}_{dataset}",
+                f"pairs a second, ours / TRL DPOTrainer ({variant}), {dataset}",
+                measure.ratios(timed[variant], timed["ours"]),
+                target if hh else None,
+                facts=setting.facts(
+                    source,
+                    batch=setting.batch,
+                    **lengths(pairs),
+                    # What sharing the prompt alone could save on these pairs, and nothing else.
+                    tokens_plain_over_shared=most,
+                    pairs_per_second={
+                        name: setting.batch / Summary.of(timed[name]).median for name in ("ours", variant)
+                    },
+                    float32_losses=losses[variant],
+                    **seconds({name: timed[name] for name in ("ours", variant)}),
+                ),
+            )
+        )
+    return rows
+
+
+def in_order(trainer, pairs: Sequence[inputs.Pair]) -> list[inputs.Pair]:
+    """The pairs in the order in which our trainer takes them."""
+    return [pairs[int(item.example.prompt_id, 16)] for batch in trainer.batches for item in batch]
+
+
+def losses_agree(setting: Setting, dataset: str, variant: str, work: Path, steps: int = 3) -> dict[str, Any]:
+    """Losses of both over the same first steps in float32, from the same adapters, at a rate that moves them.
+
+    Raises ArithmeticError when they differ by more than 1e-4: a comparison of times would mean nothing.
+    """
+    from benchmarks.trl_baseline import Baseline
+
+    size, rate = 2, 1e-3
+    pairs, _ = inputs.pairs(dataset, setting.tokenizer(), size * 10)
+    pairs = sorted(pairs, key=lambda pair: pair.longest)[: size * steps]  # short ones: this is not timed
+    model = setting.policy(torch.float32)
+    examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
+    trainer = ours.trainer(model, "bt", examples, size, setting.batch_tokens, rate)
+    baseline = Baseline(setting.folder, in_order(trainer, pairs), size, variant, torch.float32, work, rate)
+    baseline.copy_adapters(model)
+    baseline.train(0, steps)
+    mine = [trainer.step(step)["loss"] for step in range(steps)]
+    theirs = baseline.trainer.losses
+    worst = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
+    if worst > 1e-4:
+        raise ArithmeticError(f"{dataset}, {variant}: losses {mine} of ours, {theirs} of TRL's")
+    return {"ours": mine, "trl": theirs, "largest_difference": worst}
+
+
+# --- losses against each other -----------------------------------------------------------------------------------
+
+
+def alike_groups(pairs: Sequence[inputs.Pair], n: int, vocab: int) -> list[Group]:
+    """Groups of n responses that all have the length of the chosen reply: the choice of negative changes no cost."""
+    draw = np.random.default_rng(stable_hash("bench", "alike"))
+    return [Group(p.prompt, [inputs.tokens(draw, len(p.chosen), vocab) for _ in range(n)]) for p in pairs]
+
+
+def hps_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
+    """Seconds of an HPS step over those of a BT step on the same prompts, n responses of one length each."""
+    repeats = 2 * setting.repeats + 1
+    tokenizer = setting.tokenizer()
+    pairs, source = inputs.pairs(dataset, tokenizer, setting.batch * (repeats + 3))
+    model = setting.policy()
+    examples = ours.examples(alike_groups(pairs, n, len(tokenizer)))
+    steps = {
+        loss: ours.Steps(ours.trainer(model, loss, examples, setting.batch, setting.batch_tokens))
+        for loss in ("hps", "bt")
+    }
+    timed = setting.interleaved(steps, repeats)
+    ratio = measure.ratios(timed["hps"], timed["bt"])
+    facts = setting.facts(source, n=n, batch=setting.batch, **seconds(timed)) | {"repeats": repeats}
+    return [Row("hps_over_bt", "seconds a step, HPS / BT", ratio, 1.02, at_least=False, facts=facts)]
+
+
+def pl_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
+    """PL on n responses of a prompt against BT on two, at the same token budget: time a response, and peak memory."""
+    tokenizer = setting.tokenizer()
+    pairs, source = inputs.pairs(dataset, tokenizer, n)
+    pair = inputs.middling(pairs)
+    group = Group(pair.prompt, inputs.candidates(pair, pairs, n))
+    model = setting.policy()
+    batch = {"pl": 1, "bt": setting.batch}
+    steps = {
+        loss: ours.Steps(ours.trainer(model, loss, ours.examples([group] * 2 * size), size, setting.batch_tokens))
+        for loss, size in batch.items()
+    }
+    timed = setting.interleaved(steps)
+    responses = {"pl": n, "bt": 2 * setting.batch}
+    each = {loss: [spent / responses[loss] for spent in timed[loss]] for loss in timed}
+    same = {
+        "n": n,
+        "prompt_tokens": len(pair.prompt),
+        "response_tokens": float(np.mean([len(response) for response in group.responses])),
+    }
+    facts = setting.facts(source, **same, responses_a_step=responses, **seconds(timed))
+    ratio = measure.ratios(each["pl"], each["bt"])
+    rows = [Row("pl_over_bt_time", f"seconds a response, PL n = {n} / BT", ratio, facts=facts)]
+    del model, steps
+    peaks = {loss: peak_memory(setting, loss, n, same) for loss in ("pl", "bt")}
+    whole = [peaks["pl"][i]["peak"] / peaks["bt"][i]["peak"] for i in range(len(peaks["bt"]))]
+    own = [(p["peak"] - p["before"]) / (b["peak"] - b["before"]) for p, b in zip(peaks["pl"], peaks["bt"], strict=True)]
+    facts = setting.facts("random tokens", **same, bytes=peaks, beyond_the_loaded_model=Summary.of(own).as_dict())
+    what = f"peak memory of the process, PL n = {n} / BT"
+    return [*rows, Row("pl_over_bt_memory", what, Summary.of(whole), 1.25, at_least=False, facts=facts)]
+
+
+def peak_memory(setting: Setting, loss: str, n: int, same: dict[str, Any], children: int = 2) -> list[dict[str, int]]:
+    """Bytes before and at the peak of training, from processes of their own (CPU: the largest resident set)."""
+    given = {
+        "folder": setting.folder,
+        "dtype": str(setting.dtype).removeprefix("torch."),
+        "loss": loss,
+        "n": n,
+        "batch": 1 if loss == "pl" else 2 * setting.batch,
+        "batch-tokens": setting.batch_tokens // 2,  # so that BT's batch fills it, as PL's responses do
+        "prompt": round(same["prompt_tokens"]),
+        "response": round(same["response_tokens"]),
+    }
+    words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+    return [measure.in_child("benchmarks.memory", words, torch.get_num_threads()) for _ in range(children)]
+
+
+# --- scoring -----------------------------------------------------------------------------------------------------
+
+
+def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
+    """Seconds to score n responses of a prompt one by one, as the released code does, over the workflow's."""
+    from hps.chat import prompt_ids, response_ids
+    from hps.models import batches
+    from hps.models.preference_training import new_reward_model
+    from hps.models.reward_model import RewardModel
+
+    tokenizer = setting.tokenizer()
+    pairs, source = inputs.pairs(dataset, tokenizer, n)
+    pair = inputs.middling(pairs)
+    messages = pair.messages or [{"role": "user", "content": tokenizer.decode(pair.prompt)}]
+    replies = [tokenizer.decode(ids[:-1]) for ids in inputs.candidates(pair, pairs, n)]
+    model = new_reward_model(setting.folder, setting.dtype, 0, setting.device).eval()
+    reward_model = RewardModel(model, tokenizer, 2048)
+    prompt = prompt_ids(tokenizer, messages)
+    responses = [response_ids(tokenizer, reply) for reply in replies]
+
+    @torch.inference_mode()
+    def one_by_one(repeat: int) -> None:
+        for response in responses:
+            ids, mask = batches.pad([prompt + response], setting.device)
+            decoder = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+            model.score(decoder.last_hidden_state[:, -1].float()).tolist()
+
+    def together(repeat: int) -> None:
+        reward_model.score([(messages, reply) for reply in replies], 2 * setting.batch_tokens)
+
+    timed = setting.interleaved({"one by one": one_by_one, "ours": together})
+    of = {"prompt_tokens": len(prompt), "response_tokens": float(np.mean([len(ids) for ids in responses]))}
+    ratio = measure.ratios(timed["one by one"], timed["ours"])
+    what = f"seconds for {n} responses of a prompt, one by one / ours"
+    return [Row("annotation", what, ratio, 3.0, facts=setting.facts(source, n=n, **of, **seconds(timed)))]
+
+
+# --- the limit ---------------------------------------------------------------------------------------------------
+
+
+def distance_to_limit(setting: Setting, dataset: str = "hh_rlhf") -> list[Row]:
+    """Seconds of a bare forward and backward pass over those of our training step, on as many distinct tokens.
+
+    Bare: the same adapted model; the batch's distinct tokens in a rectangle without padding or mask; the output head
+    on as many positions as responses have tokens; gradients of ones, no loss. What our step pays beyond that is
+    padding, ragged attention, the softmax over the vocabulary, the loss, clipping and the optimizer.
+    """
+    pairs, source = inputs.pairs(dataset, setting.tokenizer(), setting.batch * (setting.repeats + 3))
+    model = setting.policy()
+    groups = ours.pair_groups(pairs)
+    trainer = ours.trainer(model, "bt", ours.examples(groups), setting.batch, setting.batch_tokens)
+    causal = model.get_base_model()
+    draw = np.random.default_rng(0)
+
+    def bare(repeat: int) -> None:
+        batch = [groups[int(item.example.prompt_id, 16)] for item in trainer.batches[repeat + 2]]
+        length = round(sum(group.tokens for group in batch) / len(batch))
+        counted = sum(len(response) for group in batch for response in group.responses)
+        ids = torch.from_numpy(draw.integers(20, 300, (len(batch), length))).to(setting.device)
+        hidden = causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        logits = causal.get_output_embeddings()(hidden.flatten(0, 1)[:counted])
+        logits.backward(torch.ones_like(logits))
+        model.zero_grad(set_to_none=True)
+
+    timed = setting.interleaved({"bare": bare, "ours": lambda repeat: trainer.step(repeat + 2) and None})
+    ratio = measure.ratios(timed["bare"], timed["ours"])
+    what = "seconds, bare forward and backward / our training step"
+    facts = setting.facts(source, batch=setting.batch, **lengths(pairs), **seconds(timed))
+    return [Row("distance_to_limit", what, ratio, 0.85, facts=facts)]
+
+
+# --- growth ------------------------------------------------------------------------------------------------------
+
+
+SIZES = ((192, 6), (320, 10), (448, 18), (576, 30))
+"""Hidden size and layers of the models of one family that step time is followed over."""
+
+
+def growth(setting: Setting, ns: Sequence[int] = (5, 20, 50, 100)) -> list[dict[str, Any]]:
+    """Seconds of a training step over n, prompt length and model size, with the exponent of the fitted power law."""
+    vocab = len(setting.tokenizer())
+    draw = np.random.default_rng(1)
+    repeats = max(2, setting.repeats - 1)
+    adapted = setting.policy()
+
+    def group(prompt: int, n: int, vocab: int = vocab) -> Group:
+        made = [inputs.tokens(draw, 45, vocab) for _ in range(n + 1)]
+        return Group(inputs.tokens(draw, prompt, vocab), made[:n])
+
+    def steps(model: torch.nn.Module, loss: str, groups: list[Group]) -> ours.Steps:
+        return ours.Steps(ours.trainer(model, loss, ours.examples(groups * 2), len(groups), setting.batch_tokens))
+
+    by_n = {n: steps(adapted, "pl", [group(126, n)]) for n in ns}
+    by_prompt = {p: steps(adapted, "bt", [group(p, 2) for _ in range(2)]) for p in (64, 128, 256, 512, 1024)}
+    by_size = {}
+    for hidden, layers in SIZES:
+        shape = Architecture(layers, hidden, hidden // 64, hidden // 64, hidden * 8 // 3, 8192, tied=True)
+        model = ours.with_adapters(ours.random_model(shape, setting.dtype, setting.device))
+        by_size[shape.decoder_weights] = steps(model, "bt", [group(126, 2, 8192) for _ in range(setting.batch)])
+    curves = []
+    for over, what, cases in (
+        ("n", "responses a prompt (PL, one prompt of 126 tokens, responses of 45)", by_n),
+        ("prompt", "tokens of the prompt (BT, two responses of 45)", by_prompt),
+        ("size", "entries of the decoder's weight matrices (BT, 126 and 2 x 45 tokens)", by_size),
+    ):
+        timed = setting.interleaved({str(x): case for x, case in cases.items()}, repeats)
+        medians = [Summary.of(timed[str(x)]).median for x in cases]
+        factor, exponent = measure.power_law(list(cases), medians)
+        _, last = measure.power_law(list(cases)[-2:], medians[-2:])
+        curves.append(
+            {
+                "over": over,
+                "what": what,
+                "x": list(cases),
+                "seconds": [Summary.of(timed[str(x)]).as_dict() for x in cases],
+                "factor": factor,
+                "exponent": exponent,
+                "exponent_of_the_last_two": last,
+                "repeats": repeats,
+            }
+        )
+    return curves

@@ -1,0 +1,23 @@
+# The hub: what is taken from there is pinned, and fetched where there is network; all other jobs run offline (hps/cli.py).
+localrules:
+    pin,
+    fetch,
+
+
+# Without an output, so it runs whenever it is asked for.
+rule pin:
+    log:
+        f"{LOGS}/pin.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        wanted=shlex.quote(json.dumps([asdict(wanted) for wanted in hub_lock.wanted(CONFIG)])),
+        lock=hub_lock.LOCK,
+    shell:
+        "python workflow_scripts/pin.py --wanted {params.wanted} --lock {params.lock} 2>&1 | tee {log}"
+
+
+rule fetch:
+    input:
+        expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
+        [model(role) for role, source in ROLES.items() if source["source"] in ("hub", "path", "gguf")],

@@ -1,0 +1,53 @@
+# Table 4 (App. D.3): responses of the judged method against those of its baselines. One job asks for all of it, so that
+# the limits on requests hold for all of it; answers outlive the job in a folder that is no output.
+rule judge:
+    input:
+        methods=lambda w: list(dict.fromkeys(str(Path(folder).parent) for folder in judge_policies(0))),
+        baselines=lambda w: list(dict.fromkeys(str(Path(folder).parent) for folder in judge_policies(1))),
+        pairs=expand(f"{RESULTS}/data/{{dataset}}/test.parquet", dataset=DATASETS),
+    output:
+        directory(f"{RESULTS}/judge"),
+    log:
+        f"{LOGS}/judge.log",
+    benchmark:
+        f"{BENCHMARKS}/judge.tsv"
+    conda:
+        "../envs/judge.yaml"
+    params:
+        test_sets=DATASETS,
+        methods=lambda w: judge_policies(0),
+        baselines=lambda w: judge_policies(1),
+        options=options(CONFIG["judge"], leave_out=("method", "baselines")),
+        model=lambda w: shlex.quote(judge_model()),
+        seed=CONFIG["data_seed"],
+        cache=f"{RESULTS}/judge_cache",
+    shell:
+        "python workflow_scripts/judge.py --test-sets {params.test_sets} --pairs {input.pairs} "
+        "--methods {params.methods} --baselines {params.baselines} {params.options} --seed {params.seed} "
+        "--cache {params.cache} --out {output} > {log} 2>&1"
+
+
+rule win_rates:
+    input:
+        judge=rules.judge.output,
+        paper="paper/table4_win_rate.csv",
+    output:
+        csv=f"{RESULTS}/tables/table4.csv",
+        md=f"{RESULTS}/tables/table4.md",
+        html=report(
+            f"{RESULTS}/tables/table4.html",
+            caption="../report/win_rates.rst",
+            category="2 Tables",
+            labels={"table": "table4"},
+        ),
+    log:
+        f"{LOGS}/tables/table4.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        resamples=CONFIG["evaluation"]["resamples"],
+        world=CONFIG["world"],
+    shell:
+        "python workflow_scripts/make_win_rates.py --judge {input.judge} --paper {input.paper} "
+        "--resamples {params.resamples} --world {params.world} "
+        "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

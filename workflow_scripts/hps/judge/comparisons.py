@@ -1,0 +1,130 @@
+"""What is compared: the responses of two policies to the same test prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from hps.errors import InputError
+from hps.files import read_json, read_table, stable_hash
+from hps.results import SFT
+from hps.schemas import PAIRS, SAMPLES
+
+if TYPE_CHECKING:
+    from hps.chat import Message
+
+ORDERS = ("both", "drawn")
+SIDES = ("method", "baseline")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An evaluated policy: how the table names it, its training seed (None: the SFT policy), and its samples."""
+
+    name: str
+    seed: int | None
+    test_set: str
+    samples: dict[str, list[dict]]  # by prompt, in the order they were drawn
+
+
+@dataclass(frozen=True)
+class Item:
+    """Two responses to one prompt, one of each policy, drawn with the same random numbers."""
+
+    test_set: str
+    method: str
+    baseline: str
+    seed: int
+    prompt_id: str
+    index: int  # of the sample
+    conversation: list[Message]
+    responses: tuple[str, str]  # of the method and of the baseline
+    true_rewards: tuple[float | None, float | None]
+
+    @property
+    def key(self) -> dict:
+        """What names the item in `JUDGEMENTS`."""
+        return {name: getattr(self, name) for name in KEY}
+
+
+KEY = ("test_set", "method", "baseline", "seed", "prompt_id", "index")
+JUDGEMENTS = pa.schema(
+    [
+        pa.field("test_set", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("baseline", pa.string(), nullable=False),
+        pa.field("seed", pa.int32(), nullable=False),  # the method's training seed
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("method_first", pa.bool_()),  # the order in which the judge read them; null: it read no order
+        pa.field("method_score", pa.float64()),  # 0 to 5, mean over the criteria; null: no valid judgement
+        pa.field("baseline_score", pa.float64()),
+        pa.field("method_criteria", pa.string()),  # JSON: the score of each criterion
+        pa.field("baseline_criteria", pa.string()),
+        pa.field("replies", pa.int32(), nullable=False),  # how often the judge was asked
+        pa.field("problem", pa.string()),  # why there is no valid judgement
+    ]
+)
+"""One reading of a pair of responses by the judge."""
+
+
+def read_policy(folder: str | Path, samples: int) -> Policy:
+    """The first `samples` samples a prompt of an evaluation.
+
+    Raises InputError naming the file when it is not an evaluation, or has fewer samples.
+    """
+    folder = Path(folder)
+    facts = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else None
+    if not isinstance(facts, dict) or not {"run", "test_set"} <= facts.keys():
+        raise InputError(folder / "evaluation.json", "missing, or not of an evaluation (run, test_set)")
+    by_prompt: dict[str, list[dict]] = {}
+    for row in sorted(read_table(folder / "samples.parquet", SAMPLES.names), key=lambda row: row["index"]):
+        by_prompt.setdefault(row["prompt_id"], []).append(row)
+    for prompt_id, rows in by_prompt.items():
+        if [row["index"] for row in rows[:samples]] != list(range(samples)):
+            raise InputError(folder / "samples.parquet", f"prompt {prompt_id} has not the first {samples} samples")
+    run = facts["run"]
+    chosen = {prompt_id: rows[:samples] for prompt_id, rows in sorted(by_prompt.items())}
+    name, seed = (f"{run['reward']}-{run['loss']}", run["seed"]) if run else (SFT, None)
+    return Policy(name, seed, facts["test_set"], chosen)
+
+
+def read_prompts(path: str | Path) -> dict[str, list[Message]]:
+    """The conversations of a test set by prompt."""
+    return {row["prompt_id"]: row["messages"] for row in read_table(path, PAIRS.names)}
+
+
+def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[Item]:
+    """The i-th sample of one against the i-th of the other, for each prompt.
+
+    Raises InputError when the two were not evaluated on the same prompts, or a prompt's text is missing.
+    """
+    what = f"{method.name} against {baseline.name} on {method.test_set}"
+    if method.seed is None:
+        raise InputError(what, "the method that is judged must be a trained policy")
+    if baseline.test_set != method.test_set or baseline.seed not in (method.seed, None):
+        raise InputError(what, f"{baseline.name} is on {baseline.test_set} with seed {baseline.seed}: no fair pair")
+    if baseline.samples.keys() != method.samples.keys():
+        raise InputError(what, "the two were evaluated on other prompts")
+    if missing := method.samples.keys() - prompts.keys():
+        raise InputError(what, f"{len(missing)} prompts are not in the test set's file, such as {min(missing)}")
+    return [
+        Item(
+            **dict(zip(KEY, (method.test_set, method.name, baseline.name, method.seed, prompt_id, index), strict=True)),
+            conversation=list(prompts[prompt_id]),
+            responses=(ours["response"], theirs["response"]),
+            true_rewards=(ours["true_reward"], theirs["true_reward"]),
+        )
+        for prompt_id, rows in method.samples.items()
+        for index, (ours, theirs) in enumerate(zip(rows, baseline.samples[prompt_id], strict=True))
+    ]
+
+
+def method_first(item: Item, orders: str, seed: int) -> list[bool]:
+    """In which orders the judge reads the pair: the drawn one, and with `both` also the other."""
+    drawn = stable_hash(seed, "judge", *item.key.values()) % 2 == 0
+    return [drawn, not drawn] if orders == "both" else [drawn]

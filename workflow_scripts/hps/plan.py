@@ -1,0 +1,422 @@
+"""What a configured run will cost before anything is submitted: time, memory and disk, stage by stage.
+
+Pure arithmetic on the configuration, token counts and measured rates; docs/plan.md has the formulas. Times of a job are
+
+    start-up + bytes of weights / LOADING + operations / rate
+
+with the operations of `hps.cost` and the rates of benchmarks/results (`hps.rates`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from hps.config import Config, Run, all_runs, grid_runs, n_runs
+from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
+from hps.preference_models import Loss, best_and_drawn, best_and_worst
+from hps.rates import Rates
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2}
+LOADING = 1e9
+"""Bytes a second at which weights come from disk into memory."""
+SMALL_JOB = 4.0
+"""Seconds of a job that computes with no model: data, tables, figures."""
+HEAD_LOGITS = 2**24
+"""As in hps.logprobs, which is not imported here since it needs torch."""
+PROCESS = 0.7e9
+"""Bytes of a process with torch and transformers loaded and nothing else."""
+TEXT = 4.2
+"""Bytes of text a token."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of a data set's prompts and human replies, and of generated replies if nothing cut them off."""
+
+    prompt: float
+    human: float
+    generated: float
+
+    def kept(self, limit: int) -> float:
+        """Mean tokens of generated replies that end at random, with the same chance at every token, or at `limit`."""
+        return self.generated * -math.expm1(-limit / self.generated)
+
+    def steps(self, limit: int, sequences: float) -> float:
+        """Steps until all of `sequences` such replies have ended: generation together goes on for the longest."""
+        harmonic = math.log(sequences) + 0.5772 if sequences > 1 else 1.0
+        return min(limit, max(self.generated, self.generated * harmonic))
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set as far as cost depends on it."""
+
+    prompts: dict[str, int]  # by split
+    lengths: Lengths
+    source: str  # where the numbers come from
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the jobs of one rule cost together."""
+
+    rule: str
+    jobs: int = 0
+    seconds: float = 0.0  # of device time, all jobs and the devices of each
+    longest: float = 0.0  # wall seconds of the longest job
+    devices: int = 1  # of one job
+    memory: float = 0.0  # bytes of the device at a job's peak (CPU: of the process)
+    disk: float = 0.0  # bytes written that stay
+    paper_style: float = 0.0  # seconds of device time without sharing and with the reference in every step
+
+    def with_job(self, seconds: float, memory: float = 0.0, disk: float = 0.0, paper_style: float = 0.0) -> Stage:
+        """With one more job of this many wall seconds; `paper_style` likewise, 0: the same."""
+        return replace(
+            self,
+            jobs=self.jobs + 1,
+            seconds=self.seconds + seconds * self.devices,
+            longest=max(self.longest, seconds),
+            memory=max(self.memory, memory),
+            disk=self.disk + disk,
+            paper_style=self.paper_style + (paper_style or seconds) * self.devices,
+        )
+
+    def wall(self, devices: int) -> float:
+        """Seconds on this many devices, jobs side by side."""
+        if not self.jobs:
+            return 0.0
+        side_by_side = max(1, devices // self.devices)
+        return max(self.longest, self.seconds / self.devices / side_by_side)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """All stages, and what they rest on."""
+
+    stages: list[Stage]
+    devices: int
+    assumptions: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def wall(self) -> float:
+        return sum(stage.wall(self.devices) for stage in self.stages)
+
+    @property
+    def paper_style(self) -> float:
+        return sum(stage.paper_style for stage in self.stages)
+
+    def minutes(self, safety: float) -> dict[str, int]:
+        """Run time to ask for, by rule: the longest job's, times a safety factor, in whole tens of minutes."""
+        return {stage.rule: max(10, math.ceil(safety * stage.longest / 600) * 10) for stage in self.stages}
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The estimate of one configuration.
+
+    Args:
+        data: by name, the data sets of the grid.
+        models: by role, the sizes of the models.
+    """
+
+    config: Config
+    data: dict[str, Data]
+    models: dict[str, Architecture]
+    rates: Rates
+
+    def estimate(self) -> Estimate:
+        stages = [self.downloads(), *self.model_stages(), *self.shard_stages(), self.training(), self.evaluation()]
+        stages.append(self.tables())
+        assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items())]
+        return Estimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
+
+    # --- pieces ------------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> str:
+        return self.config["compute"]["dtype"]
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether training computes activations again instead of keeping them."""
+        return self.config["compute"].get("activation_checkpointing", False)
+
+    @property
+    def continuous(self) -> bool:
+        """Whether a reply that ends makes room for the next one at once (vLLM)."""
+        return self.config["compute"].get("generation", "transformers") == "vllm"
+
+    @property
+    def full(self) -> bool:
+        return self.config["training"]["adapter"] == "full"
+
+    @property
+    def policy_dtype(self) -> str:
+        """Full fine-tuning trains, scores and evaluates in float32."""
+        return "float32" if self.full else self.dtype
+
+    def weights(self, role: str, dtype: str | None = None) -> float:
+        return self.models[role].parameters * ITEMSIZE[dtype or self.dtype]
+
+    def start(self, job: str, *roles: str) -> float:
+        """Seconds before a job begins to compute: its imports, and the weights of these models."""
+        return self.rates.start_up[job] + sum(self.weights(role) for role in roles) / LOADING
+
+    def usable(self, data: Data, limit: int) -> float:
+        """Mean tokens of a generated reply as training and scoring see it, its EOS included."""
+        return max(2.0, data.lengths.kept(limit))
+
+    # --- data and models ---------------------------------------------------------------------------------------
+
+    def downloads(self) -> Stage:
+        stage = Stage("download")
+        for data in self.data.values():
+            tokens = sum(data.prompts.values()) * (data.lengths.prompt + 2 * data.lengths.human)
+            stage = stage.with_job(SMALL_JOB, disk=tokens * TEXT / 2)
+        return stage
+
+    def model_stages(self) -> list[Stage]:
+        fetched, scratch, trained = Stage("fetch_model"), Stage("scratch_model"), Stage("reward_model")
+        for role, given in self.config["models"].items():
+            if role not in self.models:
+                continue
+            disk = self.weights(role)
+            if given["source"] == "scratch":
+                replies = 2 if given["replies"] == "both" else 1
+                work = self._over(
+                    "sft", lambda lengths, replies=replies: plain_work(lengths.prompt, [lengths.human] * replies)
+                )
+                seconds = self._fitting(role, work * given["epochs"], full=True)
+                scratch = scratch.with_job(self.start("score") + seconds, self._training_memory(role, 4096, True), disk)
+            elif given["source"] == "trained":
+                work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
+                work = replace(work * given["epochs"], counted=0)
+                layers = given["lora_layers"] / self.models[role].layers if given["lora_layers"] else 1.0
+                seconds = self._fitting(role, work, full=given["lora_rank"] == 0, layers=layers)
+                memory = self._training_memory(role, 4096, given["lora_rank"] == 0)
+                trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
+            else:
+                links = given["source"] == "path"
+                fetched = fetched.with_job(SMALL_JOB + (0 if links else disk / LOADING), disk=0 if links else disk)
+        return [fetched, scratch, trained]
+
+    def _over(self, split: str, work) -> Work:
+        """`work(lengths)` summed over the prompts of a split of all data sets."""
+        return sum((work(data.lengths) * data.prompts[split] for data in self.data.values()), Work())
+
+    def _fitting(self, role: str, work: Work, *, full: bool, layers: float = 1.0) -> float:
+        """Seconds of training on whole sequences, with the backward pass through this share of the layers."""
+        architecture = self.models[role]
+        forward = architecture.forward_flops(work)
+        flops = forward + layers * (architecture.training_flops(work, full=full) - forward)
+        return flops / self.rates.flops("train", architecture, "float32" if full else self.dtype)
+
+    # --- what is computed once -----------------------------------------------------------------------------------
+
+    def shard_stages(self) -> list[Stage]:
+        augment = Stage("augment", devices=self.config["compute"].get("tensor_parallel", 1))
+        annotate, reference = Stage("annotate"), Stage("reference")
+        candidates, compute = self.config["candidates"], self.config["compute"]
+        shards, limit = compute["shards"], candidates["max_new_tokens"]
+        generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
+        for data in self.data.values():
+            reply = self.usable(data, limit)
+            for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
+                prompts = data.prompts[split] / shards
+                replies = [reply] * n + [data.lengths.human] * 2
+                seconds = self.generating(generator, data.lengths, prompts, n, limit)
+                size = prompts * sum(replies)
+                shared = shared_work(data.lengths.prompt, replies) * prompts
+                plain = plain_work(data.lengths.prompt, replies) * prompts
+                rewards = [
+                    reward.forward_flops(replace(work, counted=0)) / self.rates.flops("annotate", reward, self.dtype)
+                    for work in (shared, plain)
+                ]
+                scoring = policy.forward_flops(shared) / self.rates.flops("score", policy, self.policy_dtype)
+                for _ in range(shards):
+                    augment = augment.with_job(
+                        self.start("score", "generator") + seconds,
+                        self._generating_memory(generator, data.lengths, limit),
+                        size * TEXT / 2,
+                    )
+                    start = self.start("score", "reward")
+                    memory = self._scoring_memory("reward")
+                    annotate = annotate.with_job(
+                        start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
+                    )
+                    start = self.start("score", "policy")
+                    # Paper-style training computes the reference in its own steps, so it has no such stage.
+                    reference = reference.with_job(
+                        start + scoring, self._scoring_memory("policy"), prompts * len(replies) * 20
+                    )
+        return [augment, annotate, replace(reference, paper_style=0.0)]
+
+    def generating(self, model: Architecture, lengths: Lengths, prompts: float, n: int, limit: int) -> float:
+        """Seconds to sample n replies to each of some prompts, `sequences` at a time.
+
+        A batch goes on to its longest end, unless ended replies make room for the next.
+        """
+        if not prompts:
+            return 0.0
+        together = min(self.config["compute"]["sequences"], max(1, round(prompts * n)))
+        steps = lengths.kept(limit) if self.continuous else lengths.steps(limit, together)
+        work = sampling_work(lengths.prompt, steps, prompts, prompts * n)
+        batches = prompts * n / together
+        context = lengths.prompt + steps / 2
+        return self.rates.generating(model, self.dtype, work, together, steps * batches, context, self.continuous)
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def training(self) -> Stage:
+        stage = Stage("train", devices=self.config["compute"]["processes"])
+        for run in all_runs(self.config):
+            seconds, paper = self.run_seconds(run)
+            memory = self._training_memory("policy", self.config["compute"]["train_tokens"], self.full)
+            stage = stage.with_job(seconds, memory, self._trained_bytes(), paper)
+        return stage
+
+    def run_seconds(self, run: Run) -> tuple[float, float]:
+        """Wall seconds of one training; of the same without sharing and with the reference in every step."""
+        training, compute, policy = self.config["training"], self.config["compute"], self.models["policy"]
+        data = self.data[run.dataset]
+        reply = self.usable(data, self.config["candidates"]["max_new_tokens"])
+        pool = self._pool(run)
+        replies = [reply] * responses_used(run.loss, pool)
+        group = data.lengths.prompt + sum(replies)
+        two_passes = group > compute["train_tokens"]
+        visits = training["epochs"] * data.prompts["train"] / compute["processes"]
+        kind = "train_group" if len(replies) > 2 else "train"
+        rate = self.rates.flops(kind, policy, self.policy_dtype)
+        work = shared_work(data.lengths.prompt, replies) * visits
+        flops = policy.training_flops(work, full=self.full, forwards=1 + two_passes + self.recomputes)
+        plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
+        paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
+        start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
+        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / self.rates.responses
+        return start + read + flops / rate, start + read + paper / rate
+
+    def _pool(self, run: Run) -> int:
+        """Responses a prompt that the run may use."""
+        limited = self.config["objective"]["pl_responses"]
+        return min(run.n, limited) if run.loss == "pl" and limited else run.n
+
+    def _trained_bytes(self) -> float:
+        """Of what a run leaves: its adapter or its whole model, in float32. Checkpoints go when it ends."""
+        return 4 * self._trainable()
+
+    def _trainable(self) -> int:
+        policy, training = self.models["policy"], self.config["training"]
+        return (
+            policy.parameters if self.full else policy.lora_parameters(training["lora_rank"], training["lora_targets"])
+        )
+
+    # --- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluation(self) -> Stage:
+        stage = Stage("evaluate")
+        runs = all_runs(self.config)
+        transferred = (
+            {*grid_runs(self.config), *n_runs(self.config)} if self.config["evaluation"]["transfer"] else set()
+        )
+        for run in [None, *runs]:
+            sets = list(self.data)
+            if run is not None:
+                sets = [name for name in sets if name == run.dataset or run in transferred]
+            seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
+            disk = 0.0
+            for name in sets:
+                seconds += self.test_seconds(self.data[name], trained=run is not None)
+                data = self.data[name]
+                replies = data.prompts["test"] * self.config["evaluation"]["samples"]
+                disk += replies * self.usable(data, self.config["evaluation"]["max_new_tokens"]) * TEXT / 2
+            memory = self._generating_memory(self.models["policy"], data.lengths, self._evaluation_limit())
+            stage = stage.with_job(seconds, memory + self.weights("eval_reward"), disk)
+        return stage
+
+    def test_seconds(self, data: Data, trained: bool) -> float:
+        """Seconds to evaluate one policy on one test set: samples, their rewards, margins and KL."""
+        evaluation = self.config["evaluation"]
+        policy, reward = self.models["policy"], self.models["eval_reward"]
+        prompts, limit = data.prompts["test"], self._evaluation_limit()
+        reply = self.usable(data, limit)
+        seconds = self.generating(policy, data.lengths, prompts, evaluation["samples"], limit)
+        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * prompts
+        seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
+        if trained:
+            # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.
+            pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)
+            kl = shared_work(data.lengths.prompt, [data.lengths.human]) * 2
+            seconds += policy.forward_flops((pairs + kl) * prompts) / self.rates.flops(
+                "score", policy, self.policy_dtype
+            )
+        read = prompts * (self.config["candidates"]["n_test"] + 2) / self.rates.responses
+        return seconds + read
+
+    def _evaluation_limit(self) -> int:
+        return self.config["evaluation"]["max_new_tokens"]
+
+    def tables(self) -> Stage:
+        stage = Stage("tables, figures, report")
+        for _ in range(10):
+            stage = stage.with_job(SMALL_JOB)
+        return stage
+
+    # --- memory --------------------------------------------------------------------------------------------------
+
+    def _base(self) -> float:
+        """Beside models and activations: the process, where its memory is the device's."""
+        return PROCESS if self.rates.is_cpu else 0.5e9
+
+    def _training_memory(self, role: str, tokens: int, full: bool) -> float:
+        architecture = self.models[role]
+        dtype = "float32" if full else self.dtype
+        size = ITEMSIZE[dtype]
+        trained = architecture.parameters if full else self._trainable()
+        kept = architecture.layers * saved_bytes(architecture, dtype, full) * tokens
+        if self.recomputes:  # the input of each layer, and all of one layer
+            kept = kept / architecture.layers + architecture.layers * architecture.hidden * size * tokens
+        shared = self.config["compute"]["processes"] if full else 1  # weights and moments over the devices
+        logits = HEAD_LOGITS * (size + 12)  # and in float32: itself, its logarithm, its gradient
+        # The weights (trained ones count below); float32 weights in training, gradients, AdamW's two moments
+        return self._base() + (0 if full else self.weights(role)) + 16 * trained / shared + 1.1 * kept + logits
+
+    def _scoring_memory(self, role: str) -> float:
+        architecture, tokens = self.models[role], self.config["compute"]["score_tokens"]
+        live = tokens * (3 * architecture.intermediate + 6 * architecture.hidden) * ITEMSIZE[self.dtype]
+        cache = tokens * architecture.cache_bytes(ITEMSIZE[self.dtype])
+        return self._base() + self.weights(role) + live + cache + HEAD_LOGITS * (ITEMSIZE[self.dtype] + 8)
+
+    def _generating_memory(self, model: Architecture, lengths: Lengths, limit: int) -> float:
+        sequences = self.config["compute"]["sequences"]
+        size = ITEMSIZE[self.dtype]
+        # A growing cache is copied as it grows: once more a layer. Probabilities are summed up in float64.
+        cache = sequences * (lengths.prompt + limit) * model.cache_bytes(size) * (1 + 1 / model.layers)
+        return self._base() + model.parameters * size + cache + sequences * model.vocab * (size + 4 + 3 * 8)
+
+
+def responses_used(loss: str, n: int) -> int:
+    """Responses of a pool of n whose log-probs a loss needs."""
+    return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else n
+
+
+def saved_bytes(architecture: Architecture, dtype: str, full: bool) -> float:
+    """Bytes a token and layer that a forward pass keeps for the backward pass, without activation checkpointing.
+
+    Counted on transformers' Llama with scaled-dot-product attention (tests/test_plan.py counts again): under adapters
+    on queries and values the inputs of the frozen weights are not kept, when all weights are trained they are.
+    """
+    hidden, keys = architecture.hidden, architecture.kv_heads * architecture.head_dim
+    if dtype == "bfloat16":
+        return 20 * hidden + 4 * keys + (8 if full else 6) * architecture.intermediate
+    return (32 if full else 20) * hidden + 8 * keys + (16 if full else 12) * architecture.intermediate
+
+
+def total(stages: Iterable[Stage], name: str) -> float:
+    """Sum of a field over stages."""
+    return sum(getattr(stage, name) for stage in stages)

@@ -1,0 +1,114 @@
+"""Judge the samples of a method against those of the baselines (Table 4), pair by pair.
+
+    HPS_JUDGE_URL=http://localhost:8000/v1 HPS_JUDGE_MODEL=Qwen/Qwen2.5-72B-Instruct HPS_JUDGE_KEY=none \\
+    python workflow_scripts/judge.py --source openai --test-sets hh_rlhf --pairs data/hh_rlhf/test.parquet \\
+        --methods evaluations/.../hh_rlhf evaluations/.../hh_rlhf --baselines evaluations/sft/hh_rlhf \\
+        evaluations/.../hh_rlhf --samples 1 --max-requests 20000 --cache judge_cache --out judge
+
+--methods and --baselines go together one by one. DIR gets judgements.parquet and judge.json. Answers stay in the cache,
+so a run that was interrupted, or ended by a limit, goes on where it stopped and pays for nothing twice.
+"""
+
+import asyncio
+import logging
+import os
+from dataclasses import asdict, dataclass
+
+from hps import cli, provenance
+from hps.cli import argument
+from hps.errors import InputError
+from hps.files import write_json, write_table, writing
+from hps.judge.cache import Cache
+from hps.judge.client import Client, Limits, endpoint_from
+from hps.judge.comparisons import JUDGEMENTS, ORDERS, Item, pair, read_policy, read_prompts
+from hps.judge.judging import by_endpoint, by_true_reward
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    source: str = argument("who judges", choices=["openai", "true_reward"])
+    test_sets: list[str] = argument("data sets that are judged", nargs="+")
+    pairs: list[str] = argument("their test prompts (Parquet), one file each", nargs="+")
+    methods: list[str] = argument("evaluations of the method, one a comparison", nargs="+")
+    baselines: list[str] = argument("evaluations of the baselines, in the same order", nargs="+")
+    out: str = argument("folder")
+    samples: int = argument("the first so many samples of a prompt are judged", 1)
+    orders: str = argument("orders in which a pair is read", "both", choices=list(ORDERS))
+    seed: int = argument("decides which order of a pair is the drawn one", 0)
+    cache: str = argument("folder of answers; kept between runs", "judge_cache")
+    url_variable: str = argument("environment variable with the endpoint's URL", "HPS_JUDGE_URL")
+    model_variable: str = argument("environment variable with the model's name", "HPS_JUDGE_MODEL")
+    key_variable: str = argument("environment variable with the key", "HPS_JUDGE_KEY")
+    concurrency: int = argument("requests at a time", 16)
+    timeout: float = argument("seconds for one answer", 300.0)
+    retries: int = argument("after HTTP 408, 409, 429, 5xx, a timeout or a lost connection", 8)
+    answer_tokens: int = argument("tokens of a reply", 512)
+    temperature: float = argument("of the judge", 0.0)
+    max_requests: int = argument("answers to pay for, those in the cache included", 20000)
+    max_tokens: int = argument("tokens to pay for, likewise; 0: no limit", 0)
+
+
+def main(arguments: Arguments) -> None:
+    items = read_items(arguments)
+    if arguments.source == "true_reward":
+        rows, facts = by_true_reward(items), {"model": "true reward"}
+    else:
+        rows, facts = ask(items, arguments)
+    invalid = [row for row in rows if row["method_score"] is None]
+    if len(invalid) == len(rows):
+        raise InputError("judge", f"none of {len(rows)} judgements is valid; the first: {invalid[0]['problem']}")
+    logging.info("%d pairs, %d judgements, %d of them invalid", len(items), len(rows), len(invalid))
+    with writing(arguments.out) as folder:
+        folder.mkdir()
+        write_table(folder / "judgements.parquet", rows, JUDGEMENTS)
+        settings = asdict(arguments)
+        kept = ("source", "samples", "orders", "temperature")
+        counts = {"pairs": len(items), "judgements": len(rows), "invalid": len(invalid)}
+        files = [*arguments.pairs, *(f"{path}/samples.parquet" for path in (*arguments.methods, *arguments.baselines))]
+        facts = {name: settings[name] for name in kept} | facts | counts
+        write_json(folder / "judge.json", facts | {"provenance": provenance.collect(settings, files)})
+
+
+def read_items(arguments: Arguments) -> list[Item]:
+    for name, values, others in (
+        ("--pairs", arguments.pairs, arguments.test_sets),
+        ("--baselines", arguments.baselines, arguments.methods),
+    ):
+        if len(values) != len(others):
+            raise InputError(name, f"{len(values)} where {len(others)} are needed: one each")
+    prompts = {name: read_prompts(path) for name, path in zip(arguments.test_sets, arguments.pairs, strict=True)}
+    items = []
+    for ours, theirs in zip(arguments.methods, arguments.baselines, strict=True):
+        method, baseline = read_policy(ours, arguments.samples), read_policy(theirs, arguments.samples)
+        if method.test_set not in prompts:
+            raise InputError(ours, f"is on {method.test_set}, whose prompts --pairs does not give")
+        items += pair(method, baseline, prompts[method.test_set])
+    return items
+
+
+def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
+    """Judgements by the endpoint, and what judge.json says of it (never the key)."""
+    variables = (arguments.url_variable, arguments.model_variable, arguments.key_variable)
+    endpoint = endpoint_from(os.environ, *variables)
+    limits = Limits(
+        concurrency=arguments.concurrency,
+        timeout=arguments.timeout,
+        retries=arguments.retries,
+        answer_tokens=arguments.answer_tokens,
+        temperature=arguments.temperature,
+        max_requests=arguments.max_requests,
+        max_tokens=arguments.max_tokens or None,
+    )
+
+    async def judged() -> tuple[list[dict], Client]:
+        client = Client(endpoint, Cache(arguments.cache), limits)
+        return await by_endpoint(items, client, arguments.orders, arguments.seed), client
+
+    rows, client = asyncio.run(judged())
+    logging.info("%d answers asked for now; %d in the cache, %d tokens", client.asked, client.paid, client.paid_tokens)
+    facts = {"model": endpoint.model, "host": endpoint.host, "answers": client.paid, "tokens": client.paid_tokens}
+    return rows, facts
+
+
+if __name__ == "__main__":
+    cli.run(main, Arguments)
