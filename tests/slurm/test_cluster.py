@@ -66,7 +66,7 @@ def jobs(folder: Path) -> list[dict[str, str]]:
     found = []
     for line in run("scontrol", "--oneliner", "--detail", "show", "job").splitlines():
         job = dict(re.findall(r"(\S+?)=(\S*)", line))
-        if job.get("WorkDir") == str(folder):
+        if job.get("WorkDir") == str(folder) and "Comment" in job:
             job["rule"], _, job["wildcards"] = job["Comment"].removeprefix("rule_").partition("_wildcards_")
             found.append(job)
     return sorted(found, key=lambda job: int(job["JobId"]))
@@ -120,7 +120,7 @@ def test_each_job_had_its_rules_resources(finished):
         limit = int(wanted["runtime"][:-1]) * minutes[wanted["runtime"][-1]]
         assert int(days or 0) * 1440 + int(clock.split(":")[0]) * 60 == limit
         assert (job["Partition"], job["JobState"]) == ("gpu", "COMPLETED")
-    assert {job["rule"] for job in seen} == PROFILE["set-resources"].keys() - {"judge"}
+    assert {job["rule"] for job in seen} == PROFILE["set-resources"].keys()
 
 
 def test_jobs_ran_side_by_side_on_several_nodes_and_their_logs_are_kept(finished):
@@ -178,6 +178,23 @@ def test_one_table_again_submits_only_what_is_missing(finished):
     shutil.rmtree(finished / "results" / "tiny" / "evaluations" / RUNS[1])
     snakemake(finished, "--profile", "slurm", "table6", *SOON)
     assert [job["rule"] for job in jobs(finished)[before:]] == ["evaluate"]
+
+
+def test_the_judges_server_takes_a_whole_node(finished, tmp_path):
+    (tmp_path / "vllm").write_text('#!/bin/sh\necho "$@"\nsleep 600\n')
+    (tmp_path / "vllm").chmod(0o755)
+    path = f"{tmp_path}:{ENVIRONMENT['PATH']}"
+    words = ["sbatch", "--parsable", "--partition=gpu", "slurm/serve_judge.sh"]
+    done = subprocess.run(
+        words, cwd=finished, env=ENVIRONMENT | {"PATH": path}, check=True, capture_output=True, text=True
+    )
+    number = done.stdout.strip()
+    log = finished / "slurm" / f"serve_judge.{number}.log"
+    until(lambda: log.exists() and "serve Qwen/Qwen2.5-72B-Instruct --tensor-parallel-size 4" in log.read_text(), "log")
+    assert log.read_text().startswith("export HPS_JUDGE_URL=http://")
+    shown = run("scontrol", "--oneliner", "--detail", "show", "job", number)
+    assert all(f" {fact} " in shown for fact in ("NumCPUs=16", "JOB_GRES=gpu:l40s:4", "OverSubscribe=NO"))
+    run("scancel", number)
 
 
 def summary(run: str) -> str:
