@@ -112,7 +112,12 @@ def cpu_throughput(setting) -> dict[str, Any]:
     from hps.models.sources import load_causal
 
     tokenizer = setting.tokenizer()
-    common = {"repeats": setting.repeats, "synchronize": setting.synchronize, "tokenizer": tokenizer}
+    common = {
+        "repeats": max(1, setting.repeats - 2),
+        "many": 50,
+        "synchronize": setting.synchronize,
+        "tokenizer": tokenizer,
+    }
     with throughput.threads(1):
         tiny = ours.random_model(throughput.TINY, torch.float32, setting.device)
         tiny.config.eos_token_id = None

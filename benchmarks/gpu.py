@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import inputs, measure, ours, throughput
+from benchmarks import inputs, measure, memory, ours, throughput
 from benchmarks.measure import Summary
 from benchmarks.rows import Row, alike_groups
-from hps.cost import Architecture, Work, shared_work
+from hps.cost import Architecture, shared_work
 from hps.logprobs import Group
 from hps.models.scratch import build_tokenizer
+from hps.training import Trainer
 
 N = 100
 
@@ -60,7 +61,7 @@ def suite(
             "hps": ours.trainer(model, "hps", ours.examples(alike), batch, batch_tokens),
             "pl": ours.trainer(model, "pl", ours.examples(pl_groups(pairs, few)), few, batch_tokens),
         }
-        steps = {loss: Measured(trainer, device) for loss, trainer in cases.items()}
+        steps = {loss: Measured(trainer, architecture, device) for loss, trainer in cases.items()}
         timed = measure.interleaved(dict(steps), repeats, synchronize=synchronize)
         facts = {
             "model": name,
@@ -69,10 +70,7 @@ def suite(
             "repeats": repeats,
         }
         for loss, case in steps.items():
-            flops = [
-                architecture.training_flops(work, forwards=2 if loss == "pl" else 1) / spent
-                for work, spent in zip(case.work[-repeats:], timed[loss], strict=True)
-            ]
+            flops = [work / spent for work, spent in zip(case.flops[-repeats:], timed[loss], strict=True)]
             tokens = [count / spent for count, spent in zip(case.tokens[-repeats:], timed[loss], strict=True)]
             speeds.append(
                 {
@@ -124,30 +122,28 @@ def suite(
 
 
 class Measured(ours.Steps):
-    """Steps that also note their work and the largest memory that any of them held."""
+    """Steps that also note their operations and the largest memory that any of them held."""
 
-    def __init__(self, trainer, device: str):
+    def __init__(self, trainer: Trainer, architecture: Architecture, device: str):
         super().__init__(trainer)
+        self.architecture = architecture
         self.device = device
         self.peak = 0
-        self.work: list[Work] = []
+        self.flops: list[float] = []
 
     def __call__(self, repeat: int) -> None:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        step = self.next_step()
+        batch = self.trainer.batches[self.next_step()]
         super().__call__(repeat)
-        total = Work()
-        for item in self.trainer.batches[step]:
-            group = self.trainer.prepare(item).group
-            total += shared_work(len(group.prompt), map(len, group.responses))
-        self.work.append(total)
-        if self.device == "cuda":
-            self.peak = max(self.peak, torch.cuda.max_memory_allocated())
-        else:
-            from benchmarks.memory import peak
+        self.flops.append(sum(self.of_group(self.trainer.prepare(item).group) for item in batch))
+        self.peak = max(self.peak, torch.cuda.max_memory_allocated() if self.device == "cuda" else memory.peak())
 
-            self.peak = peak()
+    def of_group(self, group: Group) -> float:
+        """Operations of training on a group; one that exceeds the token budget takes a forward pass more."""
+        scorer = self.trainer.scorer
+        work = shared_work(len(group.prompt), map(len, group.responses))
+        return self.architecture.training_flops(work, forwards=1 + (scorer.cost([group]) > scorer.batch_tokens))
 
 
 def pl_groups(pairs: list[inputs.Pair], batch: int) -> list[Group]:

@@ -1,4 +1,4 @@
-"""Peak memory of one loss on a CPU: two training steps in a process of its own, whose largest resident set counts.
+"""Peak memory of one loss on a CPU: a training step in a process of its own, whose largest resident set counts.
 
     python -m benchmarks.memory --folder models/policy --dtype bfloat16 --loss pl --n 100 --batch 1 \\
         --batch-tokens 1024 --prompt 126 --response 45
@@ -40,12 +40,11 @@ def main(arguments: Arguments) -> None:
             inputs.tokens(draw, arguments.prompt, vocab),
             [inputs.tokens(draw, arguments.response, vocab) for _ in range(arguments.n)],
         )
-        for _ in range(3 * arguments.batch)
+        for _ in range(2 * arguments.batch)
     ]
     trainer = ours.trainer(model, arguments.loss, ours.examples(groups), arguments.batch, arguments.batch_tokens)
     before = psutil.Process().memory_info().rss
-    for step in (1, 2):
-        trainer.step(step)
+    trainer.step(1)
     print(json.dumps({"before": before, "peak": peak()}))
 
 

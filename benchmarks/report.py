@@ -61,6 +61,8 @@ def page(results: dict[str, Any]) -> Page:
         tables.append(Table(columns, [rate_cells(entry) for entry in results["throughput"]], "Rates for the plan"))
     state = f"load average at the start {machine['load_average_at_start']}"
     notes = [f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, {machine['threads']} threads; {state}."]
+    if "note" in machine:
+        notes.append(machine["note"])
     if results.get("start_up"):
         spent = ", ".join(f"{job} {value:.1f} s" for job, value in results["start_up"].items() if job != "responses")
         notes.append(f"A job that computes next to nothing takes: {spent}.")

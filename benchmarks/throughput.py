@@ -57,6 +57,7 @@ def entries(
     bandwidth: float | None = None,
     scale: int = 1,
     n: int = 16,
+    many: int = 100,
 ) -> list[dict[str, Any]]:
     """Rates of one model under fresh adapters, work by work.
 
@@ -64,6 +65,7 @@ def entries(
         tokenizer: ends the generated responses; a model that was not trained with it hardly ever draws that token.
         bandwidth: of the device's memory, bytes a second; with it, the share that sampling reaches is recorded.
         scale: multiplies the amount of work, for fast machines.
+        n, many: responses a prompt in scoring, and in training on whole groups.
     """
     architecture = ours.architecture_of(model)
     draw = np.random.default_rng(0)
@@ -85,17 +87,17 @@ def entries(
 
     pairs, whole, scored = 4 * scale, max(1, scale // 4), max(1, scale // 2)
     bt = ours.Steps(ours.trainer(adapted, "bt", ours.examples(groups(2 * pairs, 2)), pairs, train_tokens))
-    pl = ours.Steps(ours.trainer(adapted, "pl", ours.examples(groups(2 * whole, 100)), whole, train_tokens))
+    pl = ours.Steps(ours.trainer(adapted, "pl", ours.examples(groups(2 * whole, many)), whole, train_tokens))
     scorer = SequenceScorer(adapted, score_tokens)
     to_score = groups(scored, n)
     # A group that exceeds the budget is computed in two passes.
-    two_passes = scorer.cost(groups(1, 100)) > train_tokens
+    two_passes = scorer.cost(groups(1, many)) > train_tokens
     cases: dict[str, tuple[Callable[[int], object], float, float]] = {
         "train": (bt, architecture.training_flops(work(pairs, 2)), work(pairs, 2).tokens),
         "train_group": (
             pl,
-            architecture.training_flops(work(whole, 100), forwards=2 if two_passes else 1),
-            work(whole, 100).tokens,
+            architecture.training_flops(work(whole, many), forwards=2 if two_passes else 1),
+            work(whole, many).tokens,
         ),
         "score": (
             lambda repeat: scorer.score(to_score),

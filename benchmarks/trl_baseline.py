@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from benchmarks.inputs import Pair
@@ -96,6 +96,7 @@ class Baseline:
             ),
             callbacks=[self.clock],
         )
+        self.trainer.remove_callback(PrinterCallback)
         self.trainer.losses = []
         self.data = self.trainer.train_dataset
 
