@@ -5,12 +5,14 @@ its own signatures are held against them.
 """
 
 import inspect
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
+import evaluate
 import pytest
 import stage_files
 import torch
@@ -228,6 +230,30 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
     with pytest.raises(InputError, match=r"compute.generation: vllm needs a GPU"):
         opening()
     assert not vllm
+
+
+def test_evaluation_samples_the_policy_it_is_given(vllm, tokenizer, model_folder, adapter, tmp_path):
+    """The SFT policy, that with a run's adapter, and a fully trained policy, whose folder has no tokenizer."""
+    full = tmp_path / "full"
+    shutil.copytree(model_folder, full, ignore=shutil.ignore_patterns("tokenizer*"))
+    prompts = [[SimpleNamespace(prompt_id=r.prompt_id, prompt=r.prompt) for r in requests(tokenizer, 2)]] * 2
+    given = dict.fromkeys(evaluate.Arguments.__dataclass_fields__) | {
+        "policy": str(model_folder),
+        "samples": 3,
+        "temperature": 0.9,
+        "max_new_tokens": 8,
+        "seed": 0,
+        "sequences": 4,
+        "dtype": "float32",
+        "tensor_parallel": 1,
+    }
+    for trained in ("", str(adapter), str(full)):
+        answers = evaluate.sample_with_vllm(tokenizer, prompts, evaluate.Arguments(**given | {"trained": trained}))
+        assert [[len(responses) for responses in own] for own in answers] == [[3, 3], [3, 3]]
+    assert [llm.model for llm in vllm] == [str(model_folder), str(model_folder), str(full)]
+    assert {llm.tokenizer for llm in vllm} == {str(model_folder)}
+    assert [llm.calls[0].lora and llm.calls[0].lora.lora_path for llm in vllm] == [None, str(adapter), None]
+    assert all(llm.closed for llm in vllm)
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
