@@ -78,7 +78,7 @@ class SequenceScorer:
     def __init__(self, model: torch.nn.Module, batch_tokens: int, in_step: Callable[[int], int] = int):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.halves = Halves(causal)
-        self.decoder, self.head = self.halves.decoder, self.halves.head
+        self.decoder, self.head = self.halves.decoder, self.halves.log_probs.head
         self.batch_tokens = batch_tokens
         self.in_step = in_step
         self.pass_tokens = PASS_TOKENS[self.device.type] if in_step is int else math.inf
