@@ -16,14 +16,22 @@ class Halves(torch.nn.Module):
     def __init__(self, causal: torch.nn.Module):
         super().__init__()
         self.decoder = causal.get_decoder()
-        self.head = causal.get_output_embeddings()
+        self.log_probs = TokenLogProbs(causal.get_output_embeddings())
 
     def hidden(self, **inputs) -> torch.Tensor:
         """The decoder's last hidden states, (B, T, hidden size)."""
         return self.decoder(**inputs).last_hidden_state
 
-    def log_probs(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Log-probability of each target token, (T,), from the hidden states that predict them, (T, hidden size)."""
+
+class TokenLogProbs(torch.nn.Module):
+    """An output head that gives the log-probabilities of given tokens, and never holds all of its logits."""
+
+    def __init__(self, head: torch.nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(T,) of each target token, (T,), from the hidden states that predict them, (T, hidden size)."""
         size = max(1, HEAD_LOGITS // self.head.weight.shape[0])
         slices = zip(hidden.split(size), targets.split(size), strict=True)
         return torch.cat([self._slice(*given) for given in slices])

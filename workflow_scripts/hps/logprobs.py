@@ -56,7 +56,7 @@ class SequenceScorer(SharedPrompts):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.halves = Halves(causal)
         super().__init__(self.halves.decoder, type(causal).__name__)
-        self.head = self.halves.head
+        self.head = self.halves.log_probs.head
         self.batch_tokens = batch_tokens
         self.in_step = in_step
         # Devices that compute in step cannot each split passes by their own lengths.
