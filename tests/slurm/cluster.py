@@ -50,7 +50,7 @@ JobCompType=jobcomp/none
 MinJobAge=3600
 KillWait=5
 MessageTimeout=30
-ReturnToService=2
+ReturnToService=0
 SlurmctldDebug=info
 SlurmdDebug=info
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
