@@ -159,22 +159,16 @@ class SequenceScorer(SharedPrompts):
     def backward(self, groups: Sequence[Group], loss: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Add the gradient of `loss(log_probs)` to the parameters; returns the log-probabilities (R,), detached.
 
-        `loss` maps the log-probabilities of all responses of all groups, (R,) in order, to a scalar. Where the groups
-        fit into `batch_tokens` this is one forward and one backward pass. Otherwise it is exact in two, and memory
-        holds the prompts and one batch of responses however many there are: log-probabilities of all responses without
-        a graph; the gradient of the loss with respect to them; then a forward and backward pass batch by batch, each
-        weighted with its part of that gradient; and at the end what all of them sent back, through the prompts.
+        `loss` maps the log-probabilities of all responses of all groups, (R,) in order, to a scalar. What the responses
+        send back is collected at the prompts' keys and values, and goes through the prompts in a backward pass of their
+        own: the responses' activations are gone by then, and where weights are sharded, so are their gradients.
+
+        Where the groups do not fit into `batch_tokens`, memory still holds the prompts and one batch of responses
+        however many there are, and the gradient is exact: log-probabilities of all responses without a graph; the
+        gradient of the loss with respect to them; then a forward and backward pass batch by batch, each weighted with
+        its part of that gradient.
         """
         rows, responses = _flatten(groups)
-        batches = self._response_batches(groups)
-        wanted = self.in_step(len(batches))
-        if wanted == 1:
-            log_probs = self._log_probs(groups)
-            loss(log_probs).backward()
-            return log_probs.detach()
-
-        # A pass that only other devices need computes a response once more and weighs it with nothing.
-        passes = [(batch, 1.0) for batch in batches] + [(batches[0][:1], 0.0)] * (wanted - len(batches))
         state = leaves = None
         if self.shares_prompts:
             state = self.encode_prompts([group.prompt for group in groups])
@@ -185,14 +179,22 @@ class SequenceScorer(SharedPrompts):
                 return self.log_probs_unshared([Group(groups[rows[i]].prompt, [responses[i]]) for i in batch])
             return self.log_probs_given(leaves, [rows[i] for i in batch], [responses[i] for i in batch])
 
-        values = torch.zeros(len(responses), dtype=accumulator(self.head.weight.dtype), device=self.device)
-        with torch.no_grad():
-            for batch, _ in passes:
-                values[self._there(batch)] = log_probs_of(batch)
-        values.requires_grad_()
-        (weights,) = torch.autograd.grad(loss(values), values)
-        for batch, factor in passes:
-            (log_probs_of(batch) * weights[self._there(batch)] * factor).sum().backward()
+        batches = self._response_batches(groups)
+        wanted = self.in_step(len(batches))
+        if wanted == 1:
+            values = log_probs_of(batches[0])
+            loss(values).backward()
+        else:
+            # A pass that only other devices need computes a response once more and weighs it with nothing.
+            passes = [(batch, 1.0) for batch in batches] + [(batches[0][:1], 0.0)] * (wanted - len(batches))
+            values = torch.zeros(len(responses), dtype=accumulator(self.head.weight.dtype), device=self.device)
+            with torch.no_grad():
+                for batch, _ in passes:
+                    values[self._there(batch)] = log_probs_of(batch)
+            values.requires_grad_()
+            (weights,) = torch.autograd.grad(loss(values), values)
+            for batch, factor in passes:
+                (log_probs_of(batch) * weights[self._there(batch)] * factor).sum().backward()
         if state is not None:
             # Not all get one: keys below the first adapter are frozen.
             pairs = zip(state.tensors(), leaves.tensors(), strict=True)
