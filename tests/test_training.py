@@ -79,6 +79,56 @@ def test_micro_batches_do_not_change_a_step(model_folder, examples, loss):
         assert (gradients[0] - other).norm() <= 1e-4 * gradients[0].norm()
 
 
+def test_micro_batches_sort_a_steps_prompts_and_leave_the_order_of_data_alone(model_folder, examples, monkeypatch):
+    """Whatever the budget, a step has the same prompts and draws; in it, prompts of similar length are together."""
+    seen: dict[int, list] = {}
+    for batch_tokens in (10**6, 60):
+        one = trainer(model_folder, examples, "hps", batch_tokens=batch_tokens)
+        backward, seen[batch_tokens] = one.backward, []
+
+        def watch(prepared, batch_size, backward=backward, steps=seen[batch_tokens]):
+            steps[-1].append(prepared)
+            return backward(prepared, batch_size)
+
+        monkeypatch.setattr(one, "backward", watch)
+        for step, batch in enumerate(one.batches):
+            seen[batch_tokens].append([])
+            one.step(step)
+            prepared = [p for micro_batch in seen[batch_tokens][step] for p in micro_batch]
+            assert sorted(p.item.example.prompt_id for p in prepared) == sorted(i.example.prompt_id for i in batch)
+            lengths = [len(p.group.prompt) for p in prepared]
+            assert lengths == sorted(lengths)
+            for micro_batch in seen[batch_tokens][step]:
+                assert len(micro_batch) == 1 or one.scorer.cost([p.group for p in micro_batch]) <= batch_tokens
+    draws = [
+        [[(p.item.example.prompt_id, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()
+    ]
+    assert draws[0] == draws[1]
+    assert [len(step) for step in seen[10**6]] == [1, 1, 1, 1]
+    assert max(len(step) for step in seen[60]) > 1
+
+
+def test_float32_adapters_on_a_bfloat16_model(model_folder, examples):
+    """The frozen weights and what flows between layers are bfloat16; adapter, gradient and moments are float32."""
+    torch.manual_seed(0)
+    model = load_causal(model_folder, dtype=torch.bfloat16)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    objective = Objective(reward="dpo", loss="pl", beta=0.1)
+    one = Trainer(Accelerator(cpu=True), model, objective, examples, SCHEDULE, 60)
+    hidden = one.scorer.encode_prompts([examples[0].prompt]).last_hidden
+    assert hidden.dtype == torch.bfloat16
+    one.step(0)
+    assert {p.dtype for p in one.parameters.values()} == {torch.float32}
+    assert {p.grad.dtype for p in one.parameters.values()} == {torch.float32}
+    assert {state["exp_avg"].dtype for state in one.optimizer.state.values()} == {torch.float32}
+    assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
+    exact = trainer(model_folder, examples, "pl", batch_tokens=60)
+    exact.step(0)
+    mine, theirs = (torch.cat([p.grad.flatten() for p in t.parameters.values()]) for t in (one, exact))
+    assert torch.nn.functional.cosine_similarity(mine, theirs, dim=0) > 0.99
+
+
 @pytest.mark.parametrize("loss", ["pl", "bt", "hps"])
 @pytest.mark.parametrize("reward", ["dpo", "exo", "ipo", "sppo", "nca"])
 def test_every_method_of_the_grid_takes_finite_steps_from_its_reference(model_folder, examples, reward, loss):

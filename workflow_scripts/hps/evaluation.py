@@ -11,7 +11,8 @@ import torch
 
 from hps.bleu import char_bleu, word_bleu
 from hps.generation import Response
-from hps.logprobs import HEAD_LOGITS, Group, SequenceScorer
+from hps.halves import HEAD_LOGITS
+from hps.logprobs import Group, SequenceScorer
 from hps.models.reward_model import RewardModel
 from hps.preferences import by_key
 

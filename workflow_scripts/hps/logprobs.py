@@ -10,19 +10,19 @@ The policy and the reference, training and evaluation all go through here.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from hps.shared_prompts import KEYS_A_TOKEN, PromptState, SharedPrompts
+from hps import packing
+from hps.halves import Halves, accumulator
+from hps.shared_prompts import KEYS_A_TOKEN, PromptState, SharedPrompts, inverse
 
 Item = TypeVar("Item")
-HEAD_LOGITS = 2**24
-"""Entries of the logits that the output head makes at a time (64 MiB in float32)."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +36,6 @@ class Group:
     def tokens(self) -> int:
         """Distinct tokens, which is what the shared computation pays for."""
         return len(self.prompt) + sum(map(len, self.responses))
-
-
-class Halves(torch.nn.Module):
-    """A causal language model as its decoder and its output head, which scoring calls apart."""
-
-    def __init__(self, causal: torch.nn.Module):
-        super().__init__()
-        self.decoder = causal.get_decoder()
-        self.head = causal.get_output_embeddings()
-
-    def hidden(self, **inputs) -> torch.Tensor:
-        """The decoder's last hidden states, (B, T, hidden size)."""
-        return self.decoder(**inputs).last_hidden_state
-
-    def log_probs(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Log-probability of each target token, (T,), from the hidden states that predict them, (T, hidden size)."""
-        size = max(1, HEAD_LOGITS // self.head.weight.shape[0])
-        slices = zip(hidden.split(size), targets.split(size), strict=True)
-        return torch.cat([self._slice(*given) for given in slices])
-
-    def _slice(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Logits are computed again in the backward pass, not kept."""
-        if torch.is_grad_enabled() and hidden.requires_grad:
-            return checkpoint(_token_log_probs, self.head, hidden, targets, use_reentrant=False)
-        return _token_log_probs(self.head, hidden, targets)
 
 
 class SequenceScorer(SharedPrompts):
@@ -78,9 +53,11 @@ class SequenceScorer(SharedPrompts):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.halves = Halves(causal)
         super().__init__(self.halves.decoder, type(causal).__name__)
-        self.head = self.halves.head
+        self.head = self.halves.log_probs.head
         self.batch_tokens = batch_tokens
         self.in_step = in_step
+        if in_step is not int:
+            self.pass_tokens = math.inf
 
     # --- forward -----------------------------------------------------------------------------------------------
 
@@ -91,13 +68,23 @@ class SequenceScorer(SharedPrompts):
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
 
-        `rows` (R) says which prompt of `state` each response follows.
+        `rows` (R) says which prompt of `state` each response follows. Responses of similar length run together.
         """
+        lengths = [len(response) for response in responses]
+        passes = packing.alike(lengths, self.pass_tokens)
+        hidden = [self._respond(state, [rows[i] for i in one], [responses[i] for i in one]) for one in passes]
+        if len(passes) == 1:
+            return hidden[0]
+        starts = list(itertools.accumulate(lengths, initial=0))
+        order = [at for one in passes for i in one for at in range(starts[i], starts[i + 1])]
+        return torch.cat(hidden).index_select(0, self._there(inverse(order)))
+
+    def _respond(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         first = state.last_hidden.index_select(0, self._there(list(rows)))  # predicts a response's first token
         # The last token (EOS) is predicted, never fed.
         hidden = self.continued(state, rows, [response[:-1] or response for response in responses])
         hidden = torch.cat([first.unsqueeze(1), hidden], dim=1)  # (R, longest, hidden)
-        real = _places([0] * len(responses), [len(response) for response in responses], hidden.shape[1])
+        real = packing.places([0] * len(responses), [len(response) for response in responses], hidden.shape[1])
         return hidden.flatten(0, 1).index_select(0, self._there(real))
 
     def log_probs_given(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
@@ -111,7 +98,7 @@ class SequenceScorer(SharedPrompts):
         prompts = [group.prompt for group in groups for _ in group.responses]
         ids, mask = self._padded([p + r[:-1] for p, r in zip(prompts, responses, strict=True)])
         hidden = self.halves.hidden(input_ids=ids, attention_mask=mask, use_cache=False)
-        real = _places([len(prompt) - 1 for prompt in prompts], [len(r) for r in responses], ids.shape[1])
+        real = packing.places([len(prompt) - 1 for prompt in prompts], [len(r) for r in responses], ids.shape[1])
         return self._summed_log_probs(hidden.flatten(0, 1).index_select(0, self._there(real)), responses)
 
     def _log_probs(self, groups: Sequence[Group]) -> torch.Tensor:
@@ -146,22 +133,16 @@ class SequenceScorer(SharedPrompts):
     def backward(self, groups: Sequence[Group], loss: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Add the gradient of `loss(log_probs)` to the parameters; returns the log-probabilities (R,), detached.
 
-        `loss` maps the log-probabilities of all responses of all groups, (R,) in order, to a scalar. Where the groups
-        fit into `batch_tokens` this is one forward and one backward pass. Otherwise it is exact in two, and memory
-        holds the prompts and one batch of responses however many there are: log-probabilities of all responses without
-        a graph; the gradient of the loss with respect to them; then a forward and backward pass batch by batch, each
-        weighted with its part of that gradient; and at the end what all of them sent back, through the prompts.
+        `loss` maps the log-probabilities of all responses of all groups, (R,) in order, to a scalar. What the responses
+        send back is collected at the prompts' keys and values, and goes through the prompts in a backward pass of their
+        own: the responses' activations are gone by then, and where weights are sharded, so are their gradients.
+
+        Where the groups do not fit into `batch_tokens`, memory still holds the prompts and one batch of responses
+        however many there are, and the gradient is exact: log-probabilities of all responses without a graph; the
+        gradient of the loss with respect to them; then a forward and backward pass batch by batch, each weighted with
+        its part of that gradient.
         """
         rows, responses = _flatten(groups)
-        batches = self._response_batches(groups)
-        wanted = self.in_step(len(batches))
-        if wanted == 1:
-            log_probs = self._log_probs(groups)
-            loss(log_probs).backward()
-            return log_probs.detach()
-
-        # A pass that only other devices need computes a response once more and weighs it with nothing.
-        passes = [(batch, 1.0) for batch in batches] + [(batches[0][:1], 0.0)] * (wanted - len(batches))
         state = leaves = None
         if self.shares_prompts:
             state = self.encode_prompts([group.prompt for group in groups])
@@ -172,14 +153,22 @@ class SequenceScorer(SharedPrompts):
                 return self.log_probs_unshared([Group(groups[rows[i]].prompt, [responses[i]]) for i in batch])
             return self.log_probs_given(leaves, [rows[i] for i in batch], [responses[i] for i in batch])
 
-        values = torch.zeros(len(responses), dtype=_accumulator(self.head.weight.dtype), device=self.device)
-        with torch.no_grad():
-            for batch, _ in passes:
-                values[self._there(batch)] = log_probs_of(batch)
-        values.requires_grad_()
-        (weights,) = torch.autograd.grad(loss(values), values)
-        for batch, factor in passes:
-            (log_probs_of(batch) * weights[self._there(batch)] * factor).sum().backward()
+        batches = self._response_batches(groups)
+        wanted = self.in_step(len(batches))
+        if wanted == 1:
+            values = log_probs_of(batches[0])
+            loss(values).backward()
+        else:
+            # A pass that only other devices need computes a response once more and weighs it with nothing.
+            passes = [(batch, 1.0) for batch in batches] + [(batches[0][:1], 0.0)] * (wanted - len(batches))
+            values = torch.zeros(len(responses), dtype=accumulator(self.head.weight.dtype), device=self.device)
+            with torch.no_grad():
+                for batch, _ in passes:
+                    values[self._there(batch)] = log_probs_of(batch)
+            values.requires_grad_()
+            (weights,) = torch.autograd.grad(loss(values), values)
+            for batch, factor in passes:
+                (log_probs_of(batch) * weights[self._there(batch)] * factor).sum().backward()
         if state is not None:
             # Not all get one: keys below the first adapter are frozen.
             pairs = zip(state.tensors(), leaves.tensors(), strict=True)
@@ -189,10 +178,12 @@ class SequenceScorer(SharedPrompts):
 
     def _response_batches(self, groups: Sequence[Group]) -> list[list[int]]:
         """Numbers of the groups' responses, alike in length, in batches that fit beside the prompts."""
-        room, extra = self._room(groups)
         lengths = [len(response) for group in groups for response in group.responses]
+        if self.cost(groups) <= self.batch_tokens:
+            return [list(range(len(lengths)))]
+        room, extra = self._room(groups)
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        return list(_cut([(i, lengths[i]) for i in order], room, extra))
+        return list(packing.cut([(i, lengths[i]) for i in order], room, extra))
 
     # --- batches -----------------------------------------------------------------------------------------------
 
@@ -203,8 +194,11 @@ class SequenceScorer(SharedPrompts):
         """
         pieces = []
         for position, group in enumerate(groups):
+            if self.cost([group]) <= self.batch_tokens:
+                pieces.append((position, group))
+                continue
             items = [(i, len(response)) for i, response in enumerate(group.responses)]
-            for cut in _cut(items, *self._room([group])):
+            for cut in packing.cut(items, *self._room([group])):
                 pieces.append((position, Group(group.prompt, [group.responses[i] for i in cut])))
         # Stable: the pieces of one group stay in order.
         pieces.sort(key=lambda item: (len(item[1].prompt), item[0]))
@@ -222,16 +216,20 @@ class SequenceScorer(SharedPrompts):
             yield batch
 
     def cost(self, groups: Sequence[Group]) -> int:
-        """Padded tokens of one forward pass over these groups, with what each response's copy of its prompt adds."""
+        """Tokens of one pass over these groups, padding and what each response's copy of its prompt adds included."""
         responses = [len(response) for group in groups for response in group.responses]
         room, extra = self._room(groups)
-        return self.batch_tokens - room + (max(responses) + extra) * len(responses)
+        return self.batch_tokens - room + self._padded_tokens(responses) + extra * len(responses)
+
+    def _padded_tokens(self, lengths: Sequence[int]) -> int:
+        return packing.padded_tokens(lengths, self.pass_tokens)
 
     def _room(self, groups: Sequence[Group]) -> tuple[int, int]:
         """Tokens that `batch_tokens` leaves beside the prompts of these groups, and what a response adds to its own."""
         longest = max(len(group.prompt) for group in groups)
         if self.shares_prompts:
-            return self.batch_tokens - longest * len(groups), longest // KEYS_A_TOKEN
+            prompts = self._padded_tokens([len(group.prompt) for group in groups])
+            return self.batch_tokens - prompts, longest // KEYS_A_TOKEN
         return self.batch_tokens, longest
 
     # --- pieces ------------------------------------------------------------------------------------------------
@@ -242,42 +240,6 @@ class SequenceScorer(SharedPrompts):
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
 
 
-def _token_log_probs(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    logits = head(hidden)
-    return -F.cross_entropy(logits.to(_accumulator(logits.dtype)), targets, reduction="none")
-
-
-def _accumulator(dtype: torch.dtype) -> torch.dtype:
-    """Sums over tokens are kept in float32 at least."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
     rows = [row for row, group in enumerate(groups) for _ in group.responses]
     return rows, [response for group in groups for response in group.responses]
-
-
-def _places(starts: Sequence[int], lengths: Sequence[int], width: int) -> list[int]:
-    """Row-major positions, in a (R, width) array, of `lengths[i]` entries of each row i from `starts[i]` on."""
-    return [
-        row * width + start + at
-        for row, (start, length) in enumerate(zip(starts, lengths, strict=True))
-        for at in range(length)
-    ]
-
-
-def _cut(items: Sequence[tuple[int, int]], budget: int, extra: int = 0) -> Iterator[list[int]]:
-    """Cut (index, length) items, in order, into runs of at most `budget` padded tokens (one item at least).
-
-    Each item takes `extra` beside the length to which it is padded.
-    """
-    run: list[int] = []
-    longest = 0
-    for index, length in items:
-        if run and (max(longest, length) + extra) * (len(run) + 1) > budget:
-            yield run
-            run, longest = [], 0
-        run.append(index)
-        longest = max(longest, length)
-    if run:
-        yield run

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from hps.logprobs import Halves
+from hps.halves import Halves
 
 Value = TypeVar("Value")
 
@@ -20,8 +20,8 @@ Value = TypeVar("Value")
 def shard(halves: Halves, device: torch.device) -> None:
     """Replace the model's weights by this process's shards of them in float32, on `device`.
 
-    Each decoder layer is one unit; what remains (embeddings, last norm and output head, which may be tied) another.
-    Gradients are summed over the processes, not averaged.
+    Each decoder layer is one unit, embeddings and output head are one each unless they are tied, and what remains is
+    the last. Gradients are summed over the processes, not averaged.
 
     Args:
         halves: of a model on the CPU, the same in every process; a layer at a time goes through the device.
@@ -31,14 +31,17 @@ def shard(halves: Halves, device: torch.device) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    units = [*halves.decoder.layers, halves]
+    embeddings, head = halves.decoder.get_input_embeddings(), halves.log_probs
+    apart = [] if head.head.weight is embeddings.weight else [embeddings, head]
+    units = [*halves.decoder.layers, *apart, halves]
     for unit in units:
         fully_shard(unit.float(), mesh=mesh)
     for unit in units:
         unit.set_gradient_divide_factor(1.0)
         unit.set_force_sum_reduction_for_comms(True)  # gloo has no other sum
-    for method in (halves.hidden, halves.log_probs):
-        register_fsdp_forward_method(halves, method.__name__)
+    if apart:
+        embeddings.set_unshard_in_backward(False)  # its gradient does not depend on it
+    register_fsdp_forward_method(halves, "hidden")
 
 
 def most(count: int, device: torch.device) -> int:

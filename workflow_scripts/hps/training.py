@@ -145,7 +145,7 @@ class Trainer:
         mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
         prepared = [self.prepare(item) for item in mine]
         # Prompts of similar length share a micro-batch, so little padding is computed.
-        prepared.sort(key=lambda p: (p.group.tokens, p.item.example.prompt_id))
+        prepared.sort(key=lambda p: (len(p.group.prompt), p.item.example.prompt_id))
         micro_batches = list(self.scorer.packed(prepared, lambda p: p.group))
         idle = self.in_step(len(micro_batches)) - len(micro_batches)
         totals = torch.zeros(6, dtype=torch.float64)
