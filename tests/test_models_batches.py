@@ -24,25 +24,6 @@ def test_token_budget_by_hand():
     assert batches.by_token_budget([3, 5, 1, 5, 2], 10) == [[1, 3], [0, 4, 2]]
 
 
-def test_padding_is_reason_for_another_batch_once_a_batch_is_large_enough():
-    lengths = [10, 9, 8, 7, 4, 3]
-    assert batches.by_token_budget(lengths, 100) == [[0, 1, 2, 3, 4, 5]]
-    # 2 x 10 is enough; 8 is not less than four fifths of 10, 7 is
-    assert batches.by_token_budget(lengths, 100, enough=20) == [[0, 1, 2], [3, 4, 5]]
-    assert batches.by_token_budget(lengths, 20, enough=20) == [[0, 1], [2, 3], [4, 5]]
-
-
-@given(LENGTHS, st.integers(1, 200), st.integers(1, 100))
-def test_batches_cut_for_padding_hold_each_sequence_once_within_the_budget(lengths, budget, enough):
-    made = batches.by_token_budget(lengths, budget, enough)
-    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    for batch in made:
-        own = [lengths[i] for i in batch]
-        assert len(own) == 1 or len(own) * max(own) <= budget
-        last = own[-1]
-        assert last >= 0.8 * max(own) or (len(own) - 1) * max(own) < enough
-
-
 @given(LENGTHS, st.integers(1, 7), st.integers(0, 3))
 def test_epochs_hold_each_item_once_and_follow_the_seed(lengths, size, seed):
     def epochs(make, amount):

@@ -17,15 +17,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch.nn import functional as F
 
 from hps import packing
 from hps.halves import Halves, accumulator
-from hps.shared_prompts import KEYS_A_TOKEN, PromptState, SharedPrompts
+from hps.shared_prompts import KEYS_A_TOKEN, PromptState, SharedPrompts, inverse
 
 Item = TypeVar("Item")
-PASS_TOKENS = {"cpu": 16, "cuda": 192}
-"""What one forward pass more costs, by the kind of device, in tokens that the same time would compute."""
 
 
 @dataclass(frozen=True)
@@ -60,36 +57,14 @@ class SequenceScorer(SharedPrompts):
         self.batch_tokens = batch_tokens
         self.in_step = in_step
         # Devices that compute in step cannot each split passes by their own lengths.
-        self.pass_tokens = PASS_TOKENS[self.device.type] if in_step is int else math.inf
+        if in_step is not int:
+            self.pass_tokens = math.inf
 
     # --- forward -----------------------------------------------------------------------------------------------
 
     def hidden(self, **inputs) -> torch.Tensor:
         """As above, by way of the halves: sharded weights come together when one of those is called."""
         return self.halves.hidden(**inputs)
-
-    def encode_prompts(self, prompts: Sequence[Sequence[int]]) -> PromptState:
-        """Run the decoder over B prompts, those of similar length together."""
-        passes = packing.alike([len(prompt) for prompt in prompts], self.pass_tokens)
-        encode = super().encode_prompts
-        states = [encode([prompts[i] for i in one]) for one in passes]
-        if len(states) == 1:
-            return states[0]
-        longest = max(map(len, prompts))
-        back = self._there(_inverse([i for one in passes for i in one]))
-
-        def together(tensors: list[torch.Tensor], length_dim: int | None) -> torch.Tensor:
-            if length_dim is not None:
-                behind = [0, 0] * (tensors[0].dim() - 1 - length_dim)
-                tensors = [F.pad(tensor, (*behind, 0, longest - tensor.shape[length_dim])) for tensor in tensors]
-            return torch.cat(tensors).index_select(0, back)
-
-        layers = zip(*(state.keys_values for state in states), strict=True)
-        return PromptState(
-            [tuple(together(list(which), 2) for which in zip(*layer, strict=True)) for layer in layers],
-            together([state.last_hidden for state in states], None),
-            together([state.mask for state in states], 1),
-        )
 
     def response_hidden(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         """Hidden states that predict the tokens of R responses, concatenated: (sum of response lengths, hidden size).
@@ -103,7 +78,7 @@ class SequenceScorer(SharedPrompts):
             return hidden[0]
         starts = list(itertools.accumulate(lengths, initial=0))
         order = [at for one in passes for i in one for at in range(starts[i], starts[i + 1])]
-        return torch.cat(hidden).index_select(0, self._there(_inverse(order)))
+        return torch.cat(hidden).index_select(0, self._there(inverse(order)))
 
     def _respond(self, state: PromptState, rows: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
         first = state.last_hidden.index_select(0, self._there(list(rows)))  # predicts a response's first token
@@ -269,11 +244,3 @@ class SequenceScorer(SharedPrompts):
 def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:
     rows = [row for row, group in enumerate(groups) for _ in group.responses]
     return rows, [response for group in groups for response in group.responses]
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    """Where each number from 0 on stands in `order`."""
-    found = [0] * len(order)
-    for place, number in enumerate(order):
-        found[number] = place
-    return found

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
-from hps import prompt_cache
+from hps import packing, prompt_cache
 from hps.models.batches import by_token_budget, pad
 
 KEYS_A_TOKEN = 4
 """So many tokens of a prompt, whose keys and values each response copies, take the memory of one computed token."""
-FULL_PASS = 1024
-"""Tokens from which on a forward pass runs at full speed, so that another pass costs less than more padding."""
+PASS_TOKENS = {"cpu": 16, "cuda": 192}
+"""What one forward pass more costs, by the kind of device, in tokens that the same time would compute."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class SharedPrompts:
 
     def __init__(self, decoder: torch.nn.Module, name: str):
         self.decoder = decoder
+        self.pass_tokens = PASS_TOKENS.get(self.device.type, PASS_TOKENS["cuda"])
         self.shares_prompts = prompt_cache.keeps_whole_prompts(decoder)
         if not self.shares_prompts:
             logging.info(
@@ -79,12 +81,34 @@ class SharedPrompts:
         return self.decoder(**inputs).last_hidden_state
 
     def encode_prompts(self, prompts: Sequence[Sequence[int]]) -> PromptState:
-        """Run the decoder over B prompts."""
+        """Run the decoder over B prompts, those of similar length together."""
+        passes = packing.alike([len(prompt) for prompt in prompts], self.pass_tokens)
+        states = [self._encode([prompts[i] for i in one]) for one in passes]
+        if len(states) == 1:
+            return states[0]
+        longest = max(map(len, prompts))
+        back = self._there(inverse([i for one in passes for i in one]))
+
+        def together(tensors: list[torch.Tensor], length_dim: int | None) -> torch.Tensor:
+            if length_dim is not None:
+                behind = [0, 0] * (tensors[0].dim() - 1 - length_dim)
+                tensors = [F.pad(tensor, (*behind, 0, longest - tensor.shape[length_dim])) for tensor in tensors]
+            return torch.cat(tensors).index_select(0, back)
+
+        layers = zip(*(state.keys_values for state in states), strict=True)
+        return PromptState(
+            [tuple(together(list(which), 2) for which in zip(*layer, strict=True)) for layer in layers],
+            together([state.last_hidden for state in states], None),
+            together([state.mask for state in states], 1),
+        )
+
+    def _encode(self, prompts: Sequence[Sequence[int]]) -> PromptState:
         ids, mask = self._padded(prompts)
         cache = prompt_cache.to_write(self.decoder)
         hidden = self.hidden(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-        ends = self._there([row * ids.shape[1] + len(prompt) - 1 for row, prompt in enumerate(prompts)])
-        return PromptState(prompt_cache.written(cache), hidden.flatten(0, 1).index_select(0, ends), mask)
+        ends = packing.places([len(prompt) - 1 for prompt in prompts], [1] * len(prompts), ids.shape[1])
+        last = hidden.flatten(0, 1).index_select(0, self._there(ends))
+        return PromptState(prompt_cache.written(cache), last, mask)
 
     def continued(self, state: PromptState, rows: Sequence[int], following: Sequence[Sequence[int]]) -> torch.Tensor:
         """Hidden states of R token sequences after their prompts, padded on the right: (R, longest, hidden size).
@@ -114,21 +138,26 @@ class SharedPrompts:
         """
         if not self.shares_prompts:
             whole = [len(prompt) + len(after) for prompt, after in zip(prompts, following, strict=True)]
-            for batch in by_token_budget(whole, batch_tokens, FULL_PASS):
+            for batch in self._batches(whole, 0, batch_tokens):
                 yield Pass(batch, None, [])
             return
         numbers: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, prompt in enumerate(prompts):
             numbers[prompt].append(number)
         distinct = list(numbers)
-        for chosen in by_token_budget([len(prompt) for prompt in distinct], batch_tokens, FULL_PASS):
+        for chosen in by_token_budget([len(prompt) for prompt in distinct], batch_tokens):
             own = [distinct[i] for i in chosen]
             state = self.encode_prompts(own)
             waiting = [(row, number) for row, prompt in enumerate(own) for number in numbers[prompt]]
-            copied = max(map(len, own)) // KEYS_A_TOKEN
-            lengths = [len(following[number]) + copied for _, number in waiting]
-            for batch in by_token_budget(lengths, batch_tokens, FULL_PASS):
+            lengths = [len(following[number]) for _, number in waiting]
+            for batch in self._batches(lengths, max(map(len, own)) // KEYS_A_TOKEN, batch_tokens):
                 yield Pass([waiting[i][1] for i in batch], state, [waiting[i][0] for i in batch])
+
+    def _batches(self, lengths: Sequence[int], extra: int, batch_tokens: int) -> Iterator[list[int]]:
+        """Numbers of sequences that share a pass: within the budget, where each takes `extra` more, and alike."""
+        for batch in by_token_budget([length + extra for length in lengths], batch_tokens):
+            for one in packing.alike([lengths[i] for i in batch], self.pass_tokens):
+                yield [batch[i] for i in one]
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids, mask = pad(sequences)
@@ -137,3 +166,11 @@ class SharedPrompts:
     def _there(self, numbers: list[int]) -> torch.Tensor:
         """On the model's device, without waiting for what that is computing."""
         return torch.tensor(numbers).to(self.device, non_blocking=True)
+
+
+def inverse(order: Sequence[int]) -> list[int]:
+    """Where each number from 0 on stands in `order`."""
+    found = [0] * len(order)
+    for place, number in enumerate(order):
+        found[number] = place
+    return found

@@ -10,24 +10,17 @@ import torch
 from hps.files import stable_hash
 
 
-def by_token_budget(lengths: Sequence[int], budget: int, enough: float = math.inf) -> list[list[int]]:
+def by_token_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Indices of the sequences in batches of at most `budget` padded tokens, longest batch first.
 
     A batch holds sequences of like length, ties in the given order. A sequence longer than the budget is a batch of
     its own. Longest first, so that a run that would not fit into memory fails at once.
-
-    Args:
-        enough: a batch of so many padded tokens takes no sequence that a fifth of would be padding.
     """
     batches: list[list[int]] = []
-    longest = size = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = lengths[index]
-        if not batches or size + longest > budget or (size >= enough and length < 0.8 * longest):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > budget:
             batches.append([])
-            longest, size = length, 0
         batches[-1].append(index)
-        size += longest
     return batches
 
 
