@@ -69,7 +69,7 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
     """The parts that were asked for, on SmolLM2-135M in bfloat16."""
     import torch
 
-    from benchmarks import ours, rows
+    from benchmarks import growth, ours, rows
 
     parts = arguments.only or CPU_PARTS
     found: dict[str, Any] = {"rows": []}
@@ -87,21 +87,28 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
             "hps": lambda: rows.hps_over_bt(setting),
             "pl": lambda: rows.pl_over_bt(setting),
             "annotation": lambda: rows.annotation(setting),
-            "trl_hh": lambda: rows.against_trl(setting, "hh_rlhf"),
-            "trl_pku": lambda: rows.against_trl(setting, "pku_saferlhf"),
+            "trl_hh": lambda: trl_rows().against_trl(setting, "hh_rlhf"),
+            "trl_pku": lambda: trl_rows().against_trl(setting, "pku_saferlhf"),
         }
         for part in CPU_PARTS:
             if part not in parts:
                 continue
             began = time.perf_counter()
             if part == "growth":
-                found["growth"] = rows.growth(setting)
+                found["growth"] = growth.growth(setting)
             elif part == "throughput":
                 found |= cpu_throughput(setting)
             else:
                 found["rows"] += [row.as_dict() for row in measurements[part]()]
             logging.info("%s: %.0f s", part, time.perf_counter() - began)
     return found
+
+
+def trl_rows():
+    """The comparison with TRL, imported where it is asked for: TRL need not be there otherwise."""
+    from benchmarks import trl_rows
+
+    return trl_rows
 
 
 def cpu_throughput(setting) -> dict[str, Any]:

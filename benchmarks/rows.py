@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 
 from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
-from hps.cost import Architecture, Work, shared_work
 from hps.files import stable_hash
-from hps.logprobs import Group, SequenceScorer
+from hps.logprobs import Group
 
 
 @dataclass(frozen=True)
@@ -86,92 +84,6 @@ def lengths(pairs: Sequence[inputs.Pair]) -> dict[str, float]:
         "prompt_tokens": float(np.mean([len(pair.prompt) for pair in pairs])),
         "response_tokens": float(np.mean(replies)),
     }
-
-
-# --- against TRL -------------------------------------------------------------------------------------------------
-
-
-TRL_TARGETS = {"defaults": 4.0, "precomputed": 2.5}
-
-
-def against_trl(setting: Setting, dataset: str) -> list[Row]:
-    """Pairs a second of our training step over those of TRL's DPOTrainer, in its two variants."""
-    from benchmarks.trl_baseline import Baseline
-
-    pairs, source = inputs.pairs(dataset, setting.tokenizer(), setting.batch * (setting.repeats + 2))
-    model = setting.policy()
-    examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
-    trainer = ours.trainer(model, "bt", examples, setting.batch, setting.batch_tokens)
-    ordered = in_order(trainer, pairs)
-    with tempfile.TemporaryDirectory() as work:
-        theirs = {
-            variant: Baseline(setting.folder, ordered, setting.batch, variant, setting.dtype, Path(work))
-            for variant in TRL_TARGETS
-        }
-        cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # the warm-up is step 1
-        cases |= {name: lambda repeat, own=own: own.train(repeat + 2, 1) for name, own in theirs.items()}
-        timed = setting.interleaved(cases)
-        # Float32 is slow, so each data set checks one variant; both compute the same loss.
-        checked = "defaults" if dataset == "hh_rlhf" else "precomputed"
-        losses = losses_agree(setting, dataset, checked, Path(work))
-    shared, plain = Work(), 0.0
-    for pair in pairs:
-        shared += shared_work(len(pair.prompt), [len(pair.chosen), len(pair.rejected)])
-        plain += 2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) - 2
-    most = plain / shared.tokens
-    rows = []
-    for variant, target in TRL_TARGETS.items():
-        hh = dataset == "hh_rlhf"
-        rows.append(
-            Row(
-                f"trl_{variant}_{dataset}",
-                f"pairs a second, ours / TRL DPOTrainer ({variant}), {dataset}",
-                measure.ratios(timed[variant], timed["ours"]),
-                target if hh else None,
-                facts=setting.facts(
-                    source,
-                    batch=setting.batch,
-                    **lengths(pairs),
-                    # What sharing the prompt alone could save on these pairs, and nothing else.
-                    tokens_plain_over_shared=most,
-                    pairs_per_second={
-                        name: setting.batch / Summary.of(timed[name]).median for name in ("ours", variant)
-                    },
-                    float32_losses={"trl_variant": checked} | losses,
-                    **seconds({name: timed[name] for name in ("ours", variant)}),
-                ),
-            )
-        )
-    return rows
-
-
-def in_order(trainer, pairs: Sequence[inputs.Pair]) -> list[inputs.Pair]:
-    """The pairs in the order in which our trainer takes them."""
-    return [pairs[int(item.example.prompt_id, 16)] for batch in trainer.batches for item in batch]
-
-
-def losses_agree(setting: Setting, dataset: str, variant: str, work: Path, steps: int = 3) -> dict[str, Any]:
-    """Losses of both over the same first steps in float32, from the same adapters, at a rate that moves them.
-
-    Raises ArithmeticError when they differ by more than 1e-4: a comparison of times would mean nothing.
-    """
-    from benchmarks.trl_baseline import Baseline
-
-    size, rate = 2, 1e-3
-    pairs, _ = inputs.pairs(dataset, setting.tokenizer(), size * 10)
-    pairs = sorted(pairs, key=lambda pair: pair.longest)[: size * steps]  # short ones: this is not timed
-    model = setting.policy(torch.float32)
-    examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
-    trainer = ours.trainer(model, "bt", examples, size, setting.batch_tokens, rate)
-    baseline = Baseline(setting.folder, in_order(trainer, pairs), size, variant, torch.float32, work, rate)
-    baseline.copy_adapters(model)
-    baseline.train(0, steps)
-    mine = [trainer.step(step)["loss"] for step in range(steps)]
-    theirs = baseline.trainer.losses
-    worst = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
-    if worst > 1e-4:
-        raise ArithmeticError(f"{dataset}, {variant}: losses {mine} of ours, {theirs} of TRL's")
-    return {"ours": mine, "trl": theirs, "largest_difference": worst}
 
 
 # --- losses against each other -----------------------------------------------------------------------------------
@@ -328,57 +240,3 @@ def distance_to_limit(setting: Setting, dataset: str = "hh_rlhf") -> list[Row]:
     what = "seconds, bare forward and backward / our training step"
     facts = setting.facts(source, batch=setting.batch, **lengths(pairs), **seconds(timed))
     return [Row("distance_to_limit", what, ratio, 0.85, facts=facts)]
-
-
-# --- growth ------------------------------------------------------------------------------------------------------
-
-
-SIZES = ((192, 6), (320, 10), (448, 18), (576, 30))
-"""Hidden size and layers of the models of one family that step time is followed over."""
-
-
-def growth(setting: Setting, ns: Sequence[int] = (5, 20, 50, 100)) -> list[dict[str, Any]]:
-    """Seconds of a training step over n, prompt length and model size, with the exponent of the fitted power law."""
-    vocab = len(setting.tokenizer())
-    draw = np.random.default_rng(1)
-    repeats = max(2, setting.repeats - 1)
-    adapted = setting.policy()
-
-    def group(prompt: int, n: int, vocab: int = vocab) -> Group:
-        made = [inputs.tokens(draw, 45, vocab) for _ in range(n + 1)]
-        return Group(inputs.tokens(draw, prompt, vocab), made[:n])
-
-    def steps(model: torch.nn.Module, loss: str, groups: list[Group]) -> ours.Steps:
-        return ours.Steps(ours.trainer(model, loss, ours.examples(groups * 2), len(groups), setting.batch_tokens))
-
-    by_n = {n: steps(adapted, "pl", [group(126, n)]) for n in ns}
-    by_prompt = {p: steps(adapted, "bt", [group(p, 2) for _ in range(2)]) for p in (64, 128, 256, 512, 1024)}
-    by_size = {}
-    for hidden, layers in SIZES:
-        shape = Architecture(layers, hidden, hidden // 64, hidden // 64, hidden * 8 // 3, 8192, tied=True)
-        model = ours.with_adapters(ours.random_model(shape, setting.dtype, setting.device))
-        by_size[shape.decoder_weights] = steps(model, "bt", [group(126, 2, 8192) for _ in range(setting.batch)])
-    curves = []
-    for over, what, cases in (
-        ("n", "responses a prompt (PL, one prompt of 126 tokens, responses of 45)", by_n),
-        ("prompt", "tokens of the prompt (BT, two responses of 45)", by_prompt),
-        ("size", "entries of the decoder's weight matrices (BT, 126 and 2 x 45 tokens)", by_size),
-    ):
-        named = {str(x): case for x, case in cases.items()}
-        timed = measure.interleaved(named, repeats, warmups=0, synchronize=setting.synchronize)
-        medians = [Summary.of(timed[str(x)]).median for x in cases]
-        factor, exponent = measure.power_law(list(cases), medians)
-        _, last = measure.power_law(list(cases)[-2:], medians[-2:])
-        curves.append(
-            {
-                "over": over,
-                "what": what,
-                "x": list(cases),
-                "seconds": [Summary.of(timed[str(x)]).as_dict() for x in cases],
-                "factor": factor,
-                "exponent": exponent,
-                "exponent_of_the_last_two": last,
-                "repeats": repeats,
-            }
-        )
-    return curves

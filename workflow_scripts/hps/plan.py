@@ -10,23 +10,18 @@ with the operations of `hps.cost` and the rates of benchmarks/results (`hps.rate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from hps.config import Config, Run, all_runs, grid_runs, n_runs
 from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
+from hps.plan_memory import ITEMSIZE, Memory
 from hps.preference_models import Loss, best_and_drawn, best_and_worst
 from hps.rates import Rates
 
-ITEMSIZE = {"float32": 4, "bfloat16": 2}
 LOADING = 1e9
 """Bytes a second at which weights come from disk into memory."""
 SMALL_JOB = 4.0
 """Seconds of a job that computes with no model: data, tables, figures."""
-HEAD_LOGITS = 2**24
-"""As in hps.logprobs, which is not imported here since it needs torch."""
-PROCESS = 0.7e9
-"""Bytes of a process with torch and transformers loaded and nothing else."""
 TEXT = 4.2
 """Bytes of text a token."""
 
@@ -139,6 +134,10 @@ class Planner:
     # --- pieces ------------------------------------------------------------------------------------------------
 
     @property
+    def memory(self) -> Memory:
+        return Memory(self.config, self.rates.is_cpu)
+
+    @property
     def dtype(self) -> str:
         return self.config["compute"]["dtype"]
 
@@ -193,13 +192,18 @@ class Planner:
                     "sft", lambda lengths, replies=replies: plain_work(lengths.prompt, [lengths.human] * replies)
                 )
                 seconds = self._fitting(role, work * given["epochs"], full=True)
-                scratch = scratch.with_job(self.start("score") + seconds, self._training_memory(role, 4096, True), disk)
+                scratch = scratch.with_job(
+                    self.start("score") + seconds,
+                    self.memory.training(self.models[role], 4096, self.models[role].parameters),
+                    disk,
+                )
             elif given["source"] == "trained":
                 work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
                 work = replace(work * given["epochs"], counted=0)
-                layers = given["lora_layers"] / self.models[role].layers if given["lora_layers"] else 1.0
+                model = self.models[role]
+                layers = given["lora_layers"] / model.layers if given["lora_layers"] else 1.0
                 seconds = self._fitting(role, work, full=given["lora_rank"] == 0, layers=layers)
-                memory = self._training_memory(role, 4096, given["lora_rank"] == 0)
+                memory = self.memory.training(model, 4096, self._adapter(model, given["lora_rank"]))
                 trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
             else:
                 links = given["source"] == "path"
@@ -242,18 +246,18 @@ class Planner:
                 for _ in range(shards):
                     augment = augment.with_job(
                         self.start("score", "generator") + seconds,
-                        self._generating_memory(generator, data.lengths, limit),
+                        self.memory.generating(generator, data.lengths.prompt + limit),
                         size * TEXT / 2,
                     )
                     start = self.start("score", "reward")
-                    memory = self._scoring_memory("reward")
+                    memory = self.memory.scoring(reward)
                     annotate = annotate.with_job(
                         start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
                     )
                     start = self.start("score", "policy")
                     # Paper-style training computes the reference in its own steps, so it has no such stage.
                     reference = reference.with_job(
-                        start + scoring, self._scoring_memory("policy"), prompts * len(replies) * 20
+                        start + scoring, self.memory.scoring(policy), prompts * len(replies) * 20
                     )
         return [augment, annotate, replace(reference, paper_style=0.0)]
 
@@ -275,9 +279,10 @@ class Planner:
 
     def training(self) -> Stage:
         stage = Stage("train", devices=self.config["compute"]["processes"])
+        policy = self.models["policy"]
         for run in all_runs(self.config):
             seconds, paper = self.run_seconds(run)
-            memory = self._training_memory("policy", self.config["compute"]["train_tokens"], self.full)
+            memory = self.memory.training(policy, self.config["compute"]["train_tokens"], self._trainable())
             stage = stage.with_job(seconds, memory, self._trained_bytes(), paper)
         return stage
 
@@ -305,6 +310,10 @@ class Planner:
         """Responses a prompt that the run may use."""
         limited = self.config["objective"]["pl_responses"]
         return min(run.n, limited) if run.loss == "pl" and limited else run.n
+
+    def _adapter(self, model: Architecture, rank: int) -> int:
+        """Trained parameters of a reward model: an adapter on queries and values of all layers, or, rank 0, all."""
+        return model.lora_parameters(rank, ["q_proj", "v_proj"]) if rank else model.parameters
 
     def _trained_bytes(self) -> float:
         """Of what a run leaves: its adapter or its whole model, in float32. Checkpoints go when it ends."""
@@ -335,7 +344,7 @@ class Planner:
                 data = self.data[name]
                 replies = data.prompts["test"] * self.config["evaluation"]["samples"]
                 disk += replies * self.usable(data, self.config["evaluation"]["max_new_tokens"]) * TEXT / 2
-            memory = self._generating_memory(self.models["policy"], data.lengths, self._evaluation_limit())
+            memory = self.memory.generating(self.models["policy"], data.lengths.prompt + self._evaluation_limit())
             stage = stage.with_job(seconds, memory + self.weights("eval_reward"), disk)
         return stage
 
@@ -367,56 +376,7 @@ class Planner:
             stage = stage.with_job(SMALL_JOB)
         return stage
 
-    # --- memory --------------------------------------------------------------------------------------------------
-
-    def _base(self) -> float:
-        """Beside models and activations: the process, where its memory is the device's."""
-        return PROCESS if self.rates.is_cpu else 0.5e9
-
-    def _training_memory(self, role: str, tokens: int, full: bool) -> float:
-        architecture = self.models[role]
-        dtype = "float32" if full else self.dtype
-        size = ITEMSIZE[dtype]
-        trained = architecture.parameters if full else self._trainable()
-        kept = architecture.layers * saved_bytes(architecture, dtype, full) * tokens
-        if self.recomputes:  # the input of each layer, and all of one layer
-            kept = kept / architecture.layers + architecture.layers * architecture.hidden * size * tokens
-        shared = self.config["compute"]["processes"] if full else 1  # weights and moments over the devices
-        logits = HEAD_LOGITS * (size + 12)  # and in float32: itself, its logarithm, its gradient
-        # The weights (trained ones count below); float32 weights in training, gradients, AdamW's two moments
-        return self._base() + (0 if full else self.weights(role)) + 16 * trained / shared + 1.1 * kept + logits
-
-    def _scoring_memory(self, role: str) -> float:
-        architecture, tokens = self.models[role], self.config["compute"]["score_tokens"]
-        live = tokens * (3 * architecture.intermediate + 6 * architecture.hidden) * ITEMSIZE[self.dtype]
-        cache = tokens * architecture.cache_bytes(ITEMSIZE[self.dtype])
-        return self._base() + self.weights(role) + live + cache + HEAD_LOGITS * (ITEMSIZE[self.dtype] + 8)
-
-    def _generating_memory(self, model: Architecture, lengths: Lengths, limit: int) -> float:
-        sequences = self.config["compute"]["sequences"]
-        size = ITEMSIZE[self.dtype]
-        # A growing cache is copied as it grows: once more a layer. Probabilities are summed up in float64.
-        cache = sequences * (lengths.prompt + limit) * model.cache_bytes(size) * (1 + 1 / model.layers)
-        return self._base() + model.parameters * size + cache + sequences * model.vocab * (size + 4 + 3 * 8)
-
 
 def responses_used(loss: str, n: int) -> int:
     """Responses of a pool of n whose log-probs a loss needs."""
     return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else n
-
-
-def saved_bytes(architecture: Architecture, dtype: str, full: bool) -> float:
-    """Bytes a token and layer that a forward pass keeps for the backward pass, without activation checkpointing.
-
-    Counted on transformers' Llama with scaled-dot-product attention (tests/test_plan.py counts again): under adapters
-    on queries and values the inputs of the frozen weights are not kept, when all weights are trained they are.
-    """
-    hidden, keys = architecture.hidden, architecture.kv_heads * architecture.head_dim
-    if dtype == "bfloat16":
-        return 20 * hidden + 4 * keys + (8 if full else 6) * architecture.intermediate
-    return (32 if full else 20) * hidden + 8 * keys + (16 if full else 12) * architecture.intermediate
-
-
-def total(stages: Iterable[Stage], name: str) -> float:
-    """Sum of a field over stages."""
-    return sum(getattr(stage, name) for stage in stages)

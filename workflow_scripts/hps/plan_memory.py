@@ -1,0 +1,71 @@
+"""Memory of a job at its peak, on its device (on a CPU: of its process), in bytes; docs/plan.md has the formulas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hps.config import Config
+from hps.cost import Architecture
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2}
+HEAD_LOGITS = 2**24
+"""As in hps.logprobs, which is not imported here since it needs torch."""
+PROCESS = 0.7e9
+"""A process with torch and transformers loaded and nothing else."""
+CONTEXT = 0.5e9
+"""What a GPU's context and libraries take."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory under one configuration."""
+
+    config: Config
+    is_cpu: bool
+
+    @property
+    def dtype(self) -> str:
+        return self.config["compute"]["dtype"]
+
+    @property
+    def base(self) -> float:
+        return PROCESS if self.is_cpu else CONTEXT
+
+    def training(self, model: Architecture, tokens: int, trained: int) -> float:
+        """Of training `trained` parameters, all or an adapter's, in micro-batches of so many tokens."""
+        full = trained == model.parameters
+        dtype = "float32" if full else self.dtype
+        size, compute = ITEMSIZE[dtype], self.config["compute"]
+        kept = model.layers * saved_bytes(model, dtype, full) * tokens
+        if compute.get("activation_checkpointing", False):  # the input of each layer, and all of one layer
+            kept = kept / model.layers + model.layers * model.hidden * size * tokens
+        frozen = 0 if full else model.parameters * size
+        shared = compute["processes"] if full else 1  # weights, gradients and moments over the devices
+        logits = HEAD_LOGITS * (size + 12)  # and in float32: themselves, their logarithm, their gradient
+        # 16: a weight in float32, its gradient, AdamW's two moments
+        return self.base + frozen + 16 * trained / shared + 1.1 * kept + logits
+
+    def scoring(self, model: Architecture) -> float:
+        """Of a forward pass over `compute.score_tokens` tokens."""
+        tokens, size = self.config["compute"]["score_tokens"], ITEMSIZE[self.dtype]
+        live = tokens * (3 * model.intermediate + 6 * model.hidden) * size + tokens * model.cache_bytes(size)
+        return self.base + model.parameters * size + live + HEAD_LOGITS * (size + 8)
+
+    def generating(self, model: Architecture, tokens: float) -> float:
+        """Of sampling `compute.sequences` responses together, each up to so many tokens with its prompt."""
+        sequences, size = self.config["compute"]["sequences"], ITEMSIZE[self.dtype]
+        # A cache is copied as it grows, a layer at a time. Probabilities are summed up in float64.
+        cache = sequences * tokens * model.cache_bytes(size) * (1 + 1 / model.layers)
+        return self.base + model.parameters * size + cache + sequences * model.vocab * (size + 4 + 3 * 8)
+
+
+def saved_bytes(architecture: Architecture, dtype: str, full: bool) -> float:
+    """Bytes a token and layer that a forward pass keeps for the backward pass, without activation checkpointing.
+
+    Counted on transformers' Llama with scaled-dot-product attention (tests/test_plan.py counts again): under adapters
+    on queries and values the inputs of the frozen weights are not kept, when all weights are trained they are.
+    """
+    hidden, keys = architecture.hidden, architecture.kv_heads * architecture.head_dim
+    if dtype == "bfloat16":
+        return 20 * hidden + 4 * keys + (8 if full else 6) * architecture.intermediate
+    return (32 if full else 20) * hidden + 8 * keys + (16 if full else 12) * architecture.intermediate
