@@ -8,6 +8,7 @@ because a job step finds its configuration nowhere else: Snakemake's jobstep plu
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,7 @@ class Cluster:
                 raise ClusterError(f"{path} belongs to another cluster, so none is started here")
         if (ETC / "slurm.conf").exists() and self.answers():
             raise ClusterError("a SLURM controller answers on this machine already")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that being ended ends the cluster too
         self.temporary = tempfile.TemporaryDirectory(prefix="hps-slurm-")
         self.folder = Path(self.temporary.name)
         try:
