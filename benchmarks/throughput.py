@@ -23,6 +23,7 @@ from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
 from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
 from hps.generation import Request, Sampling, generate
+from hps.generation_transformers import TransformersEngine
 from hps.logprobs import Group, SequenceScorer
 
 TINY = Architecture(4, 128, 4, 2, 384, 768, tied=True)
@@ -166,9 +167,10 @@ def generating(
     draw = np.random.default_rng(2)
     requests = [Request(str(i), inputs.tokens(draw, PROMPT, architecture.vocab)) for i in range(2)]
     sampling = Sampling(sequences // 2, 0.9, 1.0, STEPS, 0)
+    engine = TransformersEngine(causal, sequences)
 
     def sample(repeat: int) -> None:
-        for _ in generate(causal, tokenizer, requests, sampling, sequences):
+        for _ in generate(engine, tokenizer, requests, sampling):
             pass
 
     return sample, architecture.forward_flops(sampling_work(PROMPT, STEPS, 2, sequences)), sequences * STEPS

@@ -267,7 +267,7 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
         "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --candidates {files['candidates']} "
         f"--scored {files['scored']} --reference {files['reference']} --policy {model_folder} "
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
-        "--score-tokens 512",
+        "--score-tokens 512 --reward-output gated --reward-system-turn keep",
     }[command]
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / f"{command}.py"), *words.split(), *shared.split(), "--out", f"{tmp_path}/out"],

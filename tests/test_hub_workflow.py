@@ -36,6 +36,7 @@ def preset(folder) -> None:
     small["data"]["splits"] = {
         name: {"prompts": min(split["prompts"], 5), "from": "test"} for name, split in small["data"]["splits"].items()
     }
+    small["user_study"]["prompts"] = 5
     for name, repo, file in (("hh_rlhf", "hh", "*/test.jsonl.gz"), ("pku_saferlhf", "pku", "test.jsonl.gz")):
         small["data"][name] |= {"hub": f"owner/{repo}", "hub_files": {"train": [], "test": [file]}}
     (folder / "config" / "presets" / "hub.yaml").write_text(yaml.safe_dump(small))
