@@ -225,9 +225,14 @@ def test_a_model_of_unknown_size_is_refused():
 # --- recorded runs -----------------------------------------------------------------------------------------------
 
 RECORDED = {
-    "tiny": {},
+    "tiny": {"attribution": {"datasets": []}},
     # `make real` asks for table2 of one reward, so no ablation was run.
-    "smollm2": {"grid": {"rewards": ["dpo"]}, "ablations": {"methods": []}, "evaluation": {"transfer": False}},
+    "smollm2": {
+        "grid": {"rewards": ["dpo"]},
+        "ablations": {"methods": []},
+        "attribution": {"datasets": []},
+        "evaluation": {"transfer": False},
+    },
 }
 STAGES = {
     "models": ("scratch_model", "reward_model"),
