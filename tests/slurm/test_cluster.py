@@ -300,7 +300,9 @@ def test_a_job_over_its_time_and_one_over_its_memory_name_rule_job_and_log(finis
     )
     ended = {job["rule"]: job for job in jobs(finished)[before:]}
     assert ended["train"]["JobState"] == "TIMEOUT"
-    assert ended["annotate"]["JobState"] == "OUT_OF_MEMORY"
+    # Without cgroups SLURM has no OUT_OF_MEMORY; its log says why it ended the job.
+    assert ended["annotate"]["JobState"] in ("OUT_OF_MEMORY", "FAILED")
+    assert "memory limit" in Path(ended["annotate"]["StdOut"]).read_text()
     for rule, log in (("train", f"train/{RUNS[0]}.log"), ("annotate", "annotate/hh_rlhf.test.1-of-1.log")):
         error = re.search(rf"Error in rule {rule}:.*?external_jobid: \d+", said, re.DOTALL)[0]
         assert f"SLURM status is: '{ended[rule]['JobState']}'" in error
