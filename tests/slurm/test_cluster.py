@@ -1,6 +1,7 @@
 """The workflow on a real scheduler: `snakemake --profile slurm` on the cluster of tests/slurm/cluster.py.
 
-`make test-slurm` runs this; a plain `pytest` does not come here. With QUICK=1 the DAG is that of quick.yaml.
+`make test-slurm` runs this; a plain `pytest` does not come here. With QUICK=1 the DAG is that of quick.yaml, and what
+needs a local run beside it, or waits for resumed trainings, is left out.
 """
 
 import json
@@ -22,6 +23,7 @@ from hps.config import read_yaml
 pytestmark = pytest.mark.slurm
 
 QUICK = bool(os.environ.get("QUICK"))
+left_out_of_the_cut = pytest.mark.skipif(QUICK, reason="not in the cut; `make test-slurm` runs it")
 CONFIG = "tests/slurm/quick.yaml" if QUICK else "tests/smoke.yaml"
 N = 4 if QUICK else 8
 RUNS = [f"dataset~hh_rlhf/reward~dpo_loss~{loss}_n~{N}_beta~0.1_seed~0" for loss in ("bt", "hps")]
@@ -160,6 +162,7 @@ def results(folder: Path) -> dict[str, object]:
     return {name: timeless(path) for name, path in names.items() if not TIMED.search(name)}
 
 
+@left_out_of_the_cut
 def test_results_are_those_of_a_local_run_file_by_file(finished, local):
     ours, theirs = results(finished), results(local)
     assert ours.keys() == theirs.keys()
@@ -230,6 +233,7 @@ def assert_same_policy(folder: Path, undisturbed: Path, run: str) -> None:
         assert mine == whole, f"{run}/{name}"
 
 
+@left_out_of_the_cut
 def test_a_cancelled_job_and_one_whose_node_fails_go_on_from_their_checkpoints(finished, undisturbed):
     cancelled, failed = RUNS
     before = {run: len(training_jobs(finished, run)) for run in RUNS}
@@ -254,6 +258,7 @@ def test_a_cancelled_job_and_one_whose_node_fails_go_on_from_their_checkpoints(f
         assert_same_policy(finished, undisturbed, run_name)
 
 
+@left_out_of_the_cut
 def test_jobs_of_a_killed_snakemake_are_cancelled_and_a_rerun_goes_on(finished, undisturbed):
     target = (summary(RUNS[0]), *LONG, *SOON)
     (finished / summary(RUNS[0])).unlink()
