@@ -17,9 +17,9 @@ from hps.errors import InputError
 from hps.preference_models import parts_of_hps
 from hps.render import TOY, Cell, Column, Page, Table
 from hps.results import Evaluation
-from hps.statistics import Estimate, over_seeds, paired_difference
+from hps.statistics import Estimate, paired_difference
 from hps.table_page import LABELS
-from hps.tables import Choices, Layout, Row, build, plain
+from hps.tables import Choices, Layout, Row, build, per_prompt, plain
 
 LAYOUT = Layout(
     "Table A: where the margin of HPS comes from", "evaluated_on", ("rm_dpo", "reward", "bleu"), False, ("n", "beta")
@@ -74,8 +74,12 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
             for sampling in ("uniform", "hard", "hardest")
         ]
         for effect, given, first, second in compared:
-            a, b = cell(test_set, first), cell(test_set, second)
-            found.append(Contrast(test_set, effect, given, {m: _paired(a, b, m, choices) for m in LAYOUT.metrics}))
+            a, b = (per_prompt(cell(test_set, part).evaluations, choices) for part in (first, second))
+            estimates = {
+                metric: paired_difference(a[metric], b[metric], resamples=choices.resamples, seed=choices.seed)
+                for metric in LAYOUT.metrics
+            }
+            found.append(Contrast(test_set, effect, given, estimates))
     return found
 
 
@@ -140,16 +144,3 @@ def to_page(
 
 def _n(n: str) -> str:
     return "n - 1" if n == "n" else n
-
-
-def _paired(first: Row, second: Row, metric: str, choices: Choices) -> Estimate:
-    def values(row: Row):
-        return over_seeds([_values(evaluation, metric, choices) for evaluation in row.evaluations])
-
-    return paired_difference(values(first), values(second), resamples=choices.resamples, seed=choices.seed)
-
-
-def _values(evaluation: Evaluation, metric: str, choices: Choices):
-    if metric == "rm_dpo":
-        return evaluation.rm_dpo(choices.pair)
-    return evaluation.values[f"bleu_{choices.bleu}" if metric == "bleu" else metric]

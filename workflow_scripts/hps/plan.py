@@ -144,12 +144,12 @@ class Planner:
     @property
     def recomputes(self) -> bool:
         """Whether training computes activations again instead of keeping them."""
-        return self.config["compute"].get("activation_checkpointing", False)
+        return self.config["compute"]["activation_checkpointing"]
 
     @property
     def continuous(self) -> bool:
         """Whether a reply that ends makes room for the next one at once (vLLM)."""
-        return self.config["compute"].get("generation", "transformers") == "vllm"
+        return self.config["compute"]["generation"] == "vllm"
 
     @property
     def full(self) -> bool:
@@ -224,7 +224,7 @@ class Planner:
     # --- what is computed once -----------------------------------------------------------------------------------
 
     def shard_stages(self) -> list[Stage]:
-        augment = Stage("augment", devices=self.config["compute"].get("tensor_parallel", 1))
+        augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
         annotate, reference = Stage("annotate"), Stage("reference")
         candidates, compute = self.config["candidates"], self.config["compute"]
         shards, limit = compute["shards"], candidates["max_new_tokens"]

@@ -37,7 +37,7 @@ class Memory:
         dtype = "float32" if full else self.dtype
         size, compute = ITEMSIZE[dtype], self.config["compute"]
         kept = model.layers * saved_bytes(model, dtype, full) * tokens
-        if compute.get("activation_checkpointing", False):  # the input of each layer, and all of one layer
+        if compute["activation_checkpointing"]:  # the input of each layer, and all of one layer
             kept = kept / model.layers + model.layers * model.hidden * size * tokens
         frozen = 0 if full else model.parameters * size
         shared = compute["processes"] if full else 1  # weights, gradients and moments over the devices
