@@ -143,7 +143,7 @@ class Measured(ours.Steps):
         """Operations of training on a group; one that exceeds the token budget takes a forward pass more."""
         scorer = self.trainer.scorer
         work = shared_work(len(group.prompt), map(len, group.responses))
-        return self.architecture.training_flops(work, forwards=1 + (scorer.cost([group]) > scorer.batch_tokens))
+        return self.architecture.training_flops(work, forwards=1 + (scorer.group_cost([group]) > scorer.batch_tokens))
 
 
 def pl_groups(pairs: list[inputs.Pair], batch: int) -> list[Group]:

@@ -54,10 +54,10 @@ def real(dataset: str, tokenizer, count: int, folder: Path) -> list[Pair]:
     """Real pairs, without those above LONGEST or with a reply of nothing but an end."""
     from hps.chat import prompt_ids, response_ids
     from hps.data import parser
-    from hps.data.records import read, read_jsonl
+    from hps.data.records import read, read_rows
 
     path, form, label = FILES[dataset]
-    records, _ = read(read_jsonl(folder / path), parser(form, label))
+    records, _ = read(read_rows(folder / path), parser(form, label))
     order = np.random.default_rng(stable_hash("bench", dataset)).permutation(len(records))
     found = []
     for record in (records[i] for i in order):

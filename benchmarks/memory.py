@@ -19,7 +19,7 @@ class Arguments:
     loss: str = argument("preference loss")
     n: int = argument("responses a prompt")
     batch: int = argument("prompts a step")
-    batch_tokens: int = argument("padded tokens of a micro-batch")
+    batch_tokens: int = argument("tokens of a micro-batch")
     prompt: int = argument("tokens of each prompt")
     response: int = argument("tokens of each response")
 

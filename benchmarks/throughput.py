@@ -92,7 +92,7 @@ def entries(
     scorer = SequenceScorer(adapted, score_tokens)
     to_score = groups(scored, n)
     # A group that exceeds the budget is computed in two passes.
-    two_passes = scorer.cost(groups(1, many)) > train_tokens
+    two_passes = scorer.group_cost(groups(1, many)) > train_tokens
     cases: dict[str, tuple[Callable[[int], object], float, float]] = {
         "train": (bt, architecture.training_flops(work(pairs, 2)), work(pairs, 2).tokens),
         "train_group": (

@@ -76,7 +76,9 @@ def commands(*words: str, folder) -> list[str]:
     for name in ("Makefile", "requirements.txt", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(["make", "--dry-run", *words], cwd=folder, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--dry-run", *words], cwd=folder, env=env, capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()
 
 

@@ -88,12 +88,13 @@ def test_log_probs(policy, fake):
     assert scorer.shares_prompts
     with fake, torch.no_grad():
         state = scorer.encode_prompts([group.prompt for group in GROUPS])
-        assert state.last_hidden.shape == (2, HIDDEN)
+        assert state.ends.shape == (2, HIDDEN)
         assert len(state.keys_values) == LAYERS
-        assert {tensor.shape for pair in state.keys_values for tensor in pair} == {(2, 8, 5, 128)}
-        responses = [response for group in GROUPS for response in group.responses]
-        assert scorer.response_hidden(state, [0, 0, 1], responses).shape == (2 + 4 + 1, HIDDEN)
-        log_probs = scorer.log_probs_given(state, [0, 0, 1], responses)
+        prompt_tokens = sum(len(group.prompt) for group in GROUPS)
+        assert {tensor.shape for pair in state.keys_values for tensor in pair} == {(1, 8, prompt_tokens, 128)}
+        assert scorer.continued(state, [0, 1], [[1, 2], [3]]).shape == (2 + 1, HIDDEN)
+        assert scorer.response_hidden(GROUPS).shape == (2 + 4 + 1, HIDDEN)
+        log_probs = scorer.log_probs_unshared(GROUPS)
         assert (log_probs.shape, log_probs.dtype) == ((3,), torch.float32)
 
 

@@ -158,9 +158,9 @@ def test_a_hundred_responses_take_the_memory_of_pairs(recompute, prompt):
         recompute_layers(model)
     scorer = SequenceScorer(model, budget)
     pairs = next(scorer.packed(long_groups(20, 2, prompt), lambda group: group))
-    assert scorer.cost(pairs) > 0.6 * budget
+    assert scorer.group_cost(pairs) > 0.6 * budget
     listwise = long_groups(1, 100, prompt)
-    assert scorer.cost(listwise) > 2 * budget
+    assert scorer.group_cost(listwise) > 2 * budget
     assert step_peak(model, listwise, budget) <= 1.25 * step_peak(model, pairs, budget)
 
 
@@ -200,13 +200,12 @@ def test_gradient_reaches_adapters_through_the_prompt():
 
 
 def test_batches_stay_within_the_token_budget_and_lose_nothing():
-    scorer, groups = SequenceScorer(llama(), 64), ragged_groups(1, 30, 4, 9)
-    batches = list(scorer.batches(groups))
+    scorer, groups = SequenceScorer(llama(), 64), ragged_groups(1, 30, 2, 1, 4, 1, 9)
+    batches = list(scorer.packed(groups, lambda group: group))
+    assert [group for batch in batches for group in batch] == groups
+    assert len(batches) < len(groups)
     for batch in batches:
-        assert len(batch) == 1 or scorer.cost([piece for _, piece in batch]) <= 64
-    for position, group in enumerate(groups):
-        pieces = [piece.responses for batch in batches for p, piece in batch if p == position]
-        assert [response for piece in pieces for response in piece] == group.responses
+        assert len(batch) == 1 or scorer.group_cost(batch) <= 64
 
 
 def test_a_model_with_a_sliding_window_takes_the_plain_path(caplog):

@@ -128,39 +128,15 @@ def test_a_cut_prompt_is_cut_for_each_response_as_if_it_were_alone(folder, budge
 def test_each_prompt_is_computed_once_and_no_batch_is_over_the_budget(reward, monkeypatch, budget):
     conversations = responses_to_prompts([17, 3, 40], seed=1)
     prompts = {tuple(chat.prompt_ids(reward.tokenizer, messages)) for messages, _ in conversations}
-    seen, sizes = [], []
-    encode, continued = reward.shared.encode_prompts, reward.shared.continued
-
-    def encode_and_note(own):
-        seen.extend(own)
-        sizes.append(len(own) * max(map(len, own)))
-        return encode(own)
-
-    def continue_and_note(state, rows, following):
-        sizes.append(len(following) * max(map(len, following)))
-        return continued(state, rows, following)
-
-    monkeypatch.setattr(reward.shared, "encode_prompts", encode_and_note)
-    monkeypatch.setattr(reward.shared, "continued", continue_and_note)
-    reward.score(conversations, budget)
-    assert sorted(seen) == sorted(prompts)
-    assert max(sizes) <= budget
-    computed = sum(sizes)
-    alone = sum(len(conversation_ids(reward.tokenizer, *c, 512)[0]) for c in conversations)
-    assert computed < alone
-
-
-def test_many_short_responses_to_a_long_prompt_are_cut_by_the_keys_they_copy(reward, monkeypatch):
-    widths = []
-    continued = reward.shared.continued
+    sizes = []
+    hidden = reward.shared.hidden
     monkeypatch.setattr(
-        reward.shared, "continued", lambda state, rows, f: widths.append(len(f)) or continued(state, rows, f)
+        reward.shared, "hidden", lambda **inputs: sizes.append(inputs["input_ids"].numel()) or hidden(**inputs)
     )
-    messages = [{"role": "user", "content": sentence(1, 25)}]
-    length = len(chat.prompt_ids(reward.tokenizer, messages))
-    reward.score([(messages, "go")] * 60, batch_tokens=100)
-    assert sum(widths) == 60
-    assert max(widths) * (length // 4) <= 100
+    reward.score(conversations, budget)
+    assert max(sizes) <= budget
+    responses = [chat.response_ids(reward.tokenizer, response) for _, response in conversations]
+    assert sum(sizes) == sum(map(len, prompts)) + sum(map(len, responses))  # and no token twice, nor padding
 
 
 def test_a_model_that_keeps_no_plain_cache_scores_each_conversation_whole(model_folder, caplog):

@@ -99,7 +99,7 @@ def test_micro_batches_sort_a_steps_prompts_and_leave_the_order_of_data_alone(mo
             lengths = [len(p.group.prompt) for p in prepared]
             assert lengths == sorted(lengths)
             for micro_batch in seen[batch_tokens][step]:
-                assert len(micro_batch) == 1 or one.scorer.cost([p.group for p in micro_batch]) <= batch_tokens
+                assert len(micro_batch) == 1 or one.scorer.group_cost([p.group for p in micro_batch]) <= batch_tokens
     draws = [
         [[(p.item.example.prompt_id, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()
     ]
@@ -116,7 +116,7 @@ def test_float32_adapters_on_a_bfloat16_model(model_folder, examples):
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
     objective = Objective(reward="dpo", loss="pl", beta=0.1)
     one = Trainer(Accelerator(cpu=True), model, objective, examples, SCHEDULE, 60)
-    hidden = one.scorer.encode_prompts([examples[0].prompt]).last_hidden
+    hidden = one.scorer.encode_prompts([examples[0].prompt]).ends
     assert hidden.dtype == torch.bfloat16
     one.step(0)
     assert {p.dtype for p in one.parameters.values()} == {torch.float32}

@@ -21,7 +21,7 @@ class Arguments:
     reward_model: str = argument("model folder")
     reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
     reward_system_turn: Literal["keep", "remove"] = argument("of conversations, the chat template's own included")
-    score_tokens: int = argument("padded tokens of a batch")
+    score_tokens: int = argument("tokens of a batch")
     toy: bool = argument("the toy world's true reward is known: record it too", False)
     out: str = argument("rewards (Parquet)")
 

@@ -47,7 +47,7 @@ class Arguments:
     truncated: str = argument("drop or keep: may a truncated candidate be in the annotated pair?")
     seed: int = argument("with prompt and number, decides each sample; the same for all methods")
     sequences: int = argument("responses generated together")
-    score_tokens: int = argument("padded tokens of a scoring batch")
+    score_tokens: int = argument("tokens of a scoring batch")
     dtype: str = argument("of the frozen weights", "float32")
     generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
     tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)

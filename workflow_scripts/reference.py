@@ -20,7 +20,7 @@ class Arguments:
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     policy: str = argument("model folder")
-    score_tokens: int = argument("padded tokens of a batch")
+    score_tokens: int = argument("tokens of a batch")
     dtype: str = argument("of the weights", "float32")
     out: str = argument("log-probs (Parquet)")
 

@@ -52,7 +52,7 @@ class Arguments:
     max_length: int = argument("tokens of prompt and response")
     checkpoint_every: int = argument("steps")
     dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
-    train_tokens: int = argument("padded tokens of a micro-batch")
+    train_tokens: int = argument("tokens of a micro-batch")
     activation_checkpointing: bool = argument("compute a layer's activations again instead of keeping them", False)
     processes: int = argument("devices that the launcher was to start; another number is an error", 1)
     checkpoints: str = argument("working folder, removed at the end")

@@ -11,9 +11,9 @@ import torch
 
 from hps.bleu import char_bleu, word_bleu
 from hps.generation import Response
-from hps.halves import HEAD_LOGITS
 from hps.logprobs import Group, SequenceScorer
 from hps.models.reward_model import RewardModel
+from hps.packing import head_rows
 from hps.pairs import PAIRS, find_pairs
 from hps.preferences import by_key
 
@@ -108,20 +108,19 @@ def sequence_kl(
         groups: one response each, the winning one.
     """
     results = [0.0] * len(groups)
-    for batch in policy.batches(groups):
-        pieces = [piece for _, piece in batch]
-        prompts = [piece.prompt for piece in pieces]
-        responses = [piece.responses[0] for piece in pieces]
-        hidden = policy.response_hidden(policy.encode_prompts(prompts), range(len(pieces)), responses)
+    for batch in policy.packed(list(enumerate(groups)), lambda item: item[1]):
+        pieces = [group for _, group in batch]
+        hidden = policy.response_hidden(pieces)
         with as_reference():
-            other = reference.response_hidden(reference.encode_prompts(prompts), range(len(pieces)), responses)
-        size = max(1, HEAD_LOGITS // policy.head.weight.shape[0])
+            other = reference.response_hidden(pieces)
+        size = head_rows(policy.head.weight.shape[0], hidden.device.type)
         per_token = []
         for mine, theirs in zip(hidden.split(size), other.split(size), strict=True):
             log_p = policy.head(mine).double().log_softmax(-1)
             log_q = reference.head(theirs).double().log_softmax(-1)
             per_token.append((log_p.exp() * (log_p - log_q)).sum(-1))
-        sums = [part.sum().item() for part in torch.cat(per_token).split([len(r) for r in responses])]
+        lengths = [len(group.responses[0]) for group in pieces]
+        sums = [part.sum().item() for part in torch.cat(per_token).split(lengths)]
         for (position, _), value in zip(batch, sums, strict=True):
             results[position] = value
     return results

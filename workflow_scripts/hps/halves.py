@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-HEAD_LOGITS = 2**24
-"""Entries of the logits that the output head makes at a time (64 MiB in float32)."""
+from hps.packing import head_rows
 
 
 class Halves(torch.nn.Module):
@@ -32,15 +31,40 @@ class TokenLogProbs(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(T,) of each target token, (T,), from the hidden states that predict them, (T, hidden size)."""
-        size = max(1, HEAD_LOGITS // self.head.weight.shape[0])
+        size = head_rows(self.head.weight.shape[0], hidden.device.type)
         slices = zip(hidden.split(size), targets.split(size), strict=True)
         return torch.cat([self._slice(*given) for given in slices])
 
     def _slice(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Logits are computed again in the backward pass, not kept."""
-        if torch.is_grad_enabled() and hidden.requires_grad:
+        """No logits are kept for the backward pass."""
+        if not (torch.is_grad_enabled() and hidden.requires_grad):
+            return _token_log_probs(self.head, hidden, targets)
+        if any(parameter.requires_grad for parameter in self.head.parameters()):
             return checkpoint(_token_log_probs, self.head, hidden, targets, use_reentrant=False)
-        return _token_log_probs(self.head, hidden, targets)
+        return _FrozenHead.apply(hidden, targets, self.head)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """Log-probabilities with their gradient by the hidden states, made while the logits are there.
+
+    A token's log-probability depends on its own hidden state alone, so its gradient is one vector, whatever is to be
+    made of the log-probability later: nothing needs to be computed again.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
+        with torch.enable_grad():
+            own = hidden.detach().requires_grad_()
+            log_probs = _token_log_probs(head, own, targets)
+            (gradient,) = torch.autograd.grad(log_probs.sum(), own)
+        ctx.save_for_backward(gradient)
+        return log_probs.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_output.unsqueeze(1)).to(gradient.dtype), None, None
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:

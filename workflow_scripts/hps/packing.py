@@ -1,52 +1,32 @@
-"""How sequences of unlike length share forward passes: within a budget of tokens, and with little padding."""
+"""How sequences of unlike length are cut into parts that fit a budget."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-import numpy as np
+Item = TypeVar("Item")
 
-
-def cut(items: Sequence[tuple[int, int]], budget: int, extra: int = 0) -> Iterator[list[int]]:
-    """Cut (index, length) items, in order, into batches of at most `budget` padded tokens (one item at least).
-
-    Each item takes `extra` beside the length to which it is padded.
-    """
-    batch: list[int] = []
-    longest = 0
-    for index, length in items:
-        if batch and (max(longest, length) + extra) * (len(batch) + 1) > budget:
-            yield batch
-            batch, longest = [], 0
-        batch.append(index)
-        longest = max(longest, length)
-    if batch:
-        yield batch
+HEAD_LOGITS = {"cpu": 2**23, "cuda": 2**25}
+"""Entries of the logits that an output head makes at a time, by the kind of device: on a CPU few, which stay near the
+processor (32 MiB in float32); on a GPU more, since each time reads all of the head's weights."""
 
 
-def alike(lengths: Sequence[int], pass_tokens: float) -> list[list[int]]:
-    """Numbers of sequences that share a pass, in the order given: each pass pads its sequences to its longest.
-
-    Starting from one pass for all, a pass is split in two where that saves the most padding, as long as it saves more
-    than the `pass_tokens` that a pass more costs.
-    """
-    order = np.argsort(lengths, kind="stable")
-    ordered = np.asarray(lengths)[order]
-    passes, waiting = [], [(0, len(ordered))]
-    while waiting:
-        start, end = waiting.pop()
-        saved = np.arange(1, end - start) * (ordered[end - 1] - ordered[start : end - 1])
-        if len(saved) and saved.max() > pass_tokens:
-            middle = start + int(saved.argmax()) + 1
-            waiting += [(middle, end), (start, middle)]
-        else:
-            passes.append(sorted(order[start:end].tolist()))
-    return passes
+def fill(items: Iterable[Item], cost: Callable[[list[Item]], int], budget: int) -> Iterator[list[Item]]:
+    """Cut items, in order, into parts whose cost is within the budget; an item that alone exceeds it stands alone."""
+    part: list[Item] = []
+    for item in items:
+        if part and cost([*part, item]) > budget:
+            yield part
+            part = []
+        part.append(item)
+    if part:
+        yield part
 
 
-def padded_tokens(lengths: Sequence[int], pass_tokens: float) -> int:
-    """Tokens, padding included, that passes over `alike` sequences compute."""
-    return sum(len(one) * max(lengths[i] for i in one) for one in alike(lengths, pass_tokens))
+def head_rows(vocabulary: int, device: str) -> int:
+    """Positions of which an output head makes the logits at a time."""
+    return max(1, HEAD_LOGITS.get(device, HEAD_LOGITS["cuda"]) // vocabulary)
 
 
 def places(starts: Sequence[int], lengths: Sequence[int], width: int) -> list[int]:

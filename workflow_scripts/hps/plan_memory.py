@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from hps.config import Config
 from hps.cost import Architecture
+from hps.packing import HEAD_LOGITS
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2}
-HEAD_LOGITS = 2**24
-"""As in hps.logprobs, which is not imported here since it needs torch."""
 PROCESS = 0.7e9
 """A process with torch and transformers loaded and nothing else."""
 CONTEXT = 0.5e9
@@ -31,6 +30,10 @@ class Memory:
     def base(self) -> float:
         return PROCESS if self.is_cpu else CONTEXT
 
+    @property
+    def logits(self) -> int:
+        return HEAD_LOGITS["cpu" if self.is_cpu else "cuda"]
+
     def training(self, model: Architecture, tokens: int, trained: int) -> float:
         """Of training `trained` parameters, all or an adapter's, in micro-batches of so many tokens."""
         full = trained == model.parameters
@@ -41,7 +44,7 @@ class Memory:
             kept = kept / model.layers + model.layers * model.hidden * size * tokens
         frozen = 0 if full else model.parameters * size
         shared = compute["processes"] if full else 1  # weights, gradients and moments over the devices
-        logits = HEAD_LOGITS * (size + 12)  # and in float32: themselves, their logarithm, their gradient
+        logits = self.logits * (size + 12)  # and in float32: themselves, their logarithm, their gradient
         # 16: a weight in float32, its gradient, AdamW's two moments
         return self.base + frozen + 16 * trained / shared + 1.1 * kept + logits
 
@@ -49,7 +52,7 @@ class Memory:
         """Of a forward pass over `compute.score_tokens` tokens."""
         tokens, size = self.config["compute"]["score_tokens"], ITEMSIZE[self.dtype]
         live = tokens * (3 * model.intermediate + 6 * model.hidden) * size + tokens * model.cache_bytes(size)
-        return self.base + model.parameters * size + live + HEAD_LOGITS * (size + 8)
+        return self.base + model.parameters * size + live + self.logits * (size + 8)
 
     def generating(self, model: Architecture, tokens: float) -> float:
         """Of sampling `compute.sequences` responses together, each up to so many tokens with its prompt."""

@@ -1,4 +1,4 @@
-"""Keys and values of prompts, as the decoder's layers write them once and responses read them.
+"""Keys and values of prompts, as the decoder's layers write them once and what follows them reads them.
 
 transformers' own cache grows whenever a layer runs. These do not change when a layer runs again, as it does in the
 backward pass where activations are recomputed (`recompute.py`).
@@ -12,7 +12,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""One layer's keys and values of B prompts, (B, heads, P, head size) each."""
+"""One layer's keys and values of prompts in one row, (1, heads, tokens of all prompts, head size) each."""
 
 
 class _Written(DynamicLayer):
@@ -26,23 +26,15 @@ class _Written(DynamicLayer):
 
 
 class _Read(DynamicLayer):
-    """A prompt's keys and values in front of each response's own, without keeping the latter.
+    """The prompts' keys and values in front of a row's own, without keeping the latter."""
 
-    `rows` (R) says which of the B prompts each response follows. The copies for the responses are made inside the
-    layer, so that they live no longer than its other activations.
-    """
-
-    def __init__(self, prompts: KeysValues, rows: torch.Tensor):
+    def __init__(self, prompts: KeysValues):
         super().__init__()
         self.lazy_initialization(*prompts)
         self.keys, self.values = prompts
-        self.rows = rows
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs) -> KeysValues:
-        return (
-            torch.cat([self.keys.index_select(0, self.rows), key_states], dim=-2),
-            torch.cat([self.values.index_select(0, self.rows), value_states], dim=-2),
-        )
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
 
 def to_write(decoder: torch.nn.Module) -> Cache:
@@ -55,9 +47,9 @@ def written(cache: Cache) -> list[KeysValues]:
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def to_read(prompts: Sequence[KeysValues], rows: torch.Tensor) -> Cache:
-    """A cache for a pass over R responses, of which number i follows prompt `rows[i]`."""
-    return Cache(layers=[_Read(layer, rows) for layer in prompts])
+def to_read(prompts: Sequence[KeysValues]) -> Cache:
+    """A cache for a pass over what follows the prompts."""
+    return Cache(layers=[_Read(layer) for layer in prompts])
 
 
 def keeps_whole_prompts(decoder: torch.nn.Module) -> bool:

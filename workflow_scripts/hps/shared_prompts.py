@@ -1,7 +1,8 @@
 """A decoder that computes a prompt once for everything that follows it: policy, reference and reward models alike.
 
-The decoder runs over each prompt and keeps its keys and values; what follows the prompt then attends to them. That is
-exact, also for the gradient (`logprobs.py`).
+Prompts and what follows them are one row of tokens without any padding, in which only attention keeps the sequences
+apart (`shared_attention.py`). Where they do not fit into one pass, the decoder runs over the prompts and keeps their
+keys and values, and what follows comes part by part. Both are exact, also for the gradient (`logprobs.py`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
-from hps import packing, prompt_cache
+from hps import packing, prompt_cache, shared_attention
 from hps.models.batches import by_token_budget, pad
 
 KEYS_A_TOKEN = 4
-"""So many tokens of a prompt, whose keys and values each response copies, take the memory of one computed token."""
-PASS_TOKENS = {"cpu": 16, "cuda": 192}
-"""What one forward pass more costs, by the kind of device, in tokens that the same time would compute."""
+"""So many tokens of a prompt, whose keys and values each block of responses copies, take the memory of one computed
+token."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class PromptState:
     """What the responses need of B prompts: keys and values a layer, the hidden state at each prompt's last token."""
 
     keys_values: list[prompt_cache.KeysValues]  # per layer
-    last_hidden: torch.Tensor  # (B, hidden size)
-    mask: torch.Tensor  # (B, P) int64, 1 on real tokens; prompts are padded on the right
+    ends: torch.Tensor  # (B, hidden size)
+    lengths: list[int]
 
     def detached(self) -> PromptState:
         """The same state as leaves, which collect gradients where the state has any to pass on."""
@@ -37,36 +37,35 @@ class PromptState:
         def leaf(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.detach().requires_grad_(tensor.requires_grad)
 
-        return PromptState([(leaf(k), leaf(v)) for k, v in self.keys_values], leaf(self.last_hidden), self.mask)
+        return PromptState([(leaf(k), leaf(v)) for k, v in self.keys_values], leaf(self.ends), self.lengths)
 
     def tensors(self) -> list[torch.Tensor]:
-        return [tensor for pair in self.keys_values for tensor in pair] + [self.last_hidden]
+        return [tensor for pair in self.keys_values for tensor in pair] + [self.ends]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: which of the responses it computes, and which prompt of `state` each of them follows.
-
-    Without a state, for a model that cannot share prompts, each is computed together with its prompt.
-    """
+    """What one forward pass computed of the sequences with these numbers."""
 
     numbers: list[int]
-    state: PromptState | None
-    rows: list[int]
+    rows: list[int]  # (R) which of `ends` belongs to each sequence's prompt
+    ends: torch.Tensor  # (B, hidden size) states at the last token of each prompt
+    hidden: torch.Tensor  # (sum of lengths, hidden size) states at the sequences' tokens, one after the other
 
 
 class SharedPrompts:
     """The part of a model that shares prompts.
 
     Args:
-        decoder: the layers of a transformers model, without its head.
+        decoder: the layers of a transformers model, without its head. Its attention becomes that of
+            `shared_attention.py`, which is transformers' own wherever else the model is used.
         name: what the log calls the model if it cannot share prompts (`shares_prompts` is false then).
     """
 
     def __init__(self, decoder: torch.nn.Module, name: str):
         self.decoder = decoder
-        self.pass_tokens = PASS_TOKENS.get(self.device.type, PASS_TOKENS["cuda"])
-        self.shares_prompts = prompt_cache.keeps_whole_prompts(decoder)
+        self.block = shared_attention.block_tokens(decoder.config.hidden_size)
+        self.shares_prompts = prompt_cache.keeps_whole_prompts(decoder) and _takes_attention(decoder)
         if not self.shares_prompts:
             logging.info(
                 "%s does not keep plain keys and values of its prompt: each response is computed with its prompt", name
@@ -80,97 +79,158 @@ class SharedPrompts:
         """The decoder's last hidden states, (B, T, hidden size)."""
         return self.decoder(**inputs).last_hidden_state
 
+    def together(
+        self, prompts: Sequence[Sequence[int]], rows: Sequence[int], following: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states of B prompts and R sequences that follow them, in one pass.
+
+        Args:
+            rows: (R) which of the prompts each sequence follows.
+            following: token ids; some may be empty.
+
+        Returns the states at the prompts' last tokens, (B, hidden size), and at the sequences' tokens, one after the
+        other, (sum of lengths, hidden size).
+        """
+        if not self.shares_prompts:
+            ends, hidden = self._apart([prompts[row] for row in rows], following)
+            return ends.index_select(0, self._there([list(rows).index(row) for row in range(len(prompts))])), hidden
+        lengths = [len(prompt) for prompt in prompts]
+        hidden = self._row(prompts, lengths, rows, following)
+        ends = hidden.index_select(0, self._there((np.cumsum(lengths) - 1).tolist()))
+        return ends, hidden[sum(lengths) :]
+
     def encode_prompts(self, prompts: Sequence[Sequence[int]]) -> PromptState:
-        """Run the decoder over B prompts, those of similar length together."""
-        passes = packing.alike([len(prompt) for prompt in prompts], self.pass_tokens)
-        states = [self._encode([prompts[i] for i in one]) for one in passes]
-        if len(states) == 1:
-            return states[0]
-        longest = max(map(len, prompts))
-        back = self._there(inverse([i for one in passes for i in one]))
-
-        def together(tensors: list[torch.Tensor], length_dim: int | None) -> torch.Tensor:
-            if length_dim is not None:
-                behind = [0, 0] * (tensors[0].dim() - 1 - length_dim)
-                tensors = [F.pad(tensor, (*behind, 0, longest - tensor.shape[length_dim])) for tensor in tensors]
-            return torch.cat(tensors).index_select(0, back)
-
-        layers = zip(*(state.keys_values for state in states), strict=True)
-        return PromptState(
-            [tuple(together(list(which), 2) for which in zip(*layer, strict=True)) for layer in layers],
-            together([state.last_hidden for state in states], None),
-            together([state.mask for state in states], 1),
-        )
-
-    def _encode(self, prompts: Sequence[Sequence[int]]) -> PromptState:
-        ids, mask = self._padded(prompts)
+        """Run the decoder over B prompts."""
+        lengths = [len(prompt) for prompt in prompts]
         cache = prompt_cache.to_write(self.decoder)
-        hidden = self.hidden(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-        ends = packing.places([len(prompt) - 1 for prompt in prompts], [1] * len(prompts), ids.shape[1])
-        last = hidden.flatten(0, 1).index_select(0, self._there(ends))
-        return PromptState(prompt_cache.written(cache), last, mask)
+        hidden = self._row(prompts, lengths, [], [], cache)
+        ends = hidden.index_select(0, self._there((np.cumsum(lengths) - 1).tolist()))
+        return PromptState(prompt_cache.written(cache), ends, lengths)
 
     def continued(self, state: PromptState, rows: Sequence[int], following: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Hidden states of R token sequences after their prompts, padded on the right: (R, longest, hidden size).
+        """Hidden states of R sequences after their prompts, one after the other: (sum of lengths, hidden size).
 
-        `rows` (R) says which prompt of `state` each of them follows; none may be empty.
+        `rows` (R) says which prompt of `state` each of them follows; not all may be empty.
         """
-        index = self._there(list(rows))
-        ids, mask = self._padded(following)
-        prompt_mask = state.mask.index_select(0, index)
-        return self.hidden(
-            input_ids=ids,
-            attention_mask=torch.cat([prompt_mask, mask], dim=1),
-            position_ids=prompt_mask.sum(1, keepdim=True) + torch.arange(ids.shape[1], device=self.device),
-            past_key_values=prompt_cache.to_read(state.keys_values, index),
-            use_cache=True,
+        return self._row([], state.lengths, rows, following, prompt_cache.to_read(state.keys_values))
+
+    def _row(
+        self,
+        prompts: Sequence[Sequence[int]],
+        lengths: Sequence[int],
+        rows: Sequence[int],
+        following: Sequence[Sequence[int]],
+        cache: prompt_cache.Cache | None = None,
+    ) -> torch.Tensor:
+        """States (T, hidden size) of the tokens of prompts, then of what follows prompts of these lengths."""
+        own = [number for number, tokens in enumerate(following) if tokens]
+        layout = shared_attention.layout(
+            lengths,
+            [rows[number] for number in own],
+            [len(following[number]) for number in own],
+            self.block,
+            self.device,
+            prompts_are_keys=not prompts,
         )
+        ids = [token for tokens in (*prompts, *following) for token in tokens]
+        positions = [at for prompt in prompts for at in range(len(prompt))]
+        positions += [lengths[rows[i]] + at for i in own for at in range(len(following[i]))]
+        return self.hidden(
+            input_ids=self._there([ids]),
+            attention_mask=torch.ones(shared_attention.NO_MASK, dtype=torch.bool, device=self.device),
+            position_ids=self._there([positions]),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            layout=layout,
+        )[0]
+
+    def _apart(
+        self, prompts: Sequence[Sequence[int]], following: Sequence[Sequence[int]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The plain path: R sequences, each computed with a prompt of its own; returns what `together` does."""
+        ids, mask = pad([[*prompt, *after] for prompt, after in zip(prompts, following, strict=True)])
+        hidden = self.hidden(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
+        lengths = [len(prompt) for prompt in prompts]
+        flat, width = hidden.flatten(0, 1), hidden.shape[1]
+        ends = packing.places([length - 1 for length in lengths], [1] * len(prompts), width)
+        real = packing.places(lengths, [len(after) for after in following], width)
+        return flat.index_select(0, self._there(ends)), flat.index_select(0, self._there(real))
+
+    # --- batches -----------------------------------------------------------------------------------------------
+
+    def cost(self, prompts: Sequence[int], following: Sequence[Sequence[int]]) -> int:
+        """Tokens that a pass holds: those of prompts and of what follows each, and for copied prompts KEYS_A_TOKEN.
+
+        Args:
+            prompts: lengths of B prompts.
+            following: for each of them the lengths of what follows it.
+        """
+        if not self.shares_prompts:  # padded, and the prompt again and again
+            own = [(prompt + max(after), len(after)) for prompt, after in zip(prompts, following, strict=True) if after]
+            return max((length for length, _ in own), default=0) * sum(count for _, count in own)
+        copied = sum(
+            prompt * shared_attention.copied_prompts(after, self.block)
+            for prompt, after in zip(prompts, following, strict=True)
+        )
+        return sum(prompts) + sum(map(sum, following)) + copied // KEYS_A_TOKEN
 
     def passes(
         self, prompts: Sequence[tuple[int, ...]], following: Sequence[Sequence[int]], batch_tokens: int
     ) -> Iterator[Pass]:
-        """Forward passes over R responses, of which number i follows `prompts[i]`; equal prompts are computed once.
+        """Forward passes over R sequences, of which number i follows `prompts[i]`; equal prompts are computed once.
 
-        First a batch of prompts of like length, then all that follows any of them, again in batches of like length.
+        The longest prompts come first, so that a run that would not fit into memory fails at once.
 
         Args:
-            batch_tokens: padded tokens of a forward pass, a response's copy of its prompt counted by KEYS_A_TOKEN.
+            batch_tokens: what `cost` may be; where all that follows one prompt exceeds it, that is cut into parts.
         """
         if not self.shares_prompts:
             whole = [len(prompt) + len(after) for prompt, after in zip(prompts, following, strict=True)]
-            for batch in self._batches(whole, 0, batch_tokens):
-                yield Pass(batch, None, [])
+            for numbers in by_token_budget(whole, batch_tokens):
+                ends, hidden = self._apart([prompts[i] for i in numbers], [following[i] for i in numbers])
+                yield Pass(numbers, list(range(len(numbers))), ends, hidden)
             return
         numbers: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for number, prompt in enumerate(prompts):
             numbers[prompt].append(number)
-        distinct = list(numbers)
-        for chosen in by_token_budget([len(prompt) for prompt in distinct], batch_tokens):
-            own = [distinct[i] for i in chosen]
-            state = self.encode_prompts(own)
-            waiting = [(row, number) for row, prompt in enumerate(own) for number in numbers[prompt]]
-            lengths = [len(following[number]) for _, number in waiting]
-            for batch in self._batches(lengths, max(map(len, own)) // KEYS_A_TOKEN, batch_tokens):
-                yield Pass([waiting[i][1] for i in batch], state, [waiting[i][0] for i in batch])
 
-    def _batches(self, lengths: Sequence[int], extra: int, batch_tokens: int) -> Iterator[list[int]]:
-        """Numbers of sequences that share a pass: within the budget, where each takes `extra` more, and alike."""
-        for batch in by_token_budget([length + extra for length in lengths], batch_tokens):
-            for one in packing.alike([lengths[i] for i in batch], self.pass_tokens):
-                yield [batch[i] for i in one]
+        def cost(chosen: Sequence[tuple[int, ...]]) -> int:
+            return self.cost([len(p) for p in chosen], [[len(following[i]) for i in numbers[p]] for p in chosen])
 
-    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = pad(sequences)
-        return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
+        for chosen in packing.fill(sorted(numbers, key=len, reverse=True), cost, batch_tokens):
+            own = [(row, number) for row, prompt in enumerate(chosen) for number in numbers[prompt]]
+            if cost(chosen) <= batch_tokens:
+                rows, those = [row for row, _ in own], [number for _, number in own]
+                yield Pass(those, rows, *self.together(chosen, rows, [following[number] for number in those]))
+                continue
+            state = self.encode_prompts(chosen)
+            for those in self.parts(chosen, [(0, number, len(following[number])) for _, number in own], batch_tokens):
+                rows = [0] * len(those)
+                hidden = self.continued(state, rows, [following[number] for number in those])
+                yield Pass(those, rows, state.ends, hidden)
 
-    def _there(self, numbers: list[int]) -> torch.Tensor:
+    def parts(
+        self, prompts: Sequence[Sequence[int]], following: Sequence[tuple[int, int, int]], batch_tokens: int
+    ) -> Iterator[list[int]]:
+        """Numbers of sequences that share a pass beside the prompts; each is given as (prompt, number, length)."""
+        lengths = [len(prompt) for prompt in prompts]
+
+        def cost(part: Sequence[tuple[int, int, int]]) -> int:
+            of: list[list[int]] = [[] for _ in lengths]
+            for row, _, length in part:
+                of[row].append(length)
+            return self.cost(lengths, of)
+
+        for part in packing.fill(following, cost, batch_tokens):
+            yield [number for _, number, _ in part]
+
+    def _there(self, numbers: list) -> torch.Tensor:
         """On the model's device, without waiting for what that is computing."""
         return torch.tensor(numbers).to(self.device, non_blocking=True)
 
 
-def inverse(order: Sequence[int]) -> list[int]:
-    """Where each number from 0 on stands in `order`."""
-    found = [0] * len(order)
-    for place, number in enumerate(order):
-        found[number] = place
-    return found
+def _takes_attention(decoder: torch.nn.Module) -> bool:
+    """Set the decoder's attention to that of `shared_attention.py`, and say whether it took it."""
+    if decoder.config._attn_implementation == "sdpa":
+        decoder.set_attn_implementation(shared_attention.NAME)
+    return decoder.config._attn_implementation == shared_attention.NAME

@@ -75,7 +75,7 @@ class Trainer:
 
     Args:
         model: on the device; with `sharded`, on the CPU.
-        batch_tokens: padded tokens of a micro-batch.
+        batch_tokens: tokens of a micro-batch.
         sharded: all weights are trained, and the devices share them (`sharding.py`).
 
     Raises:
@@ -149,7 +149,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
         prepared = [self.prepare(item) for item in mine]
-        # Prompts of similar length share a micro-batch, so little padding is computed.
+        # Prompts of similar length share a micro-batch, so attention pads little.
         prepared.sort(key=lambda p: (len(p.group.prompt), p.item.example.prompt_id))
         micro_batches = list(self.scorer.packed(prepared, lambda p: p.group))
         idle = self.in_step(len(micro_batches)) - len(micro_batches)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from hps import files
 from hps.chat import Message, end_of_turn, prompt_ids, response_ids
 from hps.errors import InputError
-from hps.models import batches
 from hps.models.reward_heads import Gate, read_gate, read_head
 from hps.models.sources import ATTENTION, FACTS, default_device, load_tokenizer, quiet_transformers
 from hps.progress import bar
@@ -33,10 +33,6 @@ class Encoded:
 
     prompt: tuple[int, ...]
     rest: list[int]  # never empty: at least the token that ends the response
-
-    @property
-    def ids(self) -> list[int]:
-        return [*self.prompt, *self.rest]
 
 
 def truncate(prompt: list[int], response: list[int], max_length: int) -> tuple[list[int], list[int]]:
@@ -167,7 +163,7 @@ class RewardModel:
         """Scores of (messages, response), in the given order; a score does not depend on what else is in its batch.
 
         Args:
-            batch_tokens: padded tokens a batch may hold; it bounds memory.
+            batch_tokens: tokens a batch may hold, each prompt once; it bounds memory.
 
         Raises InputError naming the prompt of a score that is not finite, or whose gate has nothing to read.
         """
@@ -221,18 +217,9 @@ class RewardModel:
     def _batches(self, encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Numbers of conversations and their scores, forward pass by forward pass."""
         for one in self.shared.passes([e.prompt for e in encoded], [e.rest for e in encoded], batch_tokens):
-            own = [encoded[number] for number in one.numbers]
-            if one.state is None:
-                ids, mask = batches.pad([e.ids for e in own], self.model.device)
-                hidden = self.shared.hidden(input_ids=ids, attention_mask=mask, use_cache=False)
-                last = last_states(hidden, mask.sum(1))
-                prompts = last_states(hidden, [len(e.prompt) for e in own])
-            else:
-                following = [e.rest for e in own]
-                hidden = self.shared.continued(one.state, one.rows, following)
-                last = last_states(hidden, [len(rest) for rest in following])
-                prompts = one.state.last_hidden[one.rows]
-            yield one.numbers, self._scores(last, prompts)
+            ends = np.cumsum([len(encoded[number].rest) for number in one.numbers]) - 1
+            prompts = one.ends.index_select(0, torch.tensor(one.rows, device=one.ends.device))
+            yield one.numbers, self._scores(one.hidden[torch.from_numpy(ends).to(one.hidden.device)], prompts)
 
     def _scores(self, last: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Scores (B,) from the states at the last tokens and at the ends of the prompts, (B, hidden size) each."""
