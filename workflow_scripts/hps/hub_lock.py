@@ -85,7 +85,7 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 
 def wanted(config: Config, *, data: bool = True, judge: bool = True) -> list[Wanted]:
-    """The repositories of a resolved configuration: of `models`, and as asked for of `judge.hub` and `grid.datasets`."""
+    """The repositories of a resolved configuration: of `models`, and if asked for `judge.hub`, `grid.datasets`."""
 
     def where(key: str) -> str:
         return f"{config.where(key)}: {key}"
