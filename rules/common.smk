@@ -115,8 +115,9 @@ def data_splits():
 # --- hub ---------------------------------------------------------------------------------------------------------------
 
 
-# What the hub is asked for; data only where no folder has it.
-WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR)
+# What the hub is asked for; data only where no folder has it, the judge's model only where a policy is judged.
+JUDGED = hps_config.judged_runs(CONFIG)
+WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR, judge=bool(JUDGED))
 # A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start. Snakemake
 # does not know its targets yet when it reads this, so the command line is asked.
 PINNING = "pin" in sys.argv
@@ -144,7 +145,7 @@ def pinned_data(wildcards):
 
 def pinned_model(wildcards):
     """The lock file's entry of a model that comes from the hub, likewise."""
-    return pinned_entry("model", ROLES[wildcards.role].get("repo"))
+    return pinned_entry("model", SOURCES[wildcards.role].get("repo"))
 
 
 def pinned_entry(kind, repo):
@@ -161,18 +162,21 @@ def lock_option(pinned):
 
 
 ROLES = {role: source for role, source in CONFIG["models"].items() if role != "tokenizer"}
+# The judge's model is for slurm/serve_judge.sh: only `fetch` asks for it, no job does, since they talk to a server.
+SERVED = {"judge": {"source": "hub"} | CONFIG["judge"]["hub"]} if CONFIG["judge"]["hub"] and JUDGED else {}
+SOURCES = ROLES | SERVED
 
 
 def roles_from(*sources):
     """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
-    return "|".join(role for role, given in ROLES.items() if given["source"] in sources) or "(?!)"
+    return "|".join(role for role, given in SOURCES.items() if given["source"] in sources) or "(?!)"
 
 
 def model_options(*leave_out):
     """The role's entry of config key `models` as command-line options."""
 
     def chosen(wildcards):
-        given = ROLES[wildcards.role]
+        given = SOURCES[wildcards.role]
         return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
 
     return chosen
@@ -248,8 +252,7 @@ PAPER_NUMBERS += ["paper/table4_win_rate.csv", "paper/quoted.csv"]
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
 
-# Table 4: the judged method with each of its baselines.
-JUDGED = hps_config.judged_runs(CONFIG)
+# Table 4: the judged method with each of its baselines (JUDGED).
 JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
 JUDGE_MISSING = missing_variables(os.environ, *JUDGE_VARIABLES) if CONFIG["judge"]["source"] == "openai" else []
 JUDGE_FACTS = Path(f"{RESULTS}/judge/judge.json")

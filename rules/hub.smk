@@ -20,4 +20,4 @@ rule pin:
 rule fetch:
     input:
         expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
-        [model(role) for role, source in ROLES.items() if source["source"] in ("hub", "path", "gguf")],
+        [model(role) for role, source in SOURCES.items() if source["source"] in ("hub", "path", "gguf")],

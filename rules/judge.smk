@@ -17,7 +17,11 @@ rule judge:
         test_sets=DATASETS,
         methods=lambda w: judge_policies(0),
         baselines=lambda w: judge_policies(1),
-        options=options(CONFIG["judge"], leave_out=("method", "baselines")),
+        # Its path alone: another pin must not ask for a judgement anew that is there, of a server that is gone.
+        options=options(
+            CONFIG["judge"] | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {}),
+            leave_out=("method", "baselines", "hub"),
+        ),
         model=lambda w: shlex.quote(judge_model()),
         seed=CONFIG["data_seed"],
         cache=f"{RESULTS}/judge_cache",

@@ -1,7 +1,9 @@
 #!/bin/sh
 # The judge of Table 4 on a whole node, for as long as this job lives (docs/judge.md, docs/cluster.md):
 #
-#   sbatch --partition=gpu slurm/serve_judge.sh
+#   sbatch --partition=gpu slurm/serve_judge.sh [FOLDER]
+#
+# FOLDER: what `snakemake --cores 1 fetch --config preset=paper` made of judge.hub; no network is needed here.
 #
 #SBATCH --job-name=serve_judge
 #SBATCH --output=slurm/serve_judge.%j.log
@@ -11,6 +13,18 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --mem=192000
 #SBATCH --time=1-00:00:00
-model=Qwen/Qwen2.5-72B-Instruct
+folder=${1:-results/paper/models/judge}
+if [ ! -f "$folder/model.json" ]; then
+    echo "error: $folder: no fetched model; \`snakemake --cores 1 fetch\` (with its --config) downloads it" >&2
+    exit 1
+fi
+# The name carries the commit: rule judge records it, and the server refuses requests for any other.
+name='import json, sys; facts = json.load(open(sys.argv[1])); print(facts["repo"], facts["commit"], sep="@")'
+if ! model=$(python3 -c "$name" "$folder/model.json" 2> /dev/null); then
+    echo "error: $folder/model.json: names no repository and commit of the hub" >&2
+    exit 1
+fi
+export HF_HUB_OFFLINE=1
 echo "export HPS_JUDGE_URL=http://$(hostname):8000/v1 HPS_JUDGE_MODEL=$model HPS_JUDGE_KEY=none"
-exec vllm serve "$model" --tensor-parallel-size 4 --max-model-len 16384 --gpu-memory-utilization 0.95 --port 8000
+exec vllm serve "$folder" --served-model-name "$model" --tensor-parallel-size 4 --max-model-len 16384 \
+    --gpu-memory-utilization 0.95 --port 8000

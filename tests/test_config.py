@@ -84,6 +84,8 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
         ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
         ({"judge": {"key_variable": "my key"}}, "judge.key_variable: 'my key' does not match"),
+        ({"judge": {"hub": {"repo": "o/m", "revision": ""}}}, "judge.hub: is a model, but with source true_reward"),
+        ({"preset": "smollm2", "judge": {"hub": {"repo": "o/m"}}}, "judge.hub.revision: is missing"),
         ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
         ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),

@@ -125,13 +125,21 @@ def test_what_preset_paper_wants_of_the_hub():
     assert [(one.kind, one.repo) for one in wanted if one.kind == "dataset"] == [
         ("dataset", "Anthropic/hh-rlhf"), ("dataset", "PKU-Alignment/PKU-SafeRLHF"),
     ]  # fmt: skip
-    assert {one.repo for one in wanted if one.kind == "model"} == {
-        model["repo"] for model in config["models"].values() if model["source"] == "hub"
-    }
+    roles = [model["repo"] for model in config["models"].values() if model["source"] == "hub"]
+    assert [one.repo for one in wanted if one.kind == "model"] == [*roles, "Qwen/Qwen2.5-72B-Instruct"]
+    assert wanted[len(roles)].key == "config/presets/paper.yaml: judge.hub.revision"
+    assert [one.repo for one in hub_lock.wanted(config, data=False, judge=False)] == roles
     assert len(next(one for one in wanted if one.repo == "Anthropic/hh-rlhf").patterns) == 8
     assert all(one.revision == "" for one in wanted)  # none is made up
     assert not [one for one in hub_lock.wanted(config, data=False) if one.kind == "dataset"]
     assert hub_lock.wanted(load(preset="tiny")) == []
+
+
+@pytest.mark.parametrize("null", [None, "null"])  # Snakemake reads what is nested in `--config` as text
+def test_a_judge_whom_someone_else_serves_is_not_wanted(null):
+    config = load(preset="paper", judge={"hub": null})
+    assert config["judge"]["hub"] is None
+    assert not [one for one in hub_lock.wanted(config) if one.repo.startswith("Qwen/")]
 
 
 def test_one_repository_has_one_pin():

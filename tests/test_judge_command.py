@@ -9,15 +9,17 @@ import time
 import judge as judge_command
 import pytest
 from conftest import SCRIPTS, python_environment
+from hub_server import COMMIT, NEWER
 from judge_files import HPS, command, policy
 from judge_server import Server, completion, error, serving
 
-from hps import cli
+from hps import cli, hub_lock
 from hps.errors import InputError
 from hps.files import read_json, read_table
 from hps.judge.cache import Cache
 from hps.judge.client import endpoint_from
 from hps.judge.comparisons import pair, read_policy
+from hps.judge.served import served_commit
 
 KEY = "sk-very-secret-0123456789"
 
@@ -59,11 +61,53 @@ def test_the_command_and_that_the_key_is_nowhere(server, tmp_path, monkeypatch, 
     facts = read_json(tmp_path / "judge/judge.json")
     assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 24, 2400)
     assert (facts["pairs"], facts["judgements"], facts["invalid"]) == (12, 24, 0)
+    assert facts["commit"] is None
+    assert "judge-1: which commit serves is not known" in caplog.text
     rows = read_table(tmp_path / "judge/judgements.parquet")
     assert [row["method_score"] for row in rows[::2]] == [(i % 4 + 1) / 2 for i in sorted(range(12), key=str)]
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in written
     assert KEY not in caplog.text
+
+
+@pytest.fixture
+def lock(tmp_path) -> str:
+    """A lock file that pins owner/judge."""
+    path = str(tmp_path / "hub.lock.yaml")
+    hub_lock.write(path, {("model", "owner/judge"): hub_lock.Snapshot("model", "owner/judge", COMMIT, "", {})})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("model", "commit"),
+    [
+        (f"owner/judge@{COMMIT}", COMMIT),
+        (f"other/judge@{NEWER}", NEWER),
+        ("owner/judge", None),
+        ("owner/judge@main", None),
+        ("claude@20240229", None),
+        (COMMIT, None),
+    ],
+)
+def test_the_commit_that_serves_is_what_the_servers_name_says(lock, model, commit):
+    assert served_commit(model) == served_commit(model, lock) == commit
+
+
+def test_the_judges_commit_is_recorded(server, lock, tmp_path, monkeypatch):
+    named = environment(server) | {"HPS_JUDGE_MODEL": f"owner/judge@{COMMIT}"}
+    run_in_process(monkeypatch, [*command(tmp_path), "--lock", lock], named)
+    facts = read_json(tmp_path / "judge/judge.json")
+    assert (facts["model"], facts["commit"]) == (f"owner/judge@{COMMIT}", COMMIT)
+    assert {request["model"] for request in server.requests} == {f"owner/judge@{COMMIT}"}
+
+
+def test_a_judge_at_another_commit_than_the_pinned_is_refused_before_it_is_asked(server, lock, tmp_path, monkeypatch):
+    named = environment(server) | {"HPS_JUDGE_MODEL": f"owner/judge@{NEWER}"}
+    refused = f"error: owner/judge@{NEWER}: .*hub.lock.yaml pins owner/judge at {COMMIT}; serve that one, or renew"
+    with pytest.raises(SystemExit, match=refused):
+        run_in_process(monkeypatch, [*command(tmp_path), "--lock", lock], named)
+    assert not server.requests
+    assert not (tmp_path / "judge").exists()
 
 
 def test_without_variables_the_command_writes_nothing(tmp_path, monkeypatch):

@@ -71,6 +71,8 @@ BOTH = {  # the repositories that the released code names; the paper names the m
     "models.generator.repo": "RLHFlow/Llama3-v2-iterative-DPO-iter3",
     "models.reward.repo": "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2",
     "models.eval_reward.repo": "RLHFlow/ArmoRM-Llama3-8B-v0.1",
+    "judge.source": "openai",
+    "judge.hub.repo": "Qwen/Qwen2.5-72B-Instruct",
     "data.hh_rlhf.hub": "Anthropic/hh-rlhf",
     "data.pku_saferlhf.hub": "PKU-Alignment/PKU-SafeRLHF",
 }
@@ -96,3 +98,9 @@ def test_preset_paper_has_the_sources_values(resolved, protocol, key, value):
 def test_no_revision_is_made_up(resolved, role):
     """Commits are pinned by what the hub says (config/hub.lock.yaml), not by the preset."""
     assert resolved["paper"]["models"][role]["revision"] == ""
+    assert resolved["paper"]["judge"]["hub"]["revision"] == ""
+
+
+@pytest.mark.parametrize("preset", ["tiny", "smollm2"])
+def test_no_other_preset_has_a_judge_to_download(preset):
+    assert load(preset=preset)["judge"]["hub"] is None

@@ -6,7 +6,8 @@
         evaluations/.../hh_rlhf --samples 1 --max-requests 20000 --cache judge_cache --out judge
 
 --methods and --baselines go together one by one. DIR gets judgements.parquet and judge.json. Answers stay in the cache,
-so a run that was interrupted, or ended by a limit, goes on where it stopped and pays for nothing twice.
+so a run that was interrupted, or ended by a limit, goes on where it stopped and pays for nothing twice. A server that
+calls its model owner/name@<commit> of the hub, as slurm/serve_judge.sh does, has this commit recorded in judge.json.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from hps.judge.cache import Cache
 from hps.judge.client import Client, Limits, endpoint_from
 from hps.judge.comparisons import JUDGEMENTS, ORDERS, Item, pair, read_policy, read_prompts
 from hps.judge.judging import by_endpoint, by_true_reward
+from hps.judge.served import served_commit
 
 
 @dataclass(kw_only=True)
@@ -39,6 +41,7 @@ class Arguments:
     url_variable: str = argument("environment variable with the endpoint's URL", "HPS_JUDGE_URL")
     model_variable: str = argument("environment variable with the model's name", "HPS_JUDGE_MODEL")
     key_variable: str = argument("environment variable with the key", "HPS_JUDGE_KEY")
+    lock: str = argument("file of pinned commits (hub.lock.yaml); a server of another commit is refused", "")
     concurrency: int = argument("requests at a time", 16)
     timeout: float = argument("seconds for one answer", 300.0)
     retries: int = argument("after HTTP 408, 409, 429, 5xx, a timeout or a lost connection", 8)
@@ -90,6 +93,7 @@ def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
     """Judgements by the endpoint, and what judge.json says of it (never the key)."""
     variables = (arguments.url_variable, arguments.model_variable, arguments.key_variable)
     endpoint = endpoint_from(os.environ, *variables)
+    commit = served_commit(endpoint.model, arguments.lock)
     limits = Limits(
         concurrency=arguments.concurrency,
         timeout=arguments.timeout,
@@ -106,8 +110,8 @@ def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
 
     rows, client = asyncio.run(judged())
     logging.info("%d answers asked for now; %d in the cache, %d tokens", client.asked, client.paid, client.paid_tokens)
-    facts = {"model": endpoint.model, "host": endpoint.host, "answers": client.paid, "tokens": client.paid_tokens}
-    return rows, facts
+    served = {"model": endpoint.model, "commit": commit, "host": endpoint.host}
+    return rows, served | {"answers": client.paid, "tokens": client.paid_tokens}
 
 
 if __name__ == "__main__":

@@ -191,13 +191,17 @@ def test_the_judges_server_takes_a_whole_node(finished, tmp_path):
     (tmp_path / "vllm").write_text('#!/bin/sh\necho "$@"\nsleep 600\n')
     (tmp_path / "vllm").chmod(0o755)
     path = f"{tmp_path}:{ENVIRONMENT['PATH']}"
+    judge = finished / "results" / "paper" / "models" / "judge"
+    judge.mkdir(parents=True)
+    (judge / "model.json").write_text(json.dumps({"repo": "owner/judge", "commit": "c0ffee"}))
     words = ["sbatch", "--parsable", "--partition=gpu", "slurm/serve_judge.sh"]
     done = subprocess.run(
         words, cwd=finished, env=ENVIRONMENT | {"PATH": path}, check=True, capture_output=True, text=True
     )
     number = done.stdout.strip()
     log = finished / "slurm" / f"serve_judge.{number}.log"
-    until(lambda: log.exists() and "serve Qwen/Qwen2.5-72B-Instruct --tensor-parallel-size 4" in log.read_text(), "log")
+    served = "serve results/paper/models/judge --served-model-name owner/judge@c0ffee --tensor-parallel-size 4"
+    until(lambda: log.exists() and served in log.read_text(), "log")
     assert log.read_text().startswith("export HPS_JUDGE_URL=http://")
     shown = run("scontrol", "--oneliner", "--detail", "show", "job", number)
     assert all(f" {fact} " in shown for fact in ("NumCPUs=16", "JOB_GRES=gpu:l40s:4", "OverSubscribe=NO"))

@@ -321,6 +321,8 @@ def _validate_sense(config: Config) -> None:
         refuse("judge.samples", f"{judge['samples']}, but evaluation.samples gives {samples}")
     if judge["source"] == "true_reward" and config["world"] != "toy":
         refuse("judge.source", "true_reward is known in the toy world only")
+    if judge["source"] == "true_reward" and judge["hub"]:
+        refuse("judge.hub", "is a model, but with source true_reward none judges; null")
 
     check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
 

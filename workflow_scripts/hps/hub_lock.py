@@ -84,8 +84,8 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
     return sorted(name for name in names if name.count("/") == pattern.count("/") and fnmatchcase(name, pattern))
 
 
-def wanted(config: Config, *, data: bool = True) -> list[Wanted]:
-    """The repositories of a resolved configuration: those of `models`, and (`data`) those of `grid.datasets`."""
+def wanted(config: Config, *, data: bool = True, judge: bool = True) -> list[Wanted]:
+    """The repositories of a resolved configuration: of `models`, and if asked for `judge.hub`, `grid.datasets`."""
 
     def where(key: str) -> str:
         return f"{config.where(key)}: {key}"
@@ -95,6 +95,8 @@ def wanted(config: Config, *, data: bool = True) -> list[Wanted]:
         for role, source in config["models"].items()
         if source.get("source") == "hub"
     ]
+    if judge and (hub := config["judge"]["hub"]):
+        found.append(Wanted("model", hub["repo"], hub["revision"], MODEL_FILES, where("judge.hub.revision")))
     for name in config["grid"]["datasets"] if data else ():
         source = config["data"][name]
         if "hub" in source:
