@@ -61,6 +61,8 @@ localrules:
     win_rates,
     figure,
     training_curves,
+    human_pairs,
+    human_lengths,
     audit,
     theory,
     claims,

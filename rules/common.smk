@@ -363,6 +363,27 @@ def table_evaluations(wildcards):
     return found
 
 
+# --- audit ----------------------------------------------------------------------------------------------------------
+
+
+def annotated_sets():
+    """The data sets whose annotated pairs the audit measures.
+
+    Such a pair costs generation and rewards, hours at scale. So the audit, asked for alone, takes what is there
+    already; in a run that makes them anyway it waits for all.
+    """
+    if set(workflow.dag_settings.targets) != {"audit"}:
+        return DATASETS
+    stages = ("candidates", "scored", "reference")
+    made = {name: [Path(file) for stage in stages for file in shards(stage, name, "test")] for name in DATASETS}
+    return [name for name, files in made.items() if all(file.is_file() for file in files)]
+
+
+def annotated_files(name):
+    """A stage's files of their test prompts, data set by data set."""
+    return lambda wildcards: [file for dataset in annotated_sets() for file in shards(name, dataset, "test")]
+
+
 # --- claims ---------------------------------------------------------------------------------------------------------
 
 

@@ -126,4 +126,4 @@ def test_preset_paper_fetches_its_models_and_data_and_nothing_else(checkout):  #
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     planned = planned_jobs(done)
     roles = len(yaml.safe_load((ROOT / "config" / "presets" / "paper.yaml").read_text())["models"])
-    assert planned == {"fetch_model": roles, "download": 2, "fetch": 1, "total": roles + 3}
+    assert planned == {"fetch_model": roles, "download": 2, "human_pairs": 2, "fetch": 1, "total": roles + 5}
