@@ -23,7 +23,7 @@ def implied_gaps(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Estima
     """A panel a test set: the implied gap of each of the paper's rows by table, and below the pairs measured here."""
     test_sets = list(dict.fromkeys(row.test_set for row in rows))
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(6.8, 0.8 + 2.9 * len(test_sets)), layout="constrained")
+        figure = Figure(figsize=(6.8, 0.8 + 3.2 * len(test_sets)), layout="constrained")
         grid = figure.subplots(len(test_sets), 1, sharex=True, squeeze=False)[:, 0]
         for axes, test_set in zip(grid, test_sets, strict=True):
             _panel(axes, [row for row in rows if row.test_set == test_set], measured.get(test_set, {}), world)
