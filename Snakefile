@@ -16,6 +16,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/common_tables.smk"
 
 
 if CONFIG["container"]:
@@ -61,6 +62,8 @@ localrules:
     win_rates,
     figure,
     training_curves,
+    human_pairs,
+    human_lengths,
     audit,
     theory,
     claims,

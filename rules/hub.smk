@@ -20,4 +20,5 @@ rule pin:
 rule fetch:
     input:
         expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
+        expand(f"{RESULTS}/audit/human_pairs/{{dataset}}", dataset=DATASETS),
         [model(role) for role, source in SOURCES.items() if source["source"] in ("hub", "path", "gguf")],

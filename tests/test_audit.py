@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import make_audit
+import measure_lengths
 import pytest
 from conftest import ROOT
 
@@ -14,9 +15,10 @@ from hps.audit import VERDICTS, check, commonest_gap, distinct, gain, mean_gains
 from hps.errors import InputError
 from hps.figures.gaps import implied_gaps
 from hps.files import write_table
-from hps.pairs import length_gaps
+from hps.models.sources import load_tokenizer
+from hps.pairs import annotated_gaps, find_pairs, human_gaps
 from hps.paper import read_rows
-from hps.schemas import CANDIDATES, REFERENCE, SCORED
+from hps.schemas import CANDIDATES, LENGTHS, PAIRS, REFERENCE, SCORED
 from hps.statistics import Estimate
 
 PAPER = ROOT / "paper"
@@ -134,12 +136,18 @@ def test_which_pair_the_paper_can_have_used():
     checks = found(PAPER, measured)
     assert checks["7a"].verdict == "consistent"
     assert "human pairs -10.0 [-14.0, -6.0] tokens (800 prompts)" in checks["7a"].recomputes
-    assert checks["7a"].recomputes.endswith("the paper can have used: annotated")
+    assert checks["7a"].recomputes.endswith("the paper can have used annotated pairs")
     assert checks["7b"].verdict == "unexplained"
-    assert checks["7b"].recomputes.endswith("neither")
+    assert "; neither fits" in checks["7b"].recomputes
     assert {found(PAPER, measured, "toy")[number].verdict for number in ("7a", "7b")} == {"open"}
     one = {"hh_rlhf": {"human": Estimate(5.0, float("nan"), float("nan"), 1)}}
     assert found(PAPER, one)["7a"].verdict == "open"
+
+
+def test_human_pairs_alone_are_ruled_out_and_the_question_stays_open():
+    check7 = found(PAPER, {"hh_rlhf": {"human": Estimate(-10.0, -14.0, -6.0, 2300)}})["7a"]
+    assert check7.verdict == "open"
+    assert "(2,300 prompts); not these human pairs, then; annotated pairs have not been made" in check7.recomputes
 
 
 def stage_files(folder: Path, rewards: dict[tuple, float], tokens: dict[tuple, int], status=None) -> list[list[str]]:
@@ -170,16 +178,39 @@ REWARDS = {
 }
 
 
-def test_length_gaps_by_hand(tmp_path):
-    files = stage_files(tmp_path, REWARDS, TOKENS)
-    gaps = length_gaps(*files, {"ok"})
-    assert {pair: values.tolist() for pair, values in gaps.items()} == {"human": [5.0], "annotated": [10.0]}
+def test_annotated_gaps_by_hand(tmp_path):
+    assert annotated_gaps(*stage_files(tmp_path, REWARDS, TOKENS), {"ok"}).tolist() == [10.0]
+
+
+def test_human_gaps_from_text(tmp_path, model_folder):
+    pairs, lengths = str(tmp_path / "pairs.parquet"), str(tmp_path / "lengths.parquet")
+    turn = [{"role": "user", "content": "a question"}]
+    texts = [("one and the same", "one and the same"), ("a reply of some length", "a reply"), ("no", "no no no no no")]
+    rows = [
+        {"prompt_id": str(number), "messages": turn, "chosen": chosen, "rejected": rejected}
+        for number, (chosen, rejected) in enumerate(texts)
+    ]
+    write_table(pairs, rows, PAIRS)
+    measure_lengths.main(measure_lengths.Arguments(pairs=pairs, policy=str(model_folder), out=lengths))
+    same, longer, shorter = human_gaps(lengths)
+    assert same == 0
+    assert longer > 0 > shorter
+    tokenizer = load_tokenizer(str(model_folder))
+    # The one EOS of either reply cancels, so what is left are the tokens of the text.
+    assert longer == len(tokenizer(texts[1][0], add_special_tokens=False)["input_ids"]) - len(
+        tokenizer(texts[1][1], add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_a_response_that_may_not_be_used_is_in_no_pair(tmp_path):
-    status = {("generated", 2): "truncated", ("rejected", 0): "empty"}
-    gaps = length_gaps(*stage_files(tmp_path, REWARDS, TOKENS, status), {"ok"})
-    assert {pair: values.tolist() for pair, values in gaps.items()} == {"human": [], "annotated": [-13.0]}
+    status = {("generated", 2): "truncated"}
+    assert annotated_gaps(*stage_files(tmp_path, REWARDS, TOKENS, status), {"ok"}).tolist() == [-13.0]
+
+
+def test_without_one_of_its_replies_there_is_no_human_pair():
+    rows = [{"origin": origin, "index": 0, "status": "ok"} for origin in ("chosen", "rejected")]
+    assert find_pairs("p", rows, {}, {"ok"}) == {"human": (("chosen", 0), ("rejected", 0))}
+    assert find_pairs("p", [rows[0], rows[1] | {"status": "empty"}], {}, {"ok"}) == {}
 
 
 def test_a_response_without_a_reward_is_named(tmp_path):
@@ -187,7 +218,7 @@ def test_a_response_without_a_reward_is_named(tmp_path):
     files = stage_files(tmp_path, dict.fromkeys(TOKENS, 0.0) | rewards, TOKENS)
     stage_files(tmp_path / "less", REWARDS, dict(list(TOKENS.items())[:3]))
     with pytest.raises(InputError, match=r"candidates\.parquet: response p/generated/1 has no reward"):
-        length_gaps(files[0], [str(tmp_path / "less" / "scored.parquet")], files[2], {"ok"})
+        annotated_gaps(files[0], [str(tmp_path / "less" / "scored.parquet")], files[2], {"ok"})
 
 
 def test_the_figure_shows_every_row_of_the_paper():
@@ -197,6 +228,7 @@ def test_the_figure_shows_every_row_of_the_paper():
     assert sum(drawn) == 48
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert labels == [*(f"Table {number}, paper" for number in (2, 5, 6, 8)), "human pairs,\ntoy world"]
+    assert "5.0" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def command(tmp_path: Path, **changes) -> list[str]:
@@ -207,11 +239,14 @@ def command(tmp_path: Path, **changes) -> list[str]:
 
 def test_the_command_writes_everything_the_same_each_time(tmp_path, monkeypatch):
     files = stage_files(tmp_path, REWARDS, TOKENS)
+    lengths = str(tmp_path / "lengths.parquet")
+    write_table(lengths, [{"prompt_id": "p", "chosen": 9, "rejected": 4}], LENGTHS)
     more = [word for name, paths in zip(("candidates", "scored", "reference"), files, strict=True)
             for word in (f"--{name}", *paths)]  # fmt: skip
     written = []
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", [*command(tmp_path, world="toy"), "--test-sets", "hh_rlhf", *more])
+        sets = ["--test-sets", "hh_rlhf", "--human", lengths, "--annotated-sets", "hh_rlhf"]
+        monkeypatch.setattr(sys, "argv", [*command(tmp_path, world="toy"), *sets, *more])
         cli.run(make_audit.main, make_audit.Arguments)
         written.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
     assert written[0] == written[1]
@@ -223,6 +258,20 @@ def test_the_command_writes_everything_the_same_each_time(tmp_path, monkeypatch)
         "human pair": "5",
         "annotated pair": "10",
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--test-sets", "a", "b", "--human", "a.parquet"], "--human: 1 files for 2 test sets"),
+        (["--annotated-sets", "b"], "--annotated-sets: b: not in --test-sets"),
+        (["--candidates", "a.parquet"], "--annotated-sets: 1, 0, 0 files for 0 test sets"),
+    ],
+)
+def test_files_that_do_not_match_the_test_sets_are_refused(tmp_path, monkeypatch, words, message):
+    monkeypatch.setattr(sys, "argv", [*command(tmp_path), *words])
+    with pytest.raises(SystemExit, match=message):
+        cli.run(make_audit.main, make_audit.Arguments)
 
 
 @pytest.mark.parametrize(

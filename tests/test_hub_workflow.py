@@ -165,7 +165,13 @@ def paper(folder, *words, **environment) -> subprocess.CompletedProcess:
 def test_preset_paper_fetches_its_models_and_data_and_nothing_else(checkout, given, judge):  # noqa: F811
     done = paper(checkout, "--dry-run", "fetch", "--config", "preset=paper", *given)
     models = PAPER_ROLES + judge
-    assert planned_jobs(done) == {"fetch_model": models, "download": 2, "fetch": 1, "total": models + 3}
+    assert planned_jobs(done) == {
+        "fetch_model": models,
+        "download": 2,
+        "human_pairs": 2,
+        "fetch": 1,
+        "total": models + 5,
+    }
     assert ("results/paper/models/judge" in done.stdout) == bool(judge)
     # What is said not to be pinned is what would be taken.
     started = paper(checkout, "results/paper/config.json", "--config", "preset=paper", *given)

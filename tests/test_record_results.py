@@ -40,6 +40,22 @@ def test_tables_and_a_summary(results, tmp_path):
     assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
 
 
+def test_an_audit_without_trainings(tmp_path):
+    results, out = tmp_path / "results", tmp_path / "measured"
+    write_text(results / "audit" / "length_gaps.csv", "source\n")
+    made_with = dict.fromkeys(("time", "code", "python", "platform", "threads", "packages"), "known")
+    write_json(results / "models" / "policy" / "model.json", {"role": "policy", "provenance": made_with})
+    counts = {"parts": {"test": {"sources": [{"path": "/home/someone/test.jsonl.gz", "sha256": "ab"}]}}}
+    write_json(results / "audit" / "human_pairs" / "hh_rlhf" / "counts.json", counts)
+    record_results.main(record_results.Arguments(results=str(results), command="snakemake audit", out=str(out)))
+    assert sorted(path.name for path in out.iterdir()) == ["length_gaps.csv", "summary.json"]
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["python"], found["trainings"]) == ("known", [])
+    assert found["human pairs of the audit"]["hh_rlhf"]["test"]["sources"] == [
+        {"path": "test.jsonl.gz", "sha256": "ab"}
+    ]
+
+
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(InputError, match="has no tables to record"):
         record_results.main(record_results.Arguments(results=str(tmp_path), command="x", out=str(tmp_path / "o")))

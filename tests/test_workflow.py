@@ -56,6 +56,8 @@ ALWAYS = {
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
+    "human_pairs": 2,
+    "human_lengths": 2,
     "audit": 1,
     "theory": 1,
     "claims": 1,
@@ -148,10 +150,28 @@ def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
     assert "Table 3: user_study.methods: of them the grid has only sft" in done.stdout + done.stderr
 
 
-def test_the_audit_needs_no_training(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "audit", folder=checkout))
-    assert {"train", "evaluate"} & planned.keys() == set()
-    assert planned["reference"] == planned["annotate"] == 2  # the test prompts of both data sets
+@pytest.mark.parametrize("preset", ["smollm2", "paper"])
+def test_the_audit_alone_needs_data_and_a_tokenizer(checkout, preset):
+    planned = planned_jobs(snakemake("--dry-run", "audit", "--config", f"preset={preset}", folder=checkout))
+    assert planned == {"human_pairs": 2, "human_lengths": 2, "fetch_model": 1, "audit": 1, "total": 6}
+
+
+def test_the_audit_waits_for_annotated_pairs_that_the_run_makes(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "audit", "table_attribution", folder=checkout))
+    alone = planned_jobs(snakemake("--dry-run", "table_attribution", folder=checkout))
+    assert planned["audit"] == 1
+    assert {name: planned[name] for name in SHARDED} == {name: alone[name] for name in SHARDED}
+
+
+def test_the_audit_alone_takes_the_annotated_pairs_that_are_there(checkout):
+    for stage in SHARDED:
+        folder = {"augment": "candidates", "annotate": "scored"}.get(stage, stage)
+        path = checkout / "results" / "smollm2" / folder / "hh_rlhf" / "test.1-of-1.parquet"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    done = snakemake("--dry-run", "--printshellcmds", "audit", "--config", "preset=smollm2", folder=checkout)
+    (command,) = [line for line in done.stdout.splitlines() if "make_audit.py" in line]
+    assert "--annotated-sets hh_rlhf --candidates results/smollm2/candidates/hh_rlhf/test.1-of-1.parquet " in command
 
 
 def test_tables_together_train_nothing_twice(checkout):

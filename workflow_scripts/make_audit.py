@@ -5,8 +5,9 @@ By hand, from the paper's numbers alone:
     python workflow_scripts/make_audit.py --paper paper --csv audit.csv --gaps audit_gaps.csv --markdown audit.md \
         --html audit.html --png audit.png --svg audit.svg
 
-For the measured pairs add --test-sets with --candidates, --scored and --reference: the stages' files of their test
-prompts, all shards of one test set after those of the other.
+For human pairs add --test-sets and, for each, --human: lengths as measure_lengths.py writes them. For annotated pairs
+add --annotated-sets with --candidates, --scored and --reference: the stages' files of their test prompts, all shards of
+one test set after those of the other.
 """
 
 import logging
@@ -17,7 +18,7 @@ from hps.audit_page import gaps_to_csv, to_csv, to_page
 from hps.errors import InputError
 from hps.figures import style
 from hps.figures.gaps import implied_gaps
-from hps.pairs import length_gaps
+from hps.pairs import annotated_gaps, human_gaps
 from hps.paper import read_rows
 from hps.preferences import usable_statuses
 from hps.statistics import Estimate, mean_interval
@@ -32,7 +33,9 @@ class Arguments:
     png: str = cli.argument("output: figure of the length gaps")
     svg: str = cli.argument("output: the same")
     paper: str = cli.argument("folder of the paper's numbers", "paper")
-    test_sets: list[str] = cli.argument("data sets whose test pairs are measured", [])
+    test_sets: list[str] = cli.argument("data sets whose human pairs are measured", [])
+    human: list[str] = cli.argument("lengths of their human pairs, a file each", [])
+    annotated_sets: list[str] = cli.argument("those of them whose annotated pairs are measured too", [])
     candidates: list[str] = cli.argument("candidates of the test prompts, test set by test set", [])
     scored: list[str] = cli.argument("their rewards, likewise", [])
     reference: list[str] = cli.argument("their reference log-probs, likewise", [])
@@ -43,9 +46,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    measured = {
-        test_set: measure(number, arguments) for number, test_set in enumerate(arguments.test_sets)
-    }  # no test sets: nothing is measured, and check 7 stays open
+    measured = measure(arguments)
     rows = read_rows(arguments.paper)
     checks = audit.check(arguments.paper, measured, arguments.world, style.DATASETS)
     page = to_page(checks, rows, measured, arguments.world, style.DATASETS)
@@ -58,20 +59,33 @@ def main(arguments: Arguments) -> None:
     logging.info("audit: %s", {verdict: verdicts.count(verdict) for verdict in audit.VERDICTS})
 
 
-def measure(number: int, arguments: Arguments) -> dict[str, Estimate]:
-    """Mean length gaps of one test set's pairs, with intervals over prompts."""
-    shards, rest = divmod(len(arguments.candidates), len(arguments.test_sets))
-    given = (arguments.candidates, arguments.scored, arguments.reference)
-    if rest or len({len(paths) for paths in given}) > 1:
-        counts = ", ".join(str(len(paths)) for paths in given)
-        raise InputError(
-            "--test-sets", f"{counts} files for {len(arguments.test_sets)} test sets: not the same for each"
-        )
-    own = [paths[number * shards : (number + 1) * shards] for paths in given]
-    gaps = length_gaps(*own, usable_statuses(arguments.truncated))
+def measure(arguments: Arguments) -> dict[str, dict[str, Estimate]]:
+    """Mean length gaps by test set and pair, with intervals over prompts. No test sets: nothing, check 7 stays open."""
+    if len(arguments.human) != len(arguments.test_sets):
+        raise InputError("--human", f"{len(arguments.human)} files for {len(arguments.test_sets)} test sets: one each")
+    if missing := set(arguments.annotated_sets) - set(arguments.test_sets):
+        raise InputError("--annotated-sets", f"{', '.join(sorted(missing))}: not in --test-sets")
+    gaps = {name: {"human": human_gaps(path)} for name, path in zip(arguments.test_sets, arguments.human, strict=True)}
+    for name, files_of_stages in zip(arguments.annotated_sets, annotated_files(arguments), strict=True):
+        gaps[name]["annotated"] = annotated_gaps(*files_of_stages, usable_statuses(arguments.truncated))
     return {
-        pair: mean_interval(values, resamples=arguments.resamples, seed=arguments.seed) for pair, values in gaps.items()
+        name: {
+            pair: mean_interval(values, resamples=arguments.resamples, seed=arguments.seed)
+            for pair, values in pairs.items()
+        }
+        for name, pairs in gaps.items()
     }
+
+
+def annotated_files(arguments: Arguments) -> list[list[list[str]]]:
+    """Candidates, scored and reference of each of the annotated sets: as many files of each."""
+    stages = (arguments.candidates, arguments.scored, arguments.reference)
+    sets = len(arguments.annotated_sets)
+    shards, rest = divmod(len(arguments.candidates), sets or 1)
+    if rest or len({len(paths) for paths in stages}) > 1 or (arguments.candidates and not sets):
+        counts = ", ".join(str(len(paths)) for paths in stages)
+        raise InputError("--annotated-sets", f"{counts} files for {sets} test sets: not the same for each")
+    return [[paths[number * shards : (number + 1) * shards] for paths in stages] for number in range(sets)]
 
 
 if __name__ == "__main__":

@@ -12,39 +12,25 @@ from dataclasses import dataclass
 
 from hps import cli, files, render
 from hps.results import read_evaluation
+from hps.table_arguments import TableArguments
 from hps.table_page import to_page
-from hps.tables import LAYOUTS, PAIRS, Choices, build, to_csv
+from hps.tables import LAYOUTS, build, to_csv
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(TableArguments):
     table: str = cli.argument("which table", choices=list(LAYOUTS))
-    evaluations: list[str] = cli.argument("folders of evaluation.json and per_prompt.parquet", nargs="+")
     paper: str = cli.argument("the paper's table (paper/*.csv)")
-    datasets: list[str] = cli.argument("data sets, in row order", nargs="+")
     rewards: list[str] = cli.argument("rewards, in row order", nargs="+")
     losses: list[str] = cli.argument("losses, in row order", nargs="+")
     csv: str = cli.argument("output: all numbers")
     markdown: str = cli.argument("output: ours beside the paper's")
     html: str = cli.argument("output: the same for a browser")
-    margin_pair: str = cli.argument("pair of RM_DPO and RM_R-DPO", "human", choices=list(PAIRS))
-    bleu: str = cli.argument("BLEU over words or characters", "word", choices=["word", "char"])
-    resamples: int = cli.argument("bootstrap resamples", 2000)
-    seed: int = cli.argument("seed of the bootstrap", 0)
-    world: str = cli.argument("`toy` says in the notes that the models are toys", "real", choices=["real", "toy"])
 
 
 def main(arguments: Arguments) -> None:
     layout = LAYOUTS[arguments.table]
-    choices = Choices(
-        arguments.datasets,
-        arguments.rewards,
-        arguments.losses,
-        arguments.margin_pair,
-        arguments.bleu,
-        arguments.resamples,
-        arguments.seed,
-    )
+    choices = arguments.choices(arguments.rewards, arguments.losses)
     rows = build(layout, map(read_evaluation, arguments.evaluations), choices)
     page = to_page(layout, rows, choices, arguments.paper, arguments.world)
     files.write_text(arguments.csv, to_csv(layout, rows, choices))

@@ -39,22 +39,25 @@ def main(arguments: Arguments) -> None:
 
 def summary(results: Path, command: str) -> dict:
     """What the run's logs say: when and with what, models, data, trainings, and the time of each stage."""
-    trainings = [read_json(path) for path in sorted(results.glob("runs/**/training.json"))]
-    if not trainings:
-        raise InputError(results, "has no finished training")
-    made_with = trainings[-1]["provenance"]
     every = [*results.glob("models/*/model.json"), *results.glob("candidates/*/*.json")]
     every += [*results.glob("runs/**/training.json"), *results.glob("evaluations/**/evaluation.json")]
     records = [read_json(path).get("provenance", {}) for path in every]
-    times = sorted(record["time"] for record in records if "time" in record)
+    dated = sorted((record for record in records if "time" in record), key=lambda record: record["time"])
+    if not dated:
+        raise InputError(results, "has no model, training or evaluation that records what made it")
+    made_with = dated[-1]
     return {
         "command": command,
-        "from": times[0],
-        "to": times[-1],
+        "from": dated[0]["time"],
+        "to": made_with["time"],
         "code versions": sorted({record["code"] for record in records if "code" in record}),
         **{key: made_with[key] for key in ("python", "platform", "threads", "packages")},
         "models": {path.parent.name: _without_provenance(path) for path in sorted(results.glob("models/*/model.json"))},
         "data": {path.parent.name: data_counts(path) for path in sorted(results.glob("data/*/counts.json"))},
+        "human pairs of the audit": {
+            path.parent.name: data_counts(path)["parts"]
+            for path in sorted(results.glob("audit/human_pairs/*/counts.json"))
+        },
         "candidates": {
             f"{path.parent.name}/{path.stem}": _without_provenance(path)
             for path in sorted(results.glob("candidates/*/*.json"))

@@ -188,7 +188,10 @@ def _quoted_averages(
             for block in dict.fromkeys(row.block for row in rows if row.table == table)
         )
         found = f"the mean gain in RM_DPO over BT is {over_bt}. Of {len(averages)} averages tried, the nearest: "
-        found += f"{averages[near]:.1f} % ({near})"
+        described = near
+        for block, name in names.items():
+            described = described.replace(block, name)
+        found += f"{averages[near]:.1f} % ({described})"
         checks.append(
             Check(
                 f"2{letter}",
@@ -285,16 +288,19 @@ def _which_pair(
         own = measured.get(test_set, {})
         gap, fits, found = implied[test_set], [], []
         for pair, estimate in own.items():
-            found.append(f"{pair} pairs {interval_text(estimate)} tokens ({estimate.prompts} prompts)")
+            found.append(f"{pair} pairs {interval_text(estimate)} tokens ({estimate.prompts:,} prompts)")
             if estimate.lo <= gap <= estimate.hi:
                 fits.append(pair)
         if world == "toy":
             conclusion, verdict = "a toy world's lengths say nothing about the paper's", OPEN
         elif not own or any(math.isnan(estimate.lo) for estimate in own.values()):
             conclusion, verdict = "too few pairs were measured to say", OPEN
+        elif fits:
+            conclusion, verdict = f"the paper can have used {' or '.join(fits)} pairs", CONSISTENT
+        elif "annotated" in own:
+            conclusion, verdict = "neither fits; annotated pairs would be others with the paper's models", UNEXPLAINED
         else:
-            conclusion = f"with these models the paper can have used: {' or '.join(fits) or 'neither'}"
-            verdict = CONSISTENT if fits else UNEXPLAINED
+            conclusion, verdict = "not these human pairs, then; annotated pairs have not been made here", OPEN
         checks.append(
             Check(
                 f"7{letter}",

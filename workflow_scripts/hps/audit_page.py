@@ -73,16 +73,17 @@ def to_page(
         gap_rows.append([Cell(names.get(test_set, test_set)), *map(Cell, cells)])
     tables = [
         Table(columns, body, header=1, cards=True),
-        Table(gap_columns, gap_rows, "Length gap |y_1| - |y_2| of the test pairs"),
+        Table(gap_columns, gap_rows, "Length gap |y_1| - |y_2| of the test pairs", cards=True),
     ]
     legend = [
         "✓ consistent: the numbers agree. ✗ inconsistent: they contradict the text or each other. ? unexplained: the "
-        "number follows from none that is printed, as far as was tried. ! doubtful: possible, but probably a slip. "
-        "○ open: cannot be decided here.",
-        f"Brackets: {CONFIDENCE:.0%} bootstrap interval over test prompts. Human pair: the data set's chosen and "
-        "rejected reply. Annotated pair: the best and the worst, by the reward model, of the responses generated for a "
-        "test prompt. Lengths in tokens of this run's policy, so they depend on its tokenizer, and for annotated pairs "
-        "on generator and reward model.",
+        "number follows from nothing printed or measured here, as far as was tried. ! doubtful: possible, but "
+        "probably a slip. ○ open: cannot be decided here.",
+        f"Brackets: {CONFIDENCE:.0%} bootstrap interval over prompts. Human pair: the data set's chosen and rejected "
+        "reply, for every prompt that the test prompts are drawn from. Annotated pair: the best and the worst, by the "
+        "reward model, of the responses generated for a test prompt; a dash where none have been generated. Lengths in "
+        "tokens of this run's policy, so they depend on its tokenizer, and for annotated pairs on generator, its limit "
+        "of length and reward model.",
     ]
     return Page("The paper against itself", tables, [*([TOY_PAIRS] if world == "toy" else []), WHAT], legend)
 

@@ -10,7 +10,7 @@ import numpy as np
 from hps.errors import InputError
 from hps.files import read_table
 from hps.preferences import by_key
-from hps.schemas import KEY
+from hps.schemas import KEY, LENGTHS
 
 PAIRS = ("human", "annotated")
 """The data set's own pair (chosen, rejected); the best and the worst by r_est of the prompt's generated responses."""
@@ -37,10 +37,16 @@ def find_pairs(
     return found
 
 
-def length_gaps(
+def human_gaps(lengths: str) -> np.ndarray:
+    """|y_1| - |y_2| in tokens of the human pairs whose lengths a file has: (prompts,)."""
+    rows = read_table(lengths, LENGTHS.names)
+    return np.array([row["chosen"] - row["rejected"] for row in rows], dtype=np.float64)
+
+
+def annotated_gaps(
     candidates: Sequence[str], scored: Sequence[str], reference: Sequence[str], usable: set[str]
-) -> dict[str, np.ndarray]:
-    """|y_1| - |y_2| in tokens of the policy's tokenizer, EOS included: for each pair, (prompts that have one,).
+) -> np.ndarray:
+    """|y_1| - |y_2| in tokens of the policy's tokenizer, EOS included, of the annotated pairs: (prompts with one,).
 
     The arguments are the files of the stages, all shards of one test set. Raises InputError naming the file when a
     response has no reward or no length.
@@ -53,8 +59,9 @@ def length_gaps(
             if row["status"] != "empty" and (key not in rewards or key not in tokens):
                 raise InputError(path, f"response {'/'.join(map(str, key))} has no reward or no reference log-prob")
             by_prompt[row["prompt_id"]].append(row)
-    gaps: dict[str, list[float]] = {name: [] for name in PAIRS}
+    gaps = []
     for prompt_id, rows in sorted(by_prompt.items()):
-        for name, (first, second) in find_pairs(prompt_id, rows, rewards, usable).items():
-            gaps[name].append(tokens[(prompt_id, *first)] - tokens[(prompt_id, *second)])
-    return {name: np.array(values, dtype=np.float64) for name, values in gaps.items()}
+        if pair := find_pairs(prompt_id, rows, rewards, usable).get("annotated"):
+            first, second = (tokens[(prompt_id, *key)] for key in pair)
+            gaps.append(first - second)
+    return np.array(gaps, dtype=np.float64)

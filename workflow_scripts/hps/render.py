@@ -27,7 +27,7 @@ TABLE_STYLE = """
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
 thead th { border-bottom: 2px solid #555; vertical-align: bottom; background: #fff; }
-thead tr.groups th { border-bottom: 0; padding-bottom: 0; }
+thead tr.groups > * { border-bottom: 0; padding-bottom: 0; }
 thead th.group { text-align: center; }
 tr.block > * { border-top: 2px solid #999; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
@@ -113,7 +113,7 @@ def markdown(page: Page) -> str:
     for table in page.tables:
         if table.title:
             parts.append(f"## {table.title}")
-        names = [f"{column.group}, {column.name}" if column.group else column.name for column in table.columns]
+        names = [_full_name(column) for column in table.columns]
         lines = [names, ["---:" if column.numeric else "---" for column in table.columns]]
         lines += [[f"{cell.text} {cell.detail}".strip() for cell in row] for row in table.rows]
         parts.append("\n".join(f"| {' | '.join(_in_markdown(text) for text in line)} |" for line in lines))
@@ -176,10 +176,14 @@ def _body(table: Table) -> str:
         for position, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
             tag = 'th scope="row"' if position == table.header else "td"
             detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
-            name = f' data-name="{escape(column.name)}"' if table.cards and tag == "td" and column.name else ""
+            name = f' data-name="{escape(_full_name(column))}"' if table.cards and tag == "td" and column.name else ""
             cells.append(f"<{tag}{name}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
         lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
     return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
+
+
+def _full_name(column: Column) -> str:
+    return f"{column.group}, {column.name}" if column.group else column.name
 
 
 def _numeric(column: Column) -> str:

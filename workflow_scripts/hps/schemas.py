@@ -21,6 +21,15 @@ PAIRS = pa.schema(
 )
 """One human comparison a prompt: `messages` end with the user's turn, `chosen` is the preferred reply."""
 
+LENGTHS = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("chosen", pa.int32(), nullable=False),  # tokens of the policy's tokenizer, EOS included
+        pa.field("rejected", pa.int32(), nullable=False),  # likewise
+    ]
+)
+"""The lengths of one human comparison."""
+
 CANDIDATES = pa.schema(
     [
         *_KEY_FIELDS,

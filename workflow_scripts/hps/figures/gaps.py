@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hps.audit import commonest_gap, distinct
 from hps.figures.style import SETTINGS, draw, legend, name_of
 from hps.paper import Row
+from hps.render import number
 from hps.statistics import Estimate
 
 LOSSES = ["pl", "bt", "hps"]
@@ -22,15 +23,16 @@ def implied_gaps(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Estima
     """A panel a test set: the implied gap of each of the paper's rows by table, and below the pairs measured here."""
     test_sets = list(dict.fromkeys(row.test_set for row in rows))
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(9, 0.8 + 2.9 * len(test_sets)), layout="constrained")
+        figure = Figure(figsize=(6.8, 0.8 + 3.2 * len(test_sets)), layout="constrained")
         grid = figure.subplots(len(test_sets), 1, sharex=True, squeeze=False)[:, 0]
         for axes, test_set in zip(grid, test_sets, strict=True):
             _panel(axes, [row for row in rows if row.test_set == test_set], measured.get(test_set, {}), world)
             axes.set_title(name_of(test_set))
         grid[-1].set_xlabel(
-            r"Length gap $|y_1| - |y_2|$ implied by RM$_{\mathrm{DPO}}$ - RM$_{\mathrm{R-DPO}}$ (tokens)"
+            "Length gap $|y_1| - |y_2|$ (tokens)\n"
+            r"paper: implied by RM$_{\mathrm{DPO}}$ - RM$_{\mathrm{R-DPO}}$"
         )
-        legend(figure, LOSSES)
+        legend(figure, LOSSES, hollow=True)
     return figure
 
 
@@ -55,9 +57,11 @@ def _panel(axes: Axes, rows: Sequence[Row], measured: Mapping[str, Estimate], wo
     names = [f"Table {table[-1]}, paper" for table in tables]
     for pair, estimate in measured.items():
         lengths = np.nan_to_num([[estimate.mean - estimate.lo], [estimate.hi - estimate.mean]])
-        axes.errorbar(
-            [estimate.mean], [len(names)], xerr=lengths, color=PAIR_COLOUR, marker="|", markersize=11, capsize=3
-        )
+        how = {"color": PAIR_COLOUR, "marker": "|", "markersize": 12, "capsize": 4, "linewidth": 2}
+        axes.errorbar([estimate.mean], [len(names)], xerr=lengths, **how)
+        end = (np.nanmax([estimate.mean, estimate.hi]), len(names))
+        beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+        axes.annotate(number(estimate.mean, 1), end, **beside)
         names.append(f"{pair} pairs,\n{'toy world' if world == 'toy' else 'measured'}")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.9)

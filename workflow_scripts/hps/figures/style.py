@@ -144,13 +144,14 @@ def draw(
     )
 
 
-def legend(figure: Figure, losses: Sequence[str], *, lines: bool = False) -> None:
+def legend(figure: Figure, losses: Sequence[str], *, lines: bool = False, hollow: bool = False) -> None:
     """One legend of the losses for the whole figure, below the panels: their markers, or lines in their colours."""
     handles = []
     for loss in losses:
         colour, marker = look(loss, losses)
         how = {"linewidth": 2.5} if lines else {"marker": marker, "markersize": 7, "linestyle": "none"}
-        handles.append(Line2D([], [], color=colour, label=loss.upper(), **how))
+        fill = "white" if hollow else colour
+        handles.append(Line2D([], [], color=colour, markerfacecolor=fill, label=loss.upper(), **how))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
