@@ -64,8 +64,13 @@ def page(results: dict[str, Any]) -> Page:
     if "note" in machine:
         notes.append(machine["note"])
     if results.get("start_up"):
-        spent = ", ".join(f"{job} {value:.1f} s" for job, value in results["start_up"].items() if job != "responses")
-        notes.append(f"A job that computes next to nothing takes: {spent}.")
+        spent = results["start_up"]
+        notes += [
+            f"A {job} job begins to compute after {spent[f'{job}_ready']:.1f} s; one with next to nothing to compute "
+            f"takes {spent[job]:.1f} s."
+            for job in ("train", "score")
+        ]
+        notes.append(f"The launcher of several processes adds {spent['launcher']:.1f} s.")
     legend = [
         "A ratio is the median over repeats of the ratio within a repeat, cases taking turns; the range is its "
         "smallest and largest. A verdict goes by the median.",

@@ -125,7 +125,8 @@ def pl_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
         for loss, size in batch.items()
     }
     repeats = max(1, setting.repeats - 1)  # of PL's long steps
-    timed = setting.interleaved(steps, repeats)
+    # Without a warm-up: a step of PL is long enough to be its own.
+    timed = measure.interleaved(steps, repeats, warmups=0, synchronize=setting.synchronize)
     responses = {"pl": n, "bt": 2 * setting.batch}
     each = {loss: [spent / responses[loss] for spent in timed[loss]] for loss in timed}
     same = {

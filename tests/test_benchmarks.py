@@ -1,5 +1,6 @@
 """The benchmarks' arithmetic, and one run of the script on a model the size of a thumbnail, without TRL."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from conftest import ROOT, python_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import inputs, machine, measure, report
+from benchmarks import inputs, machine, measure, ours, report
 from benchmarks.measure import Summary
 from benchmarks.rows import Row
+from hps.models.sources import load_tokenizer
 
 
 def test_ratios_are_taken_within_a_repeat():
@@ -68,6 +70,29 @@ def test_random_pairs_have_the_lengths_of_the_data():
     assert lengths[200] == pytest.approx(122, rel=0.15)  # the median
     assert max(pair.longest for pair in pairs) <= inputs.LONGEST
     assert inputs.synthetic("hh_rlhf", 400, 1000) == pairs
+
+
+def test_real_pairs_come_from_the_published_file(tmp_path, monkeypatch):
+    model = ours.model_folder("thumbnail", tmp_path / "model")
+    path = tmp_path / inputs.FILES["hh_rlhf"][0]
+    path.parent.mkdir(parents=True)
+    replies = {"chosen": "yes", "rejected": "no"}
+    rows = [
+        {
+            which: f"\n\nHuman: {'why ' * i}?\n\nAssistant: {reply}"
+            for which, reply in (("chosen", "yes"), ("rejected", "no"))
+        }
+        for i in range(1, 9)
+    ]
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    monkeypatch.setenv("HPS_DATA_DIR", str(tmp_path))
+    tokenizer = load_tokenizer(model)
+    pairs, source = inputs.pairs("hh_rlhf", tokenizer, 5)
+    assert source == "real (hh-rlhf/harmless-base/test.jsonl.gz)"
+    assert len({len(pair.prompt) for pair in pairs}) == 5
+    assert tokenizer.decode(pairs[0].chosen).startswith("yes")
+    with pytest.raises(ValueError, match="has 8 pairs where 9 are wanted"):
+        inputs.pairs("hh_rlhf", tokenizer, 9)
 
 
 def test_candidates_begin_with_the_pairs_own_and_repeat_when_they_run_out():
