@@ -78,10 +78,7 @@ def test_real_pairs_come_from_the_published_file(tmp_path, monkeypatch):
     path.parent.mkdir(parents=True)
     replies = {"chosen": "yes", "rejected": "no"}
     rows = [
-        {
-            which: f"\n\nHuman: {'why ' * i}?\n\nAssistant: {reply}"
-            for which, reply in (("chosen", "yes"), ("rejected", "no"))
-        }
+        {which: f"\n\nHuman: {'why ' * i}?\n\nAssistant: {reply}" for which, reply in replies.items()}
         for i in range(1, 9)
     ]
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
