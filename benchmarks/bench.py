@@ -59,11 +59,11 @@ def main(arguments: Arguments) -> None:
     for section in report.SECTIONS:
         for entry in measured.get(section, []):
             entry.update(stamp)
-    about |= {"minutes": round((time.perf_counter() - started) / 60, 1), "packages": packages(), **stamp}
+    about |= {"packages": packages(), **stamp}
     path = Path(arguments.out) / f"{about['name']}.json"
     report.write(report.merged(path, measured | {"machine": about}), Path(arguments.out))
     print(render.markdown(report.page(measured | {"machine": about})))
-    logging.info("%.1f minutes; %s", about["minutes"], path)
+    print(f"{path}, in {(time.perf_counter() - started) / 60:.1f} minutes")
 
 
 def cpu_suite(arguments: Arguments) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def cpu_throughput(setting) -> dict[str, Any]:
     tokenizer = setting.tokenizer()
     common = {
         "repeats": max(1, setting.repeats - 2),
-        "many": 50,
+        "many": 30,
         "synchronize": setting.synchronize,
         "tokenizer": tokenizer,
     }
@@ -140,7 +140,7 @@ def cpu_throughput(setting) -> dict[str, Any]:
             sequences=64,
             **common,
         )
-        start_up = throughput.start_up(2) | {"responses": throughput.tokenizing(tokenizer)}
+        start_up = throughput.start_up(3) | {"responses": throughput.tokenizing(tokenizer)}
     return {"throughput": found, "start_up": start_up}
 
 

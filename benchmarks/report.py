@@ -22,6 +22,8 @@ def merged(path: Path, new: dict[str, Any]) -> dict[str, Any]:
         kept |= {key(entry): entry for entry in new.get(section, [])}
         if kept:
             result[section] = list(kept.values())
+    if kept := old.get("machine", {}).get("seconds"):
+        result["machine"] = result["machine"] | {"seconds": kept | result["machine"].get("seconds", {})}
     start_up = new.get("start_up") or old.get("start_up")
     return result | ({"start_up": start_up} if start_up else {})
 
@@ -61,6 +63,8 @@ def page(results: dict[str, Any]) -> Page:
         tables.append(Table(columns, [rate_cells(entry) for entry in results["throughput"]], "Rates for the plan"))
     state = f"load average at the start {machine['load_average_at_start']}"
     notes = [f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, {machine['threads']} threads; {state}."]
+    if "seconds" in machine:
+        notes.append(f"Measuring took {sum(machine['seconds'].values()) / 60:.1f} minutes.")
     if "note" in machine:
         notes.append(machine["note"])
     if results.get("start_up"):

@@ -97,7 +97,7 @@ def alike_groups(pairs: Sequence[inputs.Pair], n: int, vocab: int) -> list[Group
 
 def hps_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
     """Seconds of an HPS step over those of a BT step on the same prompts, n responses of one length each."""
-    repeats = setting.repeats + 2  # the ratio is near 1, so it takes more of them
+    repeats = 4 * setting.repeats  # the ratio is near 1, so it takes more of them
     tokenizer = setting.tokenizer()
     pairs, source = inputs.pairs(dataset, tokenizer, setting.batch * (repeats + 3))
     model = setting.policy()
@@ -194,7 +194,9 @@ def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
         reward_model.score([(messages, reply) for reply in replies], 2 * setting.batch_tokens)
 
     repeats = max(1, setting.repeats - 1)
-    timed = setting.interleaved({"one by one": one_by_one, "ours": together}, repeats)
+    cases = {"one by one": one_by_one, "ours": together}
+    # Without a warm-up: each takes seconds.
+    timed = measure.interleaved(cases, repeats, warmups=0, synchronize=setting.synchronize)
     of = {"prompt_tokens": len(prompt), "response_tokens": float(np.mean([len(ids) for ids in responses]))}
     ratio = measure.ratios(timed["one by one"], timed["ours"])
     what = f"seconds for {n} responses of a prompt, one by one / ours"

@@ -26,6 +26,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
     examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
     trainer = ours.trainer(model, "bt", examples, setting.batch, setting.batch_tokens)
     ordered = in_order(trainer, pairs)
+    repeats = setting.repeats if dataset == "hh_rlhf" else max(1, setting.repeats - 1)  # the targets are on HH-RLHF
     with tempfile.TemporaryDirectory() as work:
         theirs = {
             variant: Baseline(setting.folder, ordered, setting.batch, variant, setting.dtype, Path(work))
@@ -33,7 +34,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
         }
         cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # the warm-up is step 1
         cases |= {name: lambda repeat, own=own: own.train(repeat + 2, 1) for name, own in theirs.items()}
-        timed = setting.interleaved(cases)
+        timed = setting.interleaved(cases, repeats)
         # Float32 is slow, so each data set checks one variant; both compute the same loss.
         checked = "defaults" if dataset == "hh_rlhf" else "precomputed"
         losses = losses_agree(setting, dataset, checked, Path(work))
@@ -62,7 +63,8 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
                     },
                     float32_losses={"trl_variant": checked} | losses,
                     **seconds({name: timed[name] for name in ("ours", variant)}),
-                ),
+                )
+                | {"repeats": repeats},
             )
         )
     return rows
