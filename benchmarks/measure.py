@@ -37,6 +37,12 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> Summary:
     return Summary.of([a / b for a, b in zip(numerator, denominator, strict=True)])
 
 
+def ratio_of_totals(numerator: Sequence[float], denominator: Sequence[float]) -> Summary:
+    """The ratio over all repeats, for one so near 1 that every repeat is needed; with the range within a repeat."""
+    each = ratios(numerator, denominator)
+    return Summary(sum(numerator) / sum(denominator), each.min, each.max)
+
+
 def interleaved(
     cases: dict[str, Callable[[int], float | None]],
     repeats: int,

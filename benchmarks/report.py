@@ -77,7 +77,7 @@ def page(results: dict[str, Any]) -> Page:
         notes.append(f"The launcher of several processes adds {spent['launcher']:.1f} s.")
     legend = [
         "A ratio is the median over repeats of the ratio within a repeat, cases taking turns; the range is its "
-        "smallest and largest. A verdict goes by the median.",
+        "smallest and largest. A verdict goes by the median. HPS / BT is the ratio of the totals in place of a median.",
     ]
     return Page(f"Benchmarks: {machine['name']}", tables, notes, legend)
 

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hps.cost import GPUS, LLAMA3_8B, SMOLLM2_135M, Architecture, Work, gpu_of, plain_work, sampling_work, shared_work
 from hps.errors import InputError
+from hps.logprobs import Group, SequenceScorer
 
 SMALL = Architecture(layers=3, hidden=32, heads=4, kv_heads=2, intermediate=48, vocab=61)
 
@@ -55,6 +57,20 @@ def test_forward_and_training_as_torch_counts_them():
     # torch's has no second computation of the logits
     own = SMALL.training_flops(work, full=True) - 2 * SMALL.head_weights * work.counted
     assert counted.get_total_flops() == pytest.approx(own, rel=0.01)
+
+
+def test_a_step_under_adapters_as_torch_counts_it():
+    """A frozen head makes its logits once. Not counted by hand: adapters, and what ends below the first of them."""
+    shape = Architecture(layers=12, hidden=256, heads=4, kv_heads=4, intermediate=512, vocab=2048)
+    lora = LoraConfig(r=1, target_modules=["q_proj"], init_lora_weights=False)
+    base = llama(shape)
+    base.set_attn_implementation("sdpa")
+    model = get_peft_model(base, lora)
+    group = Group(list(range(30)), [list(range(20)), list(range(10))])
+    with FlopCounterMode(display=False) as counted:
+        SequenceScorer(model, 1000).backward([group], lambda log_probs: log_probs[0] - log_probs[1])
+    own = shape.training_flops(shared_work(30, [20, 10]))
+    assert counted.get_total_flops() == pytest.approx(own, rel=0.05)
 
 
 def test_frozen_weights_save_a_third_and_a_second_pass_costs_a_forward_pass():

@@ -99,7 +99,8 @@ class Architecture:
         """Operations of a forward and a backward pass.
 
         The backward pass goes through each frozen weight once (to the input), through a trained one twice, through
-        attention's two products twice each. The head's logits are computed again. The adapters' own are left out.
+        attention's two products twice each. A trained head's logits are computed again (a frozen one gives its gradient
+        while they are there). The adapters' own are left out.
 
         Args:
             full: all weights are trained; else they are frozen under adapters.
@@ -107,7 +108,7 @@ class Architecture:
                 where activations are computed again.
         """
         matrices = 2 * self.decoder_weights * work.tokens * (3 if full else 2)
-        head = 2 * self.head_weights * work.counted * (4 if full else 3)
+        head = 2 * self.head_weights * work.counted * (4 if full else 2)
         return matrices + 3 * self._attention(work) + head + (forwards - 1) * self.forward_flops(work)
 
     def _attention(self, work: Work) -> float:

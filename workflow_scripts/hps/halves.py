@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -39,9 +42,9 @@ class TokenLogProbs(torch.nn.Module):
         """No logits are kept for the backward pass."""
         if not (torch.is_grad_enabled() and hidden.requires_grad):
             return _token_log_probs(self.head, hidden, targets)
-        if any(parameter.requires_grad for parameter in self.head.parameters()):
-            return checkpoint(_token_log_probs, self.head, hidden, targets, use_reentrant=False)
-        return _FrozenHead.apply(hidden, targets, self.head)
+        if type(self.head) is torch.nn.Linear and not self.head.weight.requires_grad:
+            return _FrozenHead.apply(hidden, targets, self.head)
+        return checkpoint(_token_log_probs, self.head, hidden, targets, use_reentrant=False)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -53,9 +56,12 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
+        linear = functools.partial(
+            F.linear, weight=head.weight, bias=head.bias
+        )  # without hooks, for a graph of its own
         with torch.enable_grad():
             own = hidden.detach().requires_grad_()
-            log_probs = _token_log_probs(head, own, targets)
+            log_probs = _token_log_probs(linear, own, targets)
             (gradient,) = torch.autograd.grad(log_probs.sum(), own)
         ctx.save_for_backward(gradient)
         return log_probs.detach()
@@ -72,6 +78,8 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _token_log_probs(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _token_log_probs(
+    head: Callable[[torch.Tensor], torch.Tensor], hidden: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
     logits = head(hidden)
     return -F.cross_entropy(logits.to(accumulator(logits.dtype)), targets, reduction="none")
