@@ -124,7 +124,7 @@ def test_a_training_by_hand():
     fed, prompt = reply - 1, own.data["hh_rlhf"].lengths.prompt
     attended = prompt * (prompt + 1) / 2 + 2 * (prompt * fed + fed * (fed + 1) / 2)
     seconds, paper = own.run_seconds(run)
-    assert seconds - start == pytest.approx(4 * 160 * (prompt + 2 * fed) + 12 * 4 * attended + 6 * 40 * 2 * reply)
+    assert seconds - start == pytest.approx(4 * 160 * (prompt + 2 * fed) + 12 * 4 * attended + 4 * 40 * 2 * reply)
     whole = prompt + fed
     assert paper - start == pytest.approx(
         2 * ((4 + 2) * 160 * whole + (12 + 4) * 4 * whole * (whole + 1) / 2 + (6 + 2) * 40 * whole)
