@@ -127,7 +127,7 @@ def test_a_training_by_hand():
     assert seconds - start == pytest.approx(4 * 160 * (prompt + 2 * fed) + 12 * 4 * attended + 4 * 40 * 2 * reply)
     whole = prompt + fed
     assert paper - start == pytest.approx(
-        2 * ((4 + 2) * 160 * whole + (12 + 4) * 4 * whole * (whole + 1) / 2 + (6 + 2) * 40 * whole)
+        2 * ((4 + 2) * 160 * whole + (12 + 4) * 4 * whole * (whole + 1) / 2 + (4 + 2) * 40 * whole)
     )
 
 
