@@ -18,6 +18,7 @@ def results(tmp_path):
     training(folder / "runs" / "a" / "b", run("dpo-bt"), log=log, provenance=made_with)
     write_text(folder / "tables" / "table2.csv", "method\n")
     write_text(folder / "tables" / "table2.html", "<p>")
+    write_text(folder / "theory" / "theory.md", "# Theorems\n")
     write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
     sources = [{"path": "/home/someone/data/test.jsonl.gz", "sha256": "ab"}]
     write_json(folder / "data" / "hh_rlhf" / "counts.json", {"parts": {"test": {"sources": sources}}})
@@ -29,7 +30,7 @@ def results(tmp_path):
 def test_tables_and_a_summary(results, tmp_path):
     out = tmp_path / "measured"
     record_results.main(record_results.Arguments(results=str(results), command="make real", out=str(out)))
-    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv", "theory.md"]
     found = json.loads((out / "summary.json").read_text())
     assert (found["command"], found["code versions"], found["from"]) == ("make real", ["known", "x"], "known")
     assert "/home/someone" not in json.dumps(found)

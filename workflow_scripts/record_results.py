@@ -1,4 +1,4 @@
-"""Record what a run measured, small enough to commit: its tables, and a summary of its logs.
+"""Record what a run measured, small enough to commit: its tables, claims, audit and theory, and a summary of its logs.
 
     python workflow_scripts/record_results.py --results results/smollm2 --command "make real" \\
         --out results/smollm2/measured/2026-11-23
@@ -26,7 +26,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     results = Path(arguments.results)
-    found = [path for folder in ("tables", "claims", "audit") for path in results.glob(f"{folder}/*")]
+    found = [path for folder in ("tables", "claims", "audit", "theory") for path in results.glob(f"{folder}/*")]
     tables = sorted(path for path in found if path.suffix in (".csv", ".md"))
     if not tables:
         raise InputError(results, "has no tables to record")
