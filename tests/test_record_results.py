@@ -24,6 +24,7 @@ def results(tmp_path):
     write_json(folder / "data" / "hh_rlhf" / "counts.json", {"parts": {"test": {"sources": sources}}})
     benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5)
     benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5)
+    benchmark(folder / "benchmarks" / "judge.tsv", 0.5)
     return folder
 
 
@@ -36,7 +37,7 @@ def test_tables_and_a_summary(results, tmp_path):
     assert "/home/someone" not in json.dumps(found)
     assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
     assert found["models"] == {"policy": {"role": "policy"}}
-    assert found["seconds by stage (sum over jobs)"] == {"train": 4.0}
+    assert found["seconds by stage (sum over jobs)"] == {"train": 4.0, "judge": 0.5}
     (one,) = found["trainings"]
     assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
 

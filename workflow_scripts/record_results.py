@@ -90,7 +90,7 @@ def stage_seconds(benchmarks: Path) -> dict[str, float]:
     for path in sorted(benchmarks.rglob("*.tsv")):
         with path.open(newline="") as stream:
             for row in csv.DictReader(stream, delimiter="\t"):
-                seconds[path.relative_to(benchmarks).parts[0]] += float(row["s"])
+                seconds[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")] += float(row["s"])
     return {stage: round(total, 1) for stage, total in seconds.items()}
 
 

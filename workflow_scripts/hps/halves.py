@@ -56,9 +56,8 @@ class _FrozenHead(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: torch.Tensor, targets: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
-        linear = functools.partial(
-            F.linear, weight=head.weight, bias=head.bias
-        )  # without hooks, for a graph of its own
+        # Without the module's hooks: the graph is this function's own.
+        linear = functools.partial(F.linear, weight=head.weight, bias=head.bias)
         with torch.enable_grad():
             own = hidden.detach().requires_grad_()
             log_probs = _token_log_probs(linear, own, targets)
