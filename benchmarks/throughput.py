@@ -163,9 +163,13 @@ def _annotated(architecture: Architecture, count: int, n: int) -> tuple[float, f
 def generating(
     architecture: Architecture, causal: torch.nn.Module, tokenizer, sequences: int
 ) -> tuple[Callable[[int], None], float, float]:
-    """Sampling STEPS tokens for `sequences` responses to two prompts: the call, its operations, its tokens."""
+    """Sampling STEPS tokens for `sequences` responses to two prompts: the call, its operations, its tokens.
+
+    The prompts differ in length, as they do in the workflow: without a mask attention takes another way.
+    """
     draw = np.random.default_rng(2)
-    requests = [Request(str(i), inputs.tokens(draw, PROMPT, architecture.vocab)) for i in range(2)]
+    lengths = (PROMPT - 8, PROMPT + 8)
+    requests = [Request(str(i), inputs.tokens(draw, size, architecture.vocab)) for i, size in enumerate(lengths)]
     sampling = Sampling(sequences // 2, 0.9, 1.0, STEPS, 0)
     engine = TransformersEngine(causal, sequences)
 
