@@ -1,7 +1,5 @@
 """Margins, KL and best-of-N against their definitions on a small model."""
 
-from contextlib import nullcontext
-
 import pytest
 import stage_files
 import torch
@@ -10,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from hps import chat, evaluation
 from hps.files import read_table
 from hps.generation import Response
-from hps.logprobs import Group, SequenceScorer
+from hps.logprobs import SequenceScorer
 from hps.models.sources import load_causal, load_tokenizer
 
 
@@ -93,12 +91,13 @@ def test_margins_by_definition(tokenizer, files, tuned):
         assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])
 
 
-def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned):
-    prompts = read(tokenizer, files)
-    groups = [Group(p.prompt, [p.responses["chosen", 0]]) for p in prompts]
-    scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(tuned.get_base_model(), 60)
-    values = evaluation.sequence_kl(scorer, reference, tuned.disable_adapter, groups)
-    for group, value in zip(groups, values, strict=True):
+def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned, model_folder):
+    groups = evaluation.winner_groups(read(tokenizer, files))
+    assert list(groups) == [0, 1, 2, 3]
+    scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(load_causal(model_folder), 60)
+    own = list(groups.values())
+    values = evaluation.sequence_kl(scorer.head, evaluation.response_states(scorer, own), reference, own)
+    for group, value in zip(own, values, strict=True):
         ids = torch.tensor([group.prompt + group.responses[0]])
         with torch.no_grad():
             log_p = tuned(ids).logits[0].double().log_softmax(-1)
@@ -108,7 +107,8 @@ def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned):
         expected = (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum().item()
         assert value == pytest.approx(expected, rel=1e-3)
         assert value > 0
-    assert evaluation.sequence_kl(scorer, scorer, nullcontext, groups) == [0.0] * len(groups)
+    same = evaluation.response_states(reference, own)
+    assert evaluation.sequence_kl(reference.head, same, reference, own) == [0.0] * len(own)
 
 
 SAMPLES = [

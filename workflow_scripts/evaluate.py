@@ -8,7 +8,6 @@ DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselv
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -65,13 +64,8 @@ def main(arguments: Arguments) -> None:
     tokenizer = load_tokenizer(arguments.policy)
     files = [stage_files(number, arguments) for number in range(len(arguments.test_sets))]
     prompts = [read_prompts(tokenizer, own, arguments) for own in files]
-    if arguments.generation == "vllm":
-        # Its engine takes the whole GPU, so it comes and goes before any other model is loaded.
-        answers = sample_with_vllm(tokenizer, prompts, arguments)
-        _, scorers = load_policy(arguments)
-    else:
-        policy, scorers = load_policy(arguments)
-        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+    # One model after another: each may take most of a GPU.
+    answers, compared = under_policy(tokenizer, prompts, arguments)
     reward_model = RewardModel.load(
         arguments.eval_reward,
         default_device(),
@@ -94,14 +88,50 @@ def main(arguments: Arguments) -> None:
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
                 | evaluation.summarize_samples(own, arguments.pick)
-                for prompt, own in zip(prompts[number], scored, strict=True)
+                | measured
+                for prompt, own, measured in zip(prompts[number], scored, compared[number], strict=True)
             ]
-            if scorers:
-                for row, measured in zip(rows, evaluation.compare(*scorers, prompts[number]), strict=True):
-                    row.update(measured)
             write_table(folder / test_set / "samples.parquet", [row for own in scored for row in own], SAMPLES)
             write_table(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT)
             write_json(folder / test_set / "evaluation.json", facts(test_set, files[number], arguments))
+
+
+def under_policy(
+    tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+) -> tuple[list[list[list[Response]]], list[list[dict]]]:
+    """N responses to each prompt of each test set; of a trained policy also its margins and KL, prompt by prompt.
+
+    The policy and its reference are gone from memory afterwards.
+    """
+    from hps.evaluation import margins, response_states, sequence_kl, winner_groups
+    from hps.logprobs import SequenceScorer
+
+    answers = sample_with_vllm(tokenizer, prompts, arguments) if arguments.generation == "vllm" else None
+    rows: list[list[dict]] = [[{} for _ in own] for own in prompts]
+    if answers is not None and not arguments.trained:
+        return answers, rows
+    policy = load_policy(arguments)
+    if answers is None:
+        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+    if not arguments.trained:
+        return answers, rows
+
+    scorer = SequenceScorer(policy, arguments.score_tokens)
+    rows = [margins(scorer, own) for own in prompts]
+    winners = [winner_groups(own) for own in prompts]
+    states = [response_states(scorer, list(own.values())) for own in winners]
+    head = scorer.head
+    if adapter_of(arguments):
+        base = policy.unload()
+    else:
+        del policy, scorer  # two fully trained models together are too much for many a GPU
+        base = load_model(arguments.policy, arguments)
+    reference = SequenceScorer(base, arguments.score_tokens)
+    for own, groups, seen in zip(rows, winners, states, strict=True):
+        values = sequence_kl(head, seen, reference, list(groups.values()))
+        for number, value in zip(groups, values, strict=True):
+            own[number]["kl"] = value
+    return answers, rows
 
 
 def adapter_of(arguments: Arguments) -> str | None:
@@ -110,26 +140,28 @@ def adapter_of(arguments: Arguments) -> str | None:
     return arguments.trained if arguments.trained and is_adapter else None
 
 
+def weights_of(arguments: Arguments) -> str:
+    """The folder of the policy's weights: under an adapter, and for the SFT policy, those before training."""
+    return arguments.policy if adapter_of(arguments) else arguments.trained or arguments.policy
+
+
 def load_policy(arguments: Arguments):
-    """The policy under evaluation, and what `evaluation.compare` measures it with (None for the SFT policy)."""
+    """The policy under evaluation."""
+    model = load_model(weights_of(arguments), arguments)
+    adapter = adapter_of(arguments)
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, adapter).eval()
+
+
+def load_model(folder: str, arguments: Arguments):
     import torch
 
-    from hps.logprobs import SequenceScorer
     from hps.models.sources import load_causal
 
-    dtype = getattr(torch, arguments.dtype)
-    sft = load_causal(arguments.policy, dtype=dtype)
-    policy, as_reference = sft, nullcontext
-    if adapter := adapter_of(arguments):
-        from peft import PeftModel
-
-        policy = PeftModel.from_pretrained(sft, adapter).eval()
-        as_reference = policy.disable_adapter
-    elif arguments.trained:
-        policy = load_causal(arguments.trained, dtype=dtype)
-    if not arguments.trained:
-        return policy, None
-    return policy, (*(SequenceScorer(model, arguments.score_tokens) for model in (policy, sft)), as_reference)
+    return load_causal(folder, dtype=getattr(torch, arguments.dtype))
 
 
 @dataclass(frozen=True)
@@ -178,16 +210,15 @@ def sample_with_vllm(
     """N responses to each prompt of each test set."""
     from hps import generation_vllm
 
-    adapter = adapter_of(arguments)
     requests = [Request(prompt.prompt_id, prompt.prompt) for own in prompts for prompt in own]
     with generation_vllm.opened(
-        arguments.policy if adapter else arguments.trained or arguments.policy,
+        weights_of(arguments),
         arguments.policy,
         dtype=arguments.dtype,
         sequences=arguments.sequences,
         tensor_parallel=arguments.tensor_parallel,
         max_length=longest(requests, sampling(arguments)),
-        adapter=adapter,
+        adapter=adapter_of(arguments),
     ) as engine:
         return [sample(engine, tokenizer, own, arguments) for own in prompts]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,51 +93,60 @@ def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]
     return rows
 
 
+def winner_groups(prompts: Sequence[TestPrompt]) -> dict[int, Group]:
+    """By number of the prompt, the chosen reply of its human pair, on which the KL is measured."""
+    return {
+        number: Group(prompt.prompt, [prompt.responses["chosen", 0]])
+        for number, prompt in enumerate(prompts)
+        if "human" in prompt.pairs
+    }
+
+
+@torch.no_grad()
+def response_states(scorer: SequenceScorer, groups: Sequence[Group]) -> list[torch.Tensor]:
+    """What the output head reads for the tokens of each group's responses, on the CPU: (sum of lengths, hidden size).
+
+    So much, and the head, of a policy is enough for its KL, and is there when the policy no longer is.
+    """
+    found: list[torch.Tensor] = [torch.empty(0)] * len(groups)
+    for positions, states in _states(scorer, groups):
+        for position, own in zip(positions, states, strict=True):
+            found[position] = own.cpu()
+    return found
+
+
 @torch.no_grad()
 def sequence_kl(
-    policy: SequenceScorer,
-    reference: SequenceScorer,
-    as_reference: Callable[[], AbstractContextManager],
-    groups: Sequence[Group],
+    head: torch.nn.Module, states: Sequence[torch.Tensor], reference: SequenceScorer, groups: Sequence[Group]
 ) -> list[float]:
     """Exact KL(policy || reference) of the next-token distributions, summed over a response's tokens, nats (Table 8).
 
     Args:
-        as_reference: entered around the reference's forward pass (for a PEFT policy: its adapter switched off).
+        head: the policy's output head.
+        states: the policy's `response_states` of the groups.
         groups: one response each, the winning one.
     """
     results = [0.0] * len(groups)
-    for batch in policy.packed(list(enumerate(groups)), lambda item: item[1]):
-        pieces = [group for _, group in batch]
-        hidden = policy.response_hidden(pieces)
-        with as_reference():
-            other = reference.response_hidden(pieces)
-        size = head_rows(policy.head.weight.shape[0], hidden.device.type)
+    for positions, others in _states(reference, groups):
+        mine, other = torch.cat([states[position] for position in positions]), torch.cat(list(others))
+        size = head_rows(head.weight.shape[0], other.device.type)
         per_token = []
-        for mine, theirs in zip(hidden.split(size), other.split(size), strict=True):
-            log_p = policy.head(mine).double().log_softmax(-1)
-            log_q = reference.head(theirs).double().log_softmax(-1)
+        for rows, other_rows in zip(mine.split(size), other.split(size), strict=True):
+            log_p = head(rows.to(other.device)).double().log_softmax(-1)
+            log_q = reference.head(other_rows).double().log_softmax(-1)
             per_token.append((log_p.exp() * (log_p - log_q)).sum(-1))
-        lengths = [len(group.responses[0]) for group in pieces]
-        sums = [part.sum().item() for part in torch.cat(per_token).split(lengths)]
-        for (position, _), value in zip(batch, sums, strict=True):
+        sums = [part.sum().item() for part in torch.cat(per_token).split([len(states[i]) for i in positions])]
+        for position, value in zip(positions, sums, strict=True):
             results[position] = value
     return results
 
 
-def compare(
-    policy: SequenceScorer,
-    reference: SequenceScorer,
-    as_reference: Callable[[], AbstractContextManager],
-    prompts: Sequence[TestPrompt],
-) -> list[dict]:
-    """Margins and KL of a trained policy, prompt by prompt; the KL is None where there is no human pair."""
-    rows = [row | {"kl": None} for row in margins(policy, prompts)]
-    with_winner = [i for i, prompt in enumerate(prompts) if "human" in prompt.pairs]
-    winners = [Group(prompts[i].prompt, [prompts[i].responses["chosen", 0]]) for i in with_winner]
-    for i, kl in zip(with_winner, sequence_kl(policy, reference, as_reference, winners), strict=True):
-        rows[i]["kl"] = kl
-    return rows
+def _states(scorer: SequenceScorer, groups: Sequence[Group]) -> Iterator[tuple[list[int], Sequence[torch.Tensor]]]:
+    """Batch by batch: numbers of groups, and the hidden states of each one's responses."""
+    for batch in scorer.packed(list(enumerate(groups)), lambda item: item[1]):
+        pieces = [group for _, group in batch]
+        lengths = [sum(map(len, group.responses)) for group in pieces]
+        yield [position for position, _ in batch], scorer.response_hidden(pieces).split(lengths)
 
 
 def score_samples(
