@@ -60,6 +60,7 @@ class FakeLLM:
     tensor_parallel_size: int = 1
     max_model_len: int | None = None
     max_num_seqs: int | None = None
+    gpu_memory_utilization: float = 0.92
     enable_prefix_caching: bool | None = None
     generation_config: str = "auto"
     enable_lora: bool = False
@@ -190,6 +191,7 @@ def test_an_engine_on_a_model_folder(vllm, model_folder):
             tensor_parallel_size=2,
             max_model_len=40,
             max_num_seqs=16,
+            gpu_memory_utilization=0.9,
             enable_prefix_caching=True,
             generation_config="vllm",
             closed=True,

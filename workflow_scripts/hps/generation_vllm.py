@@ -21,6 +21,9 @@ KEY = "compute.generation"
 ROUNDS = 64
 """A call of the engine asks for this many times the responses that it computes side by side: so many that the end of a
 call, where ever fewer are left, hardly counts, and so few that progress shows and memory stays small."""
+GPU_SHARE = 0.9
+"""Share of each GPU's memory that the engine takes, for weights and cache together; it fills the cache as it needs it,
+and lets responses wait that do not fit."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as the largest rank of an adapter."""
 
@@ -143,6 +146,7 @@ def engine_arguments(
         "tensor_parallel_size": tensor_parallel,
         "max_model_len": max_length,
         "max_num_seqs": sequences,
+        "gpu_memory_utilization": GPU_SHARE,
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # none of the model folder's own sampling settings
     }
