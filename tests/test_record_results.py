@@ -22,8 +22,8 @@ def results(tmp_path):
     write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
     sources = [{"path": "/home/someone/data/test.jsonl.gz", "sha256": "ab"}]
     write_json(folder / "data" / "hh_rlhf" / "counts.json", {"parts": {"test": {"sources": sources}}})
-    benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5)
-    benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5)
+    benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5, "300.4")
+    benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5, "400.4")
     benchmark(folder / "benchmarks" / "judge.tsv", 0.5)
     return folder
 
@@ -38,6 +38,7 @@ def test_tables_and_a_summary(results, tmp_path):
     assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
     assert found["models"] == {"policy": {"role": "policy"}}
     assert found["seconds by stage (sum over jobs)"] == {"train": 4.0, "judge": 0.5}
+    assert found["MiB by stage (largest job)"] == {"train": 400}
     (one,) = found["trainings"]
     assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
 

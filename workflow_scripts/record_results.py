@@ -4,7 +4,6 @@
         --out results/smollm2/measured/2026-11-23
 """
 
-import csv
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from hps import cli
 from hps.cli import argument
 from hps.errors import InputError
 from hps.files import read_json, write_json, writing
+from hps.overview import job_costs
 from hps.results import read_jsonl
 
 
@@ -63,7 +63,7 @@ def summary(results: Path, command: str) -> dict:
             for path in sorted(results.glob("candidates/*/*.json"))
         },
         "trainings": [training_summary(path.parent) for path in sorted(results.glob("runs/**/training.json"))],
-        "seconds by stage (sum over jobs)": stage_seconds(results / "benchmarks"),
+        **stage_costs(results / "benchmarks"),
     }
 
 
@@ -84,14 +84,16 @@ def data_counts(path: Path) -> dict:
     return counts
 
 
-def stage_seconds(benchmarks: Path) -> dict[str, float]:
-    """Wall seconds of the jobs of each stage, from Snakemake's benchmark files."""
-    seconds: dict[str, float] = defaultdict(float)
+def stage_costs(benchmarks: Path) -> dict[str, dict[str, float]]:
+    """Of the jobs of each stage, from Snakemake's benchmark files: wall seconds together, the largest one's memory."""
+    stages: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(benchmarks.rglob("*.tsv")):
-        with path.open(newline="") as stream:
-            for row in csv.DictReader(stream, delimiter="\t"):
-                seconds[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")] += float(row["s"])
-    return {stage: round(total, 1) for stage, total in seconds.items()}
+        stages[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")].append(path)
+    costs = {stage: job_costs(paths) for stage, paths in stages.items()}
+    return {
+        "seconds by stage (sum over jobs)": {stage: round(sum(seconds), 1) for stage, (seconds, _) in costs.items()},
+        "MiB by stage (largest job)": {stage: round(max(memory)) for stage, (_, memory) in costs.items() if memory},
+    }
 
 
 def _without_provenance(path: Path) -> dict:

@@ -130,11 +130,7 @@ def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:
     """Jobs, hours and memory of each stage, from its jobs' benchmark files. Raises InputError naming a broken file."""
     rows, total = [], 0.0
     for stage, paths in stages.items():
-        seconds, memory = [], []
-        for path in paths:
-            for row in read_csv(path, ("s", "max_rss"), delimiter="\t"):
-                seconds.append(cell_number(row, "s", path))
-                memory += [] if row["max_rss"] in ("", "NA", "-") else [cell_number(row, "max_rss", path)]
+        seconds, memory = job_costs(paths)
         total += sum(seconds)
         peak = f"{max(memory) / 1024:.2f}" if memory else NO_VALUE
         rows.append([Cell(stage), *_cost(len(seconds), sum(seconds)), Cell(f"{max(seconds):.0f}"), Cell(peak)])
@@ -144,6 +140,19 @@ def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:
     columns = [Column("Stage"), *(Column(name, numeric=True) for name in names)]
     note = "Wall time is added up over jobs, which may run at the same time. Memory is that of the largest job."
     return Page("Cost", [Table(columns, rows)], [*world_note(world), note])
+
+
+def job_costs(paths: Sequence[Path]) -> tuple[list[float], list[float]]:
+    """Wall seconds of jobs, and their memory in MiB as far as it was looked at while they ran.
+
+    From Snakemake's benchmark files. Raises InputError naming a broken file.
+    """
+    seconds, memory = [], []
+    for path in paths:
+        for row in read_csv(path, ("s", "max_rss"), delimiter="\t"):
+            seconds.append(cell_number(row, "s", path))
+            memory += [] if row["max_rss"] in ("", "NA", "-") else [cell_number(row, "max_rss", path)]
+    return seconds, memory
 
 
 def _cost(jobs: int, seconds: float) -> list[Cell]:
