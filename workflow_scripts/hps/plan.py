@@ -135,7 +135,7 @@ class Planner:
 
     @property
     def memory(self) -> Memory:
-        return Memory(self.config, self.rates.is_cpu)
+        return Memory(self.config, self.rates.gpu)
 
     @property
     def dtype(self) -> str:
@@ -234,7 +234,7 @@ class Planner:
             for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
-                seconds = self.generating(generator, data.lengths, prompts, n, limit)
+                seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
                 size = prompts * sum(replies)
                 shared = shared_work(data.lengths.prompt, replies) * prompts
                 plain = plain_work(data.lengths.prompt, replies) * prompts
@@ -246,22 +246,24 @@ class Planner:
                 for _ in range(shards):
                     augment = augment.with_job(
                         self.start("score", "generator") + seconds,
-                        self.memory.generating(generator, data.lengths.prompt + limit),
+                        self.memory.generating(generator, self.dtype, data.lengths.prompt + limit),
                         size * TEXT / 2,
                     )
                     start = self.start("score", "reward")
-                    memory = self.memory.scoring(reward)
+                    memory = self.memory.scoring(reward, self.dtype)
                     annotate = annotate.with_job(
                         start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
                     )
                     start = self.start("score", "policy")
                     # Paper-style training computes the reference in its own steps, so it has no such stage.
                     reference = reference.with_job(
-                        start + scoring, self.memory.scoring(policy), prompts * len(replies) * 20
+                        start + scoring, self.memory.scoring(policy, self.policy_dtype), prompts * len(replies) * 20
                     )
         return [augment, annotate, replace(reference, paper_style=0.0)]
 
-    def generating(self, model: Architecture, lengths: Lengths, prompts: float, n: int, limit: int) -> float:
+    def generating(
+        self, model: Architecture, dtype: str, lengths: Lengths, prompts: float, n: int, limit: int
+    ) -> float:
         """Seconds to sample n replies to each of some prompts, `sequences` at a time.
 
         A batch goes on to its longest end, unless ended replies make room for the next.
@@ -273,7 +275,7 @@ class Planner:
         work = sampling_work(lengths.prompt, steps, prompts, prompts * n)
         batches = prompts * n / together
         context = lengths.prompt + steps / 2
-        return self.rates.generating(model, self.dtype, work, together, steps * batches, context, self.continuous)
+        return self.rates.generating(model, dtype, work, together, steps * batches, context, self.continuous)
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -329,6 +331,7 @@ class Planner:
 
     def evaluation(self) -> Stage:
         stage = Stage("evaluate")
+        policy = self.models["policy"]
         runs = all_runs(self.config)
         transferred = (
             {*grid_runs(self.config), *n_runs(self.config)} if self.config["evaluation"]["transfer"] else set()
@@ -339,13 +342,19 @@ class Planner:
                 sets = [name for name in sets if name == run.dataset or run in transferred]
             seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
             disk = 0.0
+            # One model after another is in memory.
+            memories = [
+                self.memory.scoring(policy, self.policy_dtype),
+                self.memory.scoring(self.models["eval_reward"], self.dtype),
+            ]
             for name in sets:
                 seconds += self.test_seconds(self.data[name], trained=run is not None)
                 data = self.data[name]
                 replies = data.prompts["test"] * self.config["evaluation"]["samples"]
                 disk += replies * self.usable(data, self.config["evaluation"]["max_new_tokens"]) * TEXT / 2
-            memory = self.memory.generating(self.models["policy"], data.lengths.prompt + self._evaluation_limit())
-            stage = stage.with_job(seconds, memory + self.weights("eval_reward"), disk)
+                tokens = data.lengths.prompt + self._evaluation_limit()
+                memories.append(self.memory.generating(policy, self.policy_dtype, tokens))
+            stage = stage.with_job(seconds, max(memories), disk)
         return stage
 
     def test_seconds(self, data: Data, trained: bool) -> float:
@@ -354,7 +363,7 @@ class Planner:
         policy, reward = self.models["policy"], self.models["eval_reward"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
         reply = self.usable(data, limit)
-        seconds = self.generating(policy, data.lengths, prompts, evaluation["samples"], limit)
+        seconds = self.generating(policy, self.policy_dtype, data.lengths, prompts, evaluation["samples"], limit)
         judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * prompts
         seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:

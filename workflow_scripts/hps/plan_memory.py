@@ -5,61 +5,69 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hps.config import Config
-from hps.cost import Architecture
+from hps.cost import Architecture, Gpu
+from hps.generation_vllm import GPU_SHARE
 from hps.packing import HEAD_LOGITS
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2}
-PROCESS = 0.7e9
-"""A process with torch and transformers loaded and nothing else."""
+PROCESS = 0.4e9
+"""A process with torch, transformers and peft loaded and nothing else (measured)."""
 CONTEXT = 0.5e9
 """What a GPU's context and libraries take."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory under one configuration."""
+    """Memory under one configuration, on one kind of GPU; without a GPU, on a CPU."""
 
     config: Config
-    is_cpu: bool
-
-    @property
-    def dtype(self) -> str:
-        return self.config["compute"]["dtype"]
+    gpu: Gpu | None
 
     @property
     def base(self) -> float:
-        return PROCESS if self.is_cpu else CONTEXT
+        return CONTEXT if self.gpu else PROCESS
 
     @property
     def logits(self) -> int:
-        return HEAD_LOGITS["cpu" if self.is_cpu else "cuda"]
+        return HEAD_LOGITS["cuda" if self.gpu else "cpu"]
 
     def training(self, model: Architecture, tokens: int, trained: int) -> float:
         """Of training `trained` parameters, all or an adapter's, in micro-batches of so many tokens."""
         full = trained == model.parameters
-        dtype = "float32" if full else self.dtype
-        size, compute = ITEMSIZE[dtype], self.config["compute"]
+        compute = self.config["compute"]
+        dtype = "float32" if full else compute["dtype"]
+        size = ITEMSIZE[dtype]
         kept = model.layers * saved_bytes(model, dtype, full) * tokens
         if compute["activation_checkpointing"]:  # the input of each layer, and all of one layer
             kept = kept / model.layers + model.layers * model.hidden * size * tokens
         frozen = 0 if full else model.parameters * size
         shared = compute["processes"] if full else 1  # weights, gradients and moments over the devices
+        # Of shards, the largest part of the model comes together: its embeddings or its head, with the gradient.
+        whole = 2 * 4 * model.head_weights if shared > 1 else 0
         logits = self.logits * (size + 12)  # and in float32: themselves, their logarithm, their gradient
         # 16: a weight in float32, its gradient, AdamW's two moments
-        return self.base + frozen + 16 * trained / shared + 1.1 * kept + logits
+        return self.base + frozen + 16 * trained / shared + whole + 1.1 * kept + logits
 
-    def scoring(self, model: Architecture) -> float:
+    def scoring(self, model: Architecture, dtype: str) -> float:
         """Of a forward pass over `compute.score_tokens` tokens."""
-        tokens, size = self.config["compute"]["score_tokens"], ITEMSIZE[self.dtype]
+        tokens, size = self.config["compute"]["score_tokens"], ITEMSIZE[dtype]
         live = tokens * (3 * model.intermediate + 6 * model.hidden) * size + tokens * model.cache_bytes(size)
         return self.base + model.parameters * size + live + self.logits * (size + 8)
 
-    def generating(self, model: Architecture, tokens: float) -> float:
-        """Of sampling `compute.sequences` responses together, each up to so many tokens with its prompt."""
-        sequences, size = self.config["compute"]["sequences"], ITEMSIZE[self.dtype]
+    def generating(self, model: Architecture, dtype: str, tokens: float) -> float:
+        """Of sampling `compute.sequences` responses together, each up to so many tokens with its prompt.
+
+        vLLM takes its share of the GPU whatever it needs, and needs the weights and one response.
+        """
+        compute, size = self.config["compute"], ITEMSIZE[dtype]
+        weights = model.parameters * size
+        if self.gpu and compute["generation"] == "vllm":
+            needed = weights / compute["tensor_parallel"] + tokens * model.cache_bytes(size)
+            return max(self.base + needed, GPU_SHARE * self.gpu.memory)
+        sequences = compute["sequences"]
         # A cache is copied as it grows, a layer at a time. Probabilities are summed up in float64.
         cache = sequences * tokens * model.cache_bytes(size) * (1 + 1 / model.layers)
-        return self.base + model.parameters * size + cache + sequences * model.vocab * (size + 4 + 3 * 8)
+        return self.base + weights + cache + sequences * model.vocab * (size + 4 + 3 * 8)
 
 
 def saved_bytes(architecture: Architecture, dtype: str, full: bool) -> float:
