@@ -186,4 +186,5 @@ def gpu_of(name: str) -> str | None:
 
 
 LLAMA3_8B = Architecture(32, 4096, 32, 8, 14336, 128256)
+QWEN25_72B = Architecture(80, 8192, 64, 8, 29568, 152064)
 SMOLLM2_135M = Architecture(30, 576, 9, 3, 1536, 49152, tied=True, head_size=64)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from hps.config import Config, Run, all_runs, grid_runs, n_runs
 from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
+from hps.plan_judge import DTYPE as JUDGE_DTYPE
+from hps.plan_judge import SERVERS_GPUS, judging
 from hps.plan_memory import ITEMSIZE, Memory
 from hps.preference_models import Loss, best_and_drawn, best_and_worst
 from hps.rates import Rates
@@ -127,8 +129,9 @@ class Planner:
 
     def estimate(self) -> Estimate:
         stages = [self.downloads(), *self.model_stages(), *self.shard_stages(), self.training(), self.evaluation()]
-        stages.append(self.tables())
-        assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items())]
+        judge, said = self.judge()
+        stages += [judge, self.tables()]
+        assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items()), *said]
         return Estimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
 
     # --- pieces ------------------------------------------------------------------------------------------------
@@ -343,17 +346,16 @@ class Planner:
             seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
             disk = 0.0
             # One model after another is in memory.
-            memories = [
-                self.memory.scoring(policy, self.policy_dtype),
-                self.memory.scoring(self.models["eval_reward"], self.dtype),
-            ]
+            memories = [self.memory.scoring(self.models["eval_reward"], self.dtype)]
             for name in sets:
                 seconds += self.test_seconds(self.data[name], trained=run is not None)
-                data = self.data[name]
-                replies = data.prompts["test"] * self.config["evaluation"]["samples"]
-                disk += replies * self.usable(data, self.config["evaluation"]["max_new_tokens"]) * TEXT / 2
-                tokens = data.lengths.prompt + self._evaluation_limit()
-                memories.append(self.memory.generating(policy, self.policy_dtype, tokens))
+                data, limit = self.data[name], self._evaluation_limit()
+                prompts = data.prompts["test"]
+                disk += prompts * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
+                memories += [
+                    self.memory.generating(policy, self.policy_dtype, data.lengths.prompt + limit),
+                    self.memory.comparing(policy, self.policy_dtype, prompts * data.lengths.human),
+                ]
             stage = stage.with_job(seconds, max(memories), disk)
         return stage
 
@@ -378,6 +380,26 @@ class Planner:
 
     def _evaluation_limit(self) -> int:
         return self.config["evaluation"]["max_new_tokens"]
+
+    # --- what reads the results ------------------------------------------------------------------------------------
+
+    def judge(self) -> tuple[Stage, list[str]]:
+        """The node that serves the judge of Table 4, where it is one of ours; and what is asked of any judge."""
+        stage = Stage("judge")
+        if self.config["judge"]["source"] != "openai":
+            return stage.with_job(SMALL_JOB), []
+        replies = {name: self.usable(data, self._evaluation_limit()) for name, data in self.data.items()}
+        asked = judging(self.config, self.data, replies)
+        said = f"judge: {asked.requests:,} requests, {asked.tokens / 1e6:.1f} million tokens"
+        if asked.requests > self.config["judge"]["max_requests"]:
+            said += f", more than judge.max_requests ({self.config['judge']['max_requests']:,})"
+        model = self.models.get("judge")
+        if model is None:
+            return stage, [f"{said}, to an endpoint that is not counted below"]
+        stage = replace(stage, devices=SERVERS_GPUS)
+        disk = model.parameters * ITEMSIZE[JUDGE_DTYPE]
+        seconds = disk / LOADING + asked.seconds(model, self.rates)
+        return stage.with_job(seconds, asked.memory(model), disk), [f"{said}, to slurm/serve_judge.sh"]
 
     def tables(self) -> Stage:
         stage = Stage("tables, figures, report")

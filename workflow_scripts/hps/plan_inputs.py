@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hps.config import Config
-from hps.cost import LLAMA3_8B, SMOLLM2_135M, Architecture
+from hps.cost import LLAMA3_8B, QWEN25_72B, SMOLLM2_135M, Architecture
 from hps.errors import InputError
 from hps.files import read_json, read_table
 from hps.plan import Data, Lengths
@@ -16,6 +16,7 @@ KNOWN = {
     "RLHFlow/Llama3-v2-iterative-DPO-iter3": LLAMA3_8B,
     "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2": LLAMA3_8B,
     "RLHFlow/ArmoRM-Llama3-8B-v0.1": LLAMA3_8B,
+    "Qwen/Qwen2.5-72B-Instruct": QWEN25_72B,
     "SmolLM2-135M-Instruct.Q4_1.gguf": SMOLLM2_135M,
 }
 """Sizes of the models that the presets name, by repository or file; of any other once its folder is there."""
@@ -50,12 +51,14 @@ CHARS_PER_TOKEN, TOKENS_PER_TURN, TOKENS_PER_CHAT = 4.2, 5, 24
 
 
 def architectures(config: Config, results: Path) -> dict[str, Architecture]:
-    """Sizes of each role's model: from its folder where it is there, else from KNOWN.
+    """Sizes of each role's model, and of a judge that is served here: from its folder where it is there, else KNOWN.
 
     Raises InputError for a model that is neither.
     """
     found: dict[str, Architecture] = {}
     roles = {role: given for role, given in config["models"].items() if role != "tokenizer"}
+    if config["judge"]["source"] == "openai" and config["judge"]["hub"]:
+        roles["judge"] = {"source": "hub", **config["judge"]["hub"]}
     for role, given in sorted(roles.items(), key=lambda item: item[1]["source"] == "trained"):
         folder = Path(given["path"]) if given["source"] == "path" else results / "models" / role
         name = given.get("repo") or given.get("file")
@@ -70,8 +73,8 @@ def architectures(config: Config, results: Path) -> dict[str, Architecture]:
         elif name in KNOWN:
             found[role] = KNOWN[name]
         else:
-            what = f"models.{role}: how large {name} is will be known once {folder} is there"
-            raise InputError(config.where(f"models.{role}"), what)
+            key = "judge.hub" if role == "judge" else f"models.{role}"
+            raise InputError(config.where(key), f"{key}: how large {name} is will be known once {folder} is there")
     return found
 
 

@@ -54,6 +54,10 @@ class Memory:
         live = tokens * (3 * model.intermediate + 6 * model.hidden) * size + tokens * model.cache_bytes(size)
         return self.base + model.parameters * size + live + self.logits * (size + 8)
 
+    def comparing(self, model: Architecture, dtype: str, tokens: float) -> float:
+        """Of the KL over so many tokens: as scoring, and logits five times in float64, for two models and their gap."""
+        return self.scoring(model, dtype) + 5 * 8 * min(self.logits, tokens * model.vocab)
+
     def generating(self, model: Architecture, dtype: str, tokens: float) -> float:
         """Of sampling `compute.sequences` responses together, each up to so many tokens with its prompt.
 
