@@ -148,6 +148,36 @@ def test_more_responses_cost_more_only_where_they_are_used():
     assert seconds["pl", 100] > 10 * seconds["pl", 5]
 
 
+def judge_of(own: Planner) -> tuple[list[Stage], str]:
+    estimate = own.estimate()
+    (said,) = (line for line in estimate.assumptions if line.startswith("judge: "))
+    return [stage for stage in estimate.stages if stage.rule == "judge"], said
+
+
+def test_the_judges_requests_are_those_of_table_4():
+    """3 baselines x 2 data sets x 800 prompts x 2 orders of 400 + prompt + 2 replies and 120 tokens."""
+    own = planner("paper")
+    (stage,), said = judge_of(own)
+    lengths = {name: data.lengths for name, data in own.data.items()}
+    tokens = sum(4800 * (520 + each.prompt + 2 * each.kept(2048)) for each in lengths.values())
+    assert said == f"judge: 9,600 requests, {tokens / 1e6:.1f} million tokens, to slurm/serve_judge.sh"
+    assert stage.devices == 4
+    assert stage.disk == pytest.approx(145e9, rel=0.01)
+    assert 145e9 / 4 < stage.memory < 48e9
+    drawn = planner("paper", judge={"orders": "drawn", "max_requests": 4000})
+    (half,), said = judge_of(drawn)
+    assert said.startswith("judge: 4,800 requests")
+    assert "more than judge.max_requests (4,000)" in said
+    loading = stage.disk / 1e9
+    assert half.longest - loading == pytest.approx((stage.longest - loading) / 2)
+
+
+def test_a_judge_that_someone_else_serves_costs_tokens_and_no_gpu():
+    stages, said = judge_of(planner("paper", judge={"hub": None}))
+    assert stages == []
+    assert said.endswith("to an endpoint that is not counted below")
+
+
 # --- memory ------------------------------------------------------------------------------------------------------
 
 

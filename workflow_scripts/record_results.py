@@ -1,7 +1,7 @@
 """Record what a run measured, small enough to commit: its tables, claims, audit and theory, and a summary of its logs.
 
     python workflow_scripts/record_results.py --results results/smollm2 --command "make real" \\
-        --out results/smollm2/measured/2026-11-23
+        --out results/smollm2/measured/2026-11-24
 """
 
 import shutil
