@@ -15,7 +15,7 @@ from hps.cost import Architecture
 from hps.logprobs import Group, SequenceScorer
 from hps.models.sources import load_causal, quiet_transformers
 from hps.objectives import Objective
-from hps.preferences import Example
+from hps.preferences import Example, Responses
 from hps.training import Schedule, Trainer
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def examples(groups: Sequence[Group], scorer: SequenceScorer | None = None) -> l
     for number, (group, log_probs) in enumerate(zip(groups, reference, strict=True)):
         n = len(group.responses)
         rewards = np.array([1.0, -1.0, *np.linspace(0.9, -0.9, n - 2)])
-        made.append(Example(f"{number:016x}", group.prompt, group.responses, rewards, np.array(log_probs)))
+        responses = Responses.of(group.responses)
+        made.append(Example(f"{number:016x}", group.prompt, responses, rewards, np.array(log_probs)))
     return made
 
 

@@ -40,7 +40,7 @@ def make(folder: Path, model_folder: Path, prompts: int = 6, n: int = 4) -> dict
             key = {"prompt_id": prompt_id, "origin": origin, "index": index}
             candidates.append(key | {"response": text, "status": "ok", "tokens": len(ids)})
             scored.append(key | {"reward": float(reward), "true_reward": None})
-            reference.append(key | {"log_prob": log_prob, "tokens": len(ids)})
+            reference.append(key | {"log_prob": log_prob, "tokens": len(ids), "ids": ids})
     files = {}
     for name, rows, schema in (
         ("pairs", pairs, PAIRS),

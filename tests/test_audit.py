@@ -163,7 +163,10 @@ def stage_files(folder: Path, rewards: dict[tuple, float], tokens: dict[tuple, i
     write_table(
         folder / "scored.parquet", [row for row, name in zip(scored, of, strict=True) if name in rewards], SCORED
     )
-    lengths = [key | {"log_prob": -1.0, "tokens": tokens[name]} for key, name in zip(keys, of, strict=True)]
+    lengths = [
+        key | {"log_prob": -1.0, "tokens": tokens[name], "ids": [0] * tokens[name]}
+        for key, name in zip(keys, of, strict=True)
+    ]
     write_table(folder / "reference.parquet", lengths, REFERENCE)
     return [[str(folder / f"{name}.parquet")] for name in ("candidates", "scored", "reference")]
 

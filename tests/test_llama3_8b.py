@@ -175,7 +175,7 @@ def train_two_layers() -> None:
     from accelerate import Accelerator
 
     from hps.objectives import Objective
-    from hps.preferences import Example
+    from hps.preferences import Example, Responses
     from hps.training import Schedule, Trainer
 
     model = with_adapter(two_layers())
@@ -183,7 +183,13 @@ def train_two_layers() -> None:
     scorer = SequenceScorer(model, 4096)
     before = scorer.score(groups)
     examples = [
-        Example(str(number), group.prompt, group.responses, np.array([0.0, 1.0, 2.0]), np.array(reference))
+        Example(
+            str(number),
+            group.prompt,
+            Responses.of(group.responses),
+            np.array([0.0, 1.0, 2.0]),
+            np.array(reference),
+        )
         for number, (group, reference) in enumerate(zip(groups, before, strict=True))
     ]
     schedule = Schedule(

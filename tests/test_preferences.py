@@ -3,11 +3,12 @@
 import pytest
 import stage_files
 
+from hps import chat
 from hps.errors import InputError
 from hps.files import read_table, write_table
 from hps.models.sources import load_tokenizer
-from hps.preferences import Pool, read_examples
-from hps.schemas import CANDIDATES, SCORED
+from hps.preferences import Pool, Responses, read_examples
+from hps.schemas import CANDIDATES, REFERENCE, SCORED
 
 POOL = Pool(n=3, truncated="drop", human_first=False, max_length=512)
 
@@ -90,11 +91,55 @@ def test_a_reward_that_is_no_number_names_file_and_row(tokenizer, files):
 
 
 def test_a_missing_log_prob_names_the_response(tokenizer, files):
-    from hps.schemas import REFERENCE
-
     write_table(files["reference"], read_table(files["reference"])[:-1], REFERENCE)
     with pytest.raises(InputError, match=r"reference.parquet: no log_prob for response 0+2/generated/3"):
         read(tokenizer, files, Pool(n=4, truncated="drop", human_first=False, max_length=512))
+
+
+def test_a_response_named_twice_is_refused(tokenizer, files):
+    rows = read_table(files["reference"])
+    write_table(files["reference"], [*rows, rows[0]], REFERENCE)
+    with pytest.raises(InputError, match=r"reference.parquet: names a response twice"):
+        read(tokenizer, files)
+
+
+def test_shards_are_read_as_one_file_would_be(tokenizer, files, tmp_path):
+    """The first prompt in one shard, the others in another, and a shard without any."""
+    whole, counts = read(tokenizer, files)
+    shards = {}
+    for name, schema in (("candidates", CANDIDATES), ("scored", SCORED), ("reference", REFERENCE)):
+        rows = read_table(files[name])
+        parts = [[r for r in rows if (int(r["prompt_id"], 16) > 0) == later] for later in (True, False)]
+        shards[name] = [str(tmp_path / f"{name}.{number}.parquet") for number in range(3)]
+        for path, part in zip(shards[name], [*parts, []], strict=True):
+            write_table(path, part, schema)
+    examples, sharded_counts = read_examples(tokenizer, files["pairs"], *shards.values(), POOL)
+    assert sharded_counts == counts
+    for one, other in zip(whole, examples, strict=True):
+        assert (one.prompt_id, one.prompt, list(one.responses)) == (
+            other.prompt_id,
+            other.prompt,
+            list(other.responses),
+        )
+        assert (one.rewards == other.rewards).all()
+        assert (one.reference == other.reference).all()
+
+
+def test_token_ids_are_those_of_the_text_and_take_four_bytes_each(tokenizer, files):
+    examples, _ = read(tokenizer, files)
+    rows = [r for r in read_table(files["candidates"]) if r["origin"] == "generated" and r["index"] < 3]
+    found = [ids for example in examples for ids in example.responses]
+    assert found == [chat.response_ids(tokenizer, row["response"]) for row in rows]
+    assert {example.responses.tokens.itemsize for example in examples} == {4}
+    assert [len(ids) for ids in examples[1].responses] == examples[1].responses.lengths.tolist()
+
+
+def test_responses_are_a_sequence():
+    responses = Responses.of([[1, 2, 3], [4], [5, 6]])
+    assert list(responses) == [[1, 2, 3], [4], [5, 6]]
+    assert (len(responses), responses[2], responses.lengths.tolist()) == (3, [5, 6], [3, 1, 2])
+    with pytest.raises(IndexError):
+        responses[3]
 
 
 def test_nothing_left_to_train_on(tokenizer, files):

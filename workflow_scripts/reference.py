@@ -3,7 +3,8 @@
     python workflow_scripts/reference.py --pairs train.parquet --candidates candidates.parquet --policy models/policy \\
         --score-tokens 16384 --dtype float32 --out reference.parquet
 
-Computed once for a data set, model and template, and shared by all trainings and evaluations.
+Computed once for a data set, model and template, and shared by all trainings and evaluations. With each log-prob go the
+token ids that it is of: trainings read these, and tokenize no response again.
 """
 
 from collections import defaultdict
@@ -49,7 +50,7 @@ def main(arguments: Arguments) -> None:
     with progress.bar(total=sum(len(g.responses) for g in groups), what="reference", unit="response") as bar:
         log_probs = SequenceScorer(model, arguments.score_tokens).score(groups, bar.update)
     rows = [
-        {name: row[name] for name in KEY} | {"log_prob": log_prob, "tokens": len(response)}
+        {name: row[name] for name in KEY} | {"log_prob": log_prob, "tokens": len(response), "ids": response}
         for pair, group, values in zip(pairs, groups, log_probs, strict=True)
         for row, response, log_prob in zip(by_prompt[pair["prompt_id"]], group.responses, values, strict=True)
     ]

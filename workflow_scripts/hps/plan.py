@@ -26,6 +26,8 @@ SMALL_JOB = 4.0
 """Seconds of a job that computes with no model: data, tables, figures."""
 TEXT = 4.2
 """Bytes of text a token."""
+READING = 3e4
+"""Responses a second, of 250 tokens each, that a training reads with rewards, log-probs and token ids (measured)."""
 
 
 @dataclass(frozen=True)
@@ -258,9 +260,12 @@ class Planner:
                         start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
                     )
                     start = self.start("score", "policy")
+                    responses = prompts * len(replies)
                     # Paper-style training computes the reference in its own steps, so it has no such stage.
                     reference = reference.with_job(
-                        start + scoring, self.memory.scoring(policy, self.policy_dtype), prompts * len(replies) * 20
+                        start + responses / self.rates.responses + scoring,
+                        self.memory.scoring(policy, self.policy_dtype),
+                        responses * 20 + size * TEXT / 2,  # token ids take what packed text takes
                     )
         return [augment, annotate, replace(reference, paper_style=0.0)]
 
@@ -308,7 +313,7 @@ class Planner:
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
-        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / self.rates.responses
+        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
         return start + read + flops / rate, start + read + paper / rate
 
     def _pool(self, run: Run) -> int:

@@ -5,15 +5,50 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from hps import chat
 from hps.errors import InputError
-from hps.files import read_table
+from hps.files import read_arrow, read_table
 from hps.schemas import KEY
+
+
+class Responses(Sequence[list[int]]):
+    """Token ids of the n responses to a prompt, each ending in EOS.
+
+    A list of integers takes nine times their memory, and 100 responses to each prompt of HH-RLHF have four thousand
+    million: a response becomes a list when it is asked for.
+
+    Args:
+        tokens: those of all responses one after another, (T,) int32.
+        ends: where each response ends in `tokens`, after the place where the first one begins, (n + 1,).
+    """
+
+    def __init__(self, tokens: np.ndarray, ends: np.ndarray):
+        self.tokens = tokens
+        self.ends = ends
+
+    @classmethod
+    def of(cls, responses: Sequence[Sequence[int]]) -> Responses:
+        tokens = np.array([token for response in responses for token in response], dtype=np.int32)
+        return cls(tokens, np.cumsum([0, *map(len, responses)]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each response, (n,)."""
+        return np.diff(self.ends)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, number: int) -> list[int]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self.tokens[self.ends[number] : self.ends[number + 1]].tolist()
 
 
 @dataclass(frozen=True)
@@ -22,7 +57,7 @@ class Example:
 
     prompt_id: str
     prompt: list[int]  # token ids
-    responses: list[list[int]]  # n token id lists, each ending in EOS
+    responses: Responses  # n of them
     rewards: np.ndarray  # (n,) float64, r_est
     reference: np.ndarray  # (n,) float64, log pi_ref(y_i | x), nats
 
@@ -62,52 +97,83 @@ def read_examples(
     never count, truncated ones by `truncated`, and of what remains the first n are used. A prompt with fewer than two
     responses, or with nothing but equal rewards, compares nothing and is dropped.
 
+    Args:
+        candidates, scored, reference: the files of the stages, shard by shard in the same order.
+
     Raises:
         InputError: a reward or reference log-prob is missing or not finite; names file and response.
     """
-    rewards, log_probs = by_key(scored, "reward"), by_key(reference, "log_prob")
-    usable = usable_statuses(pool.truncated)
-    by_prompt: dict[str, list[dict]] = defaultdict(list)
-    for path in candidates:
-        for row in read_table(path, [*KEY, "response", "status"]):
-            by_prompt[row["prompt_id"]].append(row)
-
-    counts: Counter = Counter()
+    prompts = {
+        pair["prompt_id"]: chat.prompt_ids(tokenizer, pair["messages"])
+        for pair in read_table(pairs, ["prompt_id", "messages"])
+    }
+    counts: Counter = Counter({"prompts read": len(prompts)})
+    found: dict[str, Example] = {}
+    for files in zip(candidates, scored, reference, strict=True):
+        found |= {example.prompt_id: example for example in _read_shard(prompts, *files, pool, counts)}
     examples = []
-    for pair in read_table(pairs, ["prompt_id", "messages"]):
-        counts["prompts read"] += 1
-        prompt = chat.prompt_ids(tokenizer, pair["messages"])
-        kept = []
-        for row in _pool_order(by_prompt[pair["prompt_id"]], pool.human_first):
-            key = tuple(row[name] for name in KEY)
-            if row["status"] not in usable:
-                counts[f"responses left out: {row['status']}"] += 1
-                continue
-            response = chat.response_ids(tokenizer, row["response"])
-            if len(prompt) + len(response) > pool.max_length:
-                counts["responses left out: too long"] += 1
-                continue
-            for what, values, files in (("reward", rewards, scored), ("log_prob", log_probs, reference)):
-                if key not in values:
-                    raise InputError(files[0] if files else what, f"no {what} for response {'/'.join(map(str, key))}")
-            kept.append((response, rewards[key], log_probs[key]))
-        kept = kept[: pool.n]
-        if len(kept) < 2:
+    for prompt_id in prompts:
+        example = found.get(prompt_id)
+        if example is None or len(example.responses) < 2:
             counts["prompts dropped: fewer than two responses"] += 1
-        elif len({reward for _, reward, _ in kept}) == 1:
+        elif len(np.unique(example.rewards)) == 1:
             counts["prompts dropped: all rewards equal"] += 1
         else:
-            counts["prompts with fewer than n responses"] += len(kept) < pool.n
-            responses, kept_rewards, reference_values = zip(*kept, strict=True)
-            examples.append(
-                Example(pair["prompt_id"], prompt, list(responses), np.array(kept_rewards), np.array(reference_values))
-            )
+            counts["prompts with fewer than n responses"] += len(example.responses) < pool.n
+            examples.append(example)
     counts["prompts trained on"] = len(examples)
     counts["responses trained on"] = sum(len(example.responses) for example in examples)
     logging.info("examples: %s", dict(counts))
     if not examples:
         raise InputError(pairs, f"no prompt is left to train on ({dict(counts)})")
     return examples, counts
+
+
+def _read_shard(
+    prompts: Mapping[str, list[int]], candidates: str, scored: str, reference: str, pool: Pool, counts: Counter
+) -> Iterator[Example]:
+    """The examples of one shard, also those that compare nothing; only what they hold stays in memory."""
+    usable = usable_statuses(pool.truncated)
+    rewards, log_probs = by_key([scored], "reward"), by_key([reference], "log_prob")
+    rows = {key: number for number, key in enumerate(log_probs)}
+    ids = read_arrow(reference, ["ids"])["ids"].combine_chunks()
+    if len(rows) != len(ids):
+        raise InputError(reference, "names a response twice")
+    lengths = np.diff(ids.offsets.to_numpy())
+    by_prompt: dict[str, list[dict]] = defaultdict(list)
+    for row in read_table(candidates, [*KEY, "status"]):
+        by_prompt[row["prompt_id"]].append(row)
+
+    kept: dict[str, list[tuple]] = {}
+    for prompt_id in prompts.keys() & by_prompt.keys():
+        own = []
+        for row in _pool_order(by_prompt[prompt_id], pool.human_first):
+            key = tuple(row[name] for name in KEY)
+            if row["status"] not in usable:
+                counts[f"responses left out: {row['status']}"] += 1
+                continue
+            for what, values, file in (("reward", rewards, scored), ("log_prob", log_probs, reference)):
+                if key not in values:
+                    raise InputError(file, f"no {what} for response {'/'.join(map(str, key))}")
+            if len(prompts[prompt_id]) + lengths[rows[key]] > pool.max_length:
+                counts["responses left out: too long"] += 1
+                continue
+            own.append(key)
+        if own:
+            kept[prompt_id] = own[: pool.n]
+
+    chosen = ids.take(pa.array([rows[key] for keys in kept.values() for key in keys], pa.int64()))
+    tokens, ends = chosen.values.to_numpy(), chosen.offsets.to_numpy()
+    start = 0
+    for prompt_id, keys in kept.items():
+        yield Example(
+            prompt_id,
+            prompts[prompt_id],
+            Responses(tokens, ends[start : start + len(keys) + 1]),
+            np.array([rewards[key] for key in keys]),
+            np.array([log_probs[key] for key in keys]),
+        )
+        start += len(keys)
 
 
 def _pool_order(rows: list[dict], human_first: bool) -> list[dict]:

@@ -51,7 +51,8 @@ REFERENCE = pa.schema(
     [
         *_KEY_FIELDS,
         pa.field("log_prob", pa.float64(), nullable=False),  # nats, summed over the response's tokens, EOS included
-        pa.field("tokens", pa.int32(), nullable=False),  # of the policy's tokenizer, EOS included
+        pa.field("tokens", pa.int32(), nullable=False),  # of the policy's tokenizer, EOS included: how many
+        pa.field("ids", pa.list_(pa.int32()), nullable=False),  # and which
     ]
 )
 

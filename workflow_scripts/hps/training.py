@@ -212,7 +212,7 @@ class Trainer:
             example, n = p.item.example, len(p.item.example.rewards)
             rewards[row, :n] = torch.from_numpy(example.rewards)
             reference[row, :n] = torch.from_numpy(example.reference)
-            lengths[row, :n] = torch.tensor([len(response) for response in example.responses])
+            lengths[row, :n] = torch.from_numpy(example.responses.lengths)
             mask[row, :n] = True
         negatives = torch.tensor([p.negative for p in prepared]) if self.uses_drawn_negative else None
         gamma = torch.tensor([p.item.gamma for p in prepared]) if self.objective.loss.needs_gamma else None
