@@ -56,7 +56,7 @@ RUN_NAMES = dict(zip(RUNS, run_space.instance_patterns))
 
 
 scattergather:
-    shard=COMPUTE["shards"],
+    **COMPUTE["shards"],
 
 
 wildcard_constraints:
@@ -74,7 +74,12 @@ def model(role):
 
 def shards(name, dataset, split):
     """All shards of a stage's file for one split of one data set."""
-    return gather.shard(f"{RESULTS}/{name}/{dataset}/{split}.{{scatteritem}}.parquet")
+    return shard_files(f"{RESULTS}/{name}/{dataset}/{split}.{{scatteritem}}.parquet", split)
+
+
+def shard_files(pattern, split):
+    """A file of each shard of one split."""
+    return getattr(gather, split)(pattern)
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

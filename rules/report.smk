@@ -20,7 +20,7 @@ rule overview:
         config=rules.configuration.output,
         counts=expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
         candidates=[
-            gather.shard(f"{RESULTS}/candidates/{dataset}/{split}.{{scatteritem}}.json")
+            shard_files(f"{RESULTS}/candidates/{dataset}/{split}.{{scatteritem}}.json", split)
             for dataset in DATASETS
             for split in ("train", "test")
         ],

@@ -99,7 +99,7 @@ def test_jobs_are_those_of_the_dry_run():
     jobs = {stage.rule: stage.jobs for stage in planner("paper").estimate().stages}
     assert {rule: jobs[rule] for rule in ("fetch_model", "augment", "annotate", "reference", "train", "evaluate")} == {
         "fetch_model": 4,
-        **dict.fromkeys(("augment", "annotate", "reference"), 2 * 2 * 64),
+        **dict.fromkeys(("augment", "annotate", "reference"), 2 * (64 + 1)),
         "train": 44 + 2 * 5,
         "evaluate": 44 + 2 * 5 + 1,
     }

@@ -76,7 +76,8 @@ def test_a_job_that_stops_is_started_again_and_nobody_waits_for_it_in_vain():
 
 @pytest.mark.workflow
 def test_snakemake_finds_the_profile_and_gives_jobs_its_resources():
-    words = ["--profile", "slurm", "--dry-run", "table2", "--config", "preset=paper", "compute={shards: 1}"]
+    settings = ["preset=paper", "compute={shards: {train: 1, test: 1}}"]
+    words = ["--profile", "slurm", "--dry-run", "table2", "--config", *settings]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *words],
         cwd=ROOT,

@@ -73,14 +73,14 @@ SHARDED = ("augment", "annotate", "reference")
 @pytest.mark.parametrize(
     ("preset", "jobs", "shards"),
     [
-        ("tiny", TINY, 1),
-        ("smollm2", ALWAYS | {"fetch_model": 2}, 1),
-        ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64),
+        ("tiny", TINY, 1 + 1),
+        ("smollm2", ALWAYS | {"fetch_model": 2}, 1 + 1),
+        ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64 + 1),
     ],
 )
 def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkout, preset, jobs, shards):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", f"preset={preset}", folder=checkout))
-    expected = jobs | dict.fromkeys(SHARDED, 2 * 2 * shards)
+    expected = jobs | dict.fromkeys(SHARDED, 2 * shards)
     assert planned.pop("total") == sum(expected.values())
     assert planned == expected
 
@@ -203,8 +203,8 @@ def test_without_data_sets_for_table_a_there_is_none(checkout):
 
 
 def test_another_number_of_shards_cuts_the_same_work(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "table2", "--set-scatter", "shard=8", folder=checkout))
-    assert planned["augment"] == planned["annotate"] == planned["reference"] == 32
+    planned = planned_jobs(snakemake("--dry-run", "table2", "--set-scatter", "train=8", folder=checkout))
+    assert planned["augment"] == planned["annotate"] == planned["reference"] == 2 * (8 + 1)
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,12 @@ class Planner:
         augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
         annotate, reference = Stage("annotate"), Stage("reference")
         candidates, compute = self.config["candidates"], self.config["compute"]
-        shards, limit = compute["shards"], candidates["max_new_tokens"]
+        limit = candidates["max_new_tokens"]
         generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
         for data in self.data.values():
             reply = self.usable(data, limit)
             for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
+                shards = compute["shards"][split]
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
                 seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
