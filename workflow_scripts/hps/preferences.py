@@ -145,9 +145,11 @@ def _read_shard(
         by_prompt[row["prompt_id"]].append(row)
 
     kept: dict[str, list[tuple]] = {}
-    for prompt_id in prompts.keys() & by_prompt.keys():
+    for prompt_id, responses in by_prompt.items():
+        if prompt_id not in prompts:
+            continue
         own = []
-        for row in _pool_order(by_prompt[prompt_id], pool.human_first):
+        for row in _pool_order(responses, pool.human_first):
             key = tuple(row[name] for name in KEY)
             if row["status"] not in usable:
                 counts[f"responses left out: {row['status']}"] += 1
