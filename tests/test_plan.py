@@ -18,9 +18,10 @@ from hps.config import read_yaml
 from hps.cost import GPUS, LLAMA3_8B, Architecture
 from hps.errors import InputError
 from hps.files import read_json
-from hps.plan import Estimate, Lengths, Planner, Stage, responses_used
+from hps.plan import Planner, responses_used
 from hps.plan_inputs import architectures, configured_prompts, datasets, mean_below, prompt_tokens, uncut
 from hps.plan_memory import CONTEXT, saved_bytes
+from hps.plan_stages import Estimate, Lengths, Stage
 from hps.rates import Rates
 
 NOWHERE = Path("/nonexistent")

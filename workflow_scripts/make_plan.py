@@ -15,8 +15,9 @@ from typing import Any
 from hps import cli, config, rates, render
 from hps.cli import argument
 from hps.files import write_json, write_text
-from hps.plan import Estimate, Planner, Stage
+from hps.plan import Planner
 from hps.plan_inputs import architectures, datasets
+from hps.plan_stages import Estimate, Stage
 from hps.render import Cell, Column, Page, Table, number
 
 HOUR, GIB, GB = 3600, 2**30, 1e9

@@ -9,14 +9,14 @@ with the operations of `hps.cost` and the rates of benchmarks/results (`hps.rate
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from hps.config import Config, Run, all_runs, grid_runs, n_runs
 from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
 from hps.plan_judge import DTYPE as JUDGE_DTYPE
 from hps.plan_judge import SERVERS_GPUS, judging
 from hps.plan_memory import ITEMSIZE, Memory
+from hps.plan_stages import Data, Estimate, Lengths, Stage
 from hps.preference_models import Loss, best_and_drawn, best_and_worst
 from hps.rates import Rates
 
@@ -28,91 +28,6 @@ TEXT = 4.2
 """Bytes of text a token."""
 READING = 3e4
 """Responses a second, of 250 tokens each, that a training reads with rewards, log-probs and token ids (measured)."""
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Mean tokens of a data set's prompts and human replies, and of generated replies if nothing cut them off."""
-
-    prompt: float
-    human: float
-    generated: float
-
-    def kept(self, limit: int) -> float:
-        """Mean tokens of generated replies that end at random, with the same chance at every token, or at `limit`."""
-        return self.generated * -math.expm1(-limit / self.generated)
-
-    def steps(self, limit: int, sequences: float) -> float:
-        """Steps until all of `sequences` such replies have ended: generation together goes on for the longest."""
-        harmonic = math.log(sequences) + 0.5772 if sequences > 1 else 1.0
-        return min(limit, max(self.generated, self.generated * harmonic))
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set as far as cost depends on it."""
-
-    prompts: dict[str, int]  # by split
-    lengths: Lengths
-    source: str  # where the numbers come from
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the jobs of one rule cost together."""
-
-    rule: str
-    jobs: int = 0
-    seconds: float = 0.0  # of device time, all jobs and the devices of each
-    longest: float = 0.0  # wall seconds of the longest job
-    devices: int = 1  # of one job
-    memory: float = 0.0  # bytes of the device at a job's peak (CPU: of the process)
-    disk: float = 0.0  # bytes written that stay
-    paper_style: float = 0.0  # seconds of device time without sharing and with the reference in every step
-
-    def with_job(self, seconds: float, memory: float = 0.0, disk: float = 0.0, paper_style: float = 0.0) -> Stage:
-        """With one more job of this many wall seconds; `paper_style` likewise, 0: the same."""
-        return replace(
-            self,
-            jobs=self.jobs + 1,
-            seconds=self.seconds + seconds * self.devices,
-            longest=max(self.longest, seconds),
-            memory=max(self.memory, memory),
-            disk=self.disk + disk,
-            paper_style=self.paper_style + (paper_style or seconds) * self.devices,
-        )
-
-    def wall(self, devices: int) -> float:
-        """Seconds on this many devices, jobs side by side."""
-        if not self.jobs:
-            return 0.0
-        side_by_side = max(1, devices // self.devices)
-        return max(self.longest, self.seconds / self.devices / side_by_side)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """All stages, and what they rest on."""
-
-    stages: list[Stage]
-    devices: int
-    assumptions: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        return sum(stage.seconds for stage in self.stages)
-
-    @property
-    def wall(self) -> float:
-        return sum(stage.wall(self.devices) for stage in self.stages)
-
-    @property
-    def paper_style(self) -> float:
-        return sum(stage.paper_style for stage in self.stages)
-
-    def minutes(self, safety: float) -> dict[str, int]:
-        """Run time to ask for, by rule: the longest job's, times a safety factor, in whole tens of minutes."""
-        return {stage.rule: max(10, math.ceil(safety * stage.longest / 600) * 10) for stage in self.stages}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hps.config import Config
 from hps.cost import LLAMA3_8B, QWEN25_72B, SMOLLM2_135M, Architecture
 from hps.errors import InputError
 from hps.files import read_json, read_table
-from hps.plan import Data, Lengths
+from hps.plan_stages import Data, Lengths
 
 KNOWN = {
     "RLHFlow/Llama3-SFT-v2.0-epoch3": LLAMA3_8B,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hps.config import Config
 from hps.cost import Architecture, sampling_work
 from hps.plan_memory import CONTEXT, ITEMSIZE
+from hps.plan_stages import Data
 from hps.rates import Rates
-
-if TYPE_CHECKING:
-    from hps.plan import Data
 
 DTYPE = "bfloat16"
 SERVERS_GPUS = 4
