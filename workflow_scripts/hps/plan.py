@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from hps.config import Config, Run, all_runs, grid_runs, n_runs
 from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
-from hps.plan_judge import DTYPE as JUDGE_DTYPE
 from hps.plan_judge import SERVERS_GPUS, judging
+from hps.plan_judge import weights as judge_weights
 from hps.plan_memory import ITEMSIZE, Memory
 from hps.plan_stages import Data, Estimate, Lengths, Stage
 from hps.preference_models import Loss, best_and_drawn, best_and_worst
@@ -318,7 +318,7 @@ class Planner:
         if model is None:
             return stage, [f"{said}, to an endpoint that is not counted below"]
         stage = replace(stage, devices=SERVERS_GPUS)
-        disk = model.parameters * ITEMSIZE[JUDGE_DTYPE]
+        disk = judge_weights(model)
         seconds = disk / LOADING + asked.seconds(model, self.rates)
         return stage.with_job(seconds, asked.memory(model), disk), [f"{said}, to slurm/serve_judge.sh"]
 

@@ -41,9 +41,13 @@ class Judging:
 
     def memory(self, model: Architecture) -> float:
         """Bytes of each device: its part of the weights, and of the cache of requests answered together."""
-        size = ITEMSIZE[DTYPE]
-        cache = self.concurrency * (self.prompt + ANSWER) * model.cache_bytes(size)
-        return CONTEXT + (model.parameters * size + cache) / SERVERS_GPUS
+        cache = self.concurrency * (self.prompt + ANSWER) * model.cache_bytes(ITEMSIZE[DTYPE])
+        return CONTEXT + (weights(model) + cache) / SERVERS_GPUS
+
+
+def weights(model: Architecture) -> float:
+    """Bytes of the judge's weights, on disk and in memory."""
+    return model.parameters * ITEMSIZE[DTYPE]
 
 
 def judging(config: Config, data: Mapping[str, Data], replies: Mapping[str, float]) -> Judging:
