@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import report
-from hps import cli, provenance, render
-from hps.cli import argument
-from hps.cost import LLAMA3_8B, Architecture
-from hps.errors import InputError
+from hps.evidence import render
+from hps.planning.operations import LLAMA3_8B, Architecture
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
 
 CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput")
 THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)

@@ -14,10 +14,10 @@ import torch
 from benchmarks import inputs, measure, memory, ours, throughput
 from benchmarks.measure import Summary
 from benchmarks.rows import Row, alike_groups
-from hps.cost import Architecture, shared_work
-from hps.logprobs import Group
+from hps.logprobs.scorer import Group
 from hps.models.scratch import build_tokenizer
-from hps.training import Trainer
+from hps.planning.operations import Architecture, shared_work
+from hps.training.trainer import Trainer
 
 N = 100
 

@@ -11,8 +11,8 @@ import torch
 from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
 from benchmarks.rows import Setting
-from hps.cost import Architecture
-from hps.logprobs import Group
+from hps.logprobs.scorer import Group
+from hps.planning.operations import Architecture
 
 SIZES = ((192, 6), (320, 10), (448, 18), (576, 30))
 """Hidden size and layers of the models of one family that step time is followed over."""

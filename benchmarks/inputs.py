@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hps.files import stable_hash
-from hps.plan_inputs import DECILES
+from hps.planning.inputs import DECILES
+from hps.support.files import stable_hash
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 FILES = {
     "hh_rlhf": ("hh-rlhf/harmless-base/test.jsonl.gz", "hh_rlhf", ""),
@@ -52,8 +52,8 @@ def pairs(dataset: str, tokenizer, count: int) -> tuple[list[Pair], str]:
 
 def real(dataset: str, tokenizer, count: int, folder: Path) -> list[Pair]:
     """Real pairs, without those above LONGEST or with a reply of nothing but an end."""
-    from hps.chat import prompt_ids, response_ids
     from hps.data import parser
+    from hps.data.chat import prompt_ids, response_ids
     from hps.data.records import read, read_rows
 
     path, form, label = FILES[dataset]

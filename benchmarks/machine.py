@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hps.cost import GPUS, gpu_of
+from hps.planning.operations import GPUS, gpu_of
 
 
 def slug(name: str, cores: int | None = None) -> str:

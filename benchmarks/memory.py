@@ -8,8 +8,8 @@ import json
 import resource
 from dataclasses import dataclass
 
-from hps import cli
-from hps.cli import argument
+from hps.support import cli
+from hps.support.cli import argument
 
 
 @dataclass(kw_only=True)
@@ -30,7 +30,7 @@ def main(arguments: Arguments) -> None:
     import torch
 
     from benchmarks import inputs, ours
-    from hps.logprobs import Group
+    from hps.logprobs.scorer import Group
 
     draw = np.random.default_rng(0)
     model = ours.policy(arguments.folder, getattr(torch, arguments.dtype), "cpu")

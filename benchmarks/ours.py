@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from benchmarks.inputs import Pair
-from hps.cost import Architecture
-from hps.logprobs import Group, SequenceScorer
+from hps.logprobs.scorer import Group, SequenceScorer
+from hps.method.objectives import Objective
 from hps.models.sources import load_causal, quiet_transformers
-from hps.objectives import Objective
-from hps.preferences import Example, Responses
-from hps.training import Schedule, Trainer
+from hps.planning.operations import Architecture
+from hps.training.examples import Example, Responses
+from hps.training.trainer import Schedule, Trainer
 
 if TYPE_CHECKING:
     from peft import PeftModel

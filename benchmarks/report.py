@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hps.files import read_json, write_json, write_text
-from hps.render import Cell, Column, Page, Table, markdown, number
+from hps.evidence.render import Cell, Column, Page, Table, markdown, number
+from hps.support.files import read_json, write_json, write_text
 
 
 def merged(path: Path, new: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def figure(curves: Sequence[dict[str, Any]], png: Path, svg: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    from hps.figures.style import SETTINGS, save
+    from hps.evidence.figures.style import SETTINGS, save
 
     names = {
         "n": "responses a prompt (PL)",

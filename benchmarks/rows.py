@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
-from hps.files import stable_hash
-from hps.logprobs import Group
+from hps.logprobs.scorer import Group
+from hps.support.files import stable_hash
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,10 @@ def peak_memory(setting: Setting, loss: str, n: int, same: dict[str, Any], child
 
 def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
     """Seconds to score n responses of a prompt one by one, as the released code does, over the workflow's."""
-    from hps.chat import prompt_ids, response_ids
-    from hps.models import batches
-    from hps.models.preference_training import new_reward_model
+    from hps.data.chat import prompt_ids, response_ids
+    from hps.logprobs import batches
     from hps.models.reward_model import RewardModel
+    from hps.models.reward_training import new_reward_model
 
     tokenizer = setting.tokenizer()
     pairs, source = inputs.pairs(dataset, tokenizer, n)

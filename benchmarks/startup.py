@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("workflow_scripts", "")]
-gc.set_threshold(100_000)  # as hps.cli does
+gc.set_threshold(100_000)  # as hps.support.cli does
 
 
 def write_pairs(path: Path) -> None:
     """A file to read: one pair."""
-    from hps.files import write_table
-    from hps.schemas import PAIRS
+    from hps.data.schemas import PAIRS
+    from hps.support.files import write_table
 
     messages = [{"role": "user", "content": "how do i bake"}]
     row = {"prompt_id": "0", "messages": messages, "chosen": "mix flour", "rejected": "mix water"}
@@ -29,11 +29,12 @@ def write_pairs(path: Path) -> None:
 def main(job: str, folder: str, pairs: str) -> None:
     import torch
 
-    from hps import chat, provenance
-    from hps.files import read_table
-    from hps.logprobs import Group, SequenceScorer
+    from hps.data import chat
+    from hps.data.schemas import PAIRS
+    from hps.logprobs.scorer import Group, SequenceScorer
     from hps.models.sources import load_causal, load_tokenizer
-    from hps.schemas import PAIRS
+    from hps.support import provenance
+    from hps.support.files import read_table
 
     (row,) = read_table(Path(pairs), PAIRS.names)
     provenance.collect({}, [Path(pairs), folder])
@@ -46,7 +47,7 @@ def main(job: str, folder: str, pairs: str) -> None:
         scorer.score([group])
         write_pairs(Path(pairs).with_name("scored.parquet"))
         return
-    import hps.checkpoints  # noqa: F401  (a training job's)
+    import hps.training.checkpoints  # noqa: F401  (a training job's)
     from benchmarks import ours
 
     model = ours.policy(Path(folder), torch.float32, "cpu")

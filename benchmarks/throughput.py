@@ -1,7 +1,7 @@
 """How fast this machine does the workflow's kinds of work, which `snakemake plan` divides its operation counts by.
 
-Rates are achieved operations a second, by the counts of hps.cost, so that they carry over to other lengths and,
-roughly, to other models and machines.
+Rates are achieved operations a second, by the counts of hps.planning.operations, so that they carry over to
+other lengths and, roughly, to other models and machines.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import torch
 
 from benchmarks import inputs, measure, ours, startup
 from benchmarks.measure import Summary
-from hps.cost import Architecture, Work, plain_work, sampling_work, shared_work
-from hps.generation import Request, Sampling, generate
-from hps.generation_transformers import TransformersEngine
-from hps.logprobs import Group, SequenceScorer
+from hps.generation.engine import Request, Sampling, generate
+from hps.generation.transformers_engine import TransformersEngine
+from hps.logprobs.scorer import Group, SequenceScorer
+from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
 
 TINY = Architecture(4, 128, 4, 2, 384, 768, tied=True)
 """The models of preset `tiny` (hps.models.scratch.Shape)."""
@@ -141,7 +141,7 @@ def entries(
 
 def annotating(causal: torch.nn.Module, groups: list[Group], score_tokens: int) -> Callable[[int], None]:
     """Scores of a reward model with this decoder, in the batches in which the workflow makes them."""
-    from hps.models import batches
+    from hps.logprobs import batches
 
     sequences = [group.prompt + response for group in groups for response in group.responses]
     decoder = causal.get_decoder()
@@ -212,7 +212,7 @@ def start_up(repeats: int) -> dict[str, float]:
 
 def tokenizing(tokenizer) -> float:
     """Responses a second that are turned into token ids."""
-    from hps.chat import response_ids
+    from hps.data.chat import response_ids
 
     text = tokenizer.decode(inputs.tokens(np.random.default_rng(3), RESPONSE, len(tokenizer)))
     started = time.perf_counter()

@@ -13,8 +13,8 @@ from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
 from benchmarks.rows import Row, Setting, lengths, seconds
 from benchmarks.trl_baseline import Baseline
-from hps.cost import Work, shared_work
-from hps.logprobs import SequenceScorer
+from hps.logprobs.scorer import SequenceScorer
+from hps.planning.operations import Work, shared_work
 
 TRL_TARGETS = {"defaults": 4.0, "precomputed": 2.5}
 

@@ -15,11 +15,11 @@ from snakemake.utils import Paramspace
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps import config as hps_config
-from hps import files as hps_files
-from hps import hub_lock
-from hps.config import MODEL_KEYS, options
-from hps.errors import InputError
+from hps.workflow import config as hps_config
+from hps.support import files as hps_files
+from hps.models import hub_lock
+from hps.workflow.config import MODEL_KEYS, options
+from hps.support.errors import InputError
 from hps.judge.client import missing_variables
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it

@@ -1,4 +1,4 @@
-# The hub: what is taken from there is pinned, and fetched where there is network; all other jobs run offline (hps/cli.py).
+# The hub: what is taken from there is pinned, and fetched where there is network; all other jobs run offline (hps/support/cli.py).
 localrules:
     pin,
     fetch,

@@ -3,10 +3,10 @@
 import numpy as np
 from conftest import ROOT
 
-from hps.claims.evidence import Measured, Settings
-from hps.claims.verdicts import Level, evaluate, judge
-from hps.claims.vocabulary import Claim
-from hps.tables import Choices
+from hps.evidence.claims.evidence import Measured, Settings
+from hps.evidence.claims.verdicts import Level, evaluate, judge
+from hps.evidence.claims.vocabulary import Claim
+from hps.evidence.tables import Choices
 
 CLAIMS, SCHEMA, PAPER = ROOT / "paper/claims.yaml", ROOT / "paper/claims.schema.yaml", ROOT / "paper"
 TEST = Level(resamples=2000)

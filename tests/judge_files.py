@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from hps.files import write_json, write_table
-from hps.schemas import PAIRS, SAMPLES
+from hps.data.schemas import PAIRS, SAMPLES
+from hps.support.files import write_json, write_table
 
 
 def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str = "hh_rlhf") -> Path:

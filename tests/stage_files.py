@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from conftest import sentence
 
-from hps import chat
-from hps.files import write_table
-from hps.logprobs import Group, SequenceScorer
+from hps.data import chat
+from hps.data.schemas import CANDIDATES, PAIRS, REFERENCE, SCORED
+from hps.logprobs.scorer import Group, SequenceScorer
 from hps.models.sources import load_causal, load_tokenizer
-from hps.schemas import CANDIDATES, PAIRS, REFERENCE, SCORED
+from hps.support.files import write_table
 
 
 def make(folder: Path, model_folder: Path, prompts: int = 6, n: int = 4) -> dict[str, str]:

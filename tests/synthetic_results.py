@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from hps.files import write_json, write_table
-from hps.schemas import PER_PROMPT
+from hps.data.schemas import PER_PROMPT
+from hps.support.files import write_json, write_table
 
 SIGNATURE = {"word": "nrefs:1|tok:13a|version:2.6.0", "char": "nrefs:1|tok:char|version:2.6.0"}
 PROMPT = {

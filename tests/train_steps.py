@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from hps import sharding
-from hps.errors import InputError
-from hps.files import write_json
+from hps.logprobs.recompute import recompute_layers
+from hps.method.objectives import Objective
 from hps.models.sources import load_causal, load_tokenizer
-from hps.objectives import Objective
-from hps.preferences import Pool, read_examples
-from hps.recompute import recompute_layers
-from hps.training import Schedule, Trainer, start
+from hps.support.errors import InputError
+from hps.support.files import write_json
+from hps.training import sharding
+from hps.training.examples import Pool, read_examples
+from hps.training.trainer import Schedule, Trainer, start
 
 
 def trainer(accelerator, case: dict) -> Trainer:

@@ -8,10 +8,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hps import cli
-from hps.cli import argument
-from hps.files import read_table, write_table
-from hps.schemas import CANDIDATES, KEY, PAIRS, SCORED
+from hps.data.schemas import CANDIDATES, KEY, PAIRS, SCORED
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.files import read_table, write_table
 
 
 @dataclass(kw_only=True)

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from hps import chat, cli, progress, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import read_table, write_json, write_table
-from hps.generation import EMPTY, OK, Engine, Request, Sampling, generate, longest
-from hps.schemas import CANDIDATES, PAIRS
+from hps.data import chat
+from hps.data.schemas import CANDIDATES, PAIRS
+from hps.generation.engine import EMPTY, OK, Engine, Request, Sampling, generate, longest
+from hps.support import cli, progress, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import read_table, write_json, write_table
 
 
 @dataclass(kw_only=True)
@@ -82,9 +83,9 @@ def main(arguments: Arguments) -> None:
 def engine(arguments: Arguments, max_length: int) -> Iterator[Engine]:
     """The generator, for prompts and responses of together at most `max_length` tokens."""
     if arguments.generation == "vllm":
-        from hps import generation_vllm
+        from hps.generation import vllm_engine
 
-        with generation_vllm.opened(
+        with vllm_engine.opened(
             arguments.generator,
             arguments.generator,
             dtype=arguments.dtype,
@@ -96,7 +97,7 @@ def engine(arguments: Arguments, max_length: int) -> Iterator[Engine]:
     else:
         import torch
 
-        from hps.generation_transformers import TransformersEngine
+        from hps.generation.transformers_engine import TransformersEngine
         from hps.models.sources import load_causal
 
         model = load_causal(arguments.generator, dtype=getattr(torch, arguments.dtype))

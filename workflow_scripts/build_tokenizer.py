@@ -7,10 +7,10 @@
 import logging
 from dataclasses import asdict, dataclass
 
-from hps import cli, files, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.schemas import PAIRS
+from hps.data.schemas import PAIRS
+from hps.support import cli, files, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
 
 
 @dataclass

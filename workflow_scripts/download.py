@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hps import cli, files, hub
 from hps.data import Parser, parser
 from hps.data.records import Comparison, read, read_rows
+from hps.data.schemas import PAIRS
 from hps.data.splits import SPLITS, Request, split
-from hps.errors import InputError
-from hps.hub_lock import Snapshot, Wanted
-from hps.schemas import PAIRS
+from hps.models import hub
+from hps.models.hub_lock import Snapshot, Wanted
+from hps.support import cli, files
+from hps.support.errors import InputError
 
 PARTS = ("train", "test")
 Part = Literal["train", "test"]

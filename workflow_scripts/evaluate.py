@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hps import chat, cli, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import read_json, read_table, stable_hash, write_json, write_table, writing
-from hps.generation import Engine, Request, Response, Sampling, generate, longest
-from hps.preferences import usable_statuses
-from hps.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
+from hps.data import chat
+from hps.data.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
+from hps.generation.engine import Engine, Request, Response, Sampling, generate, longest
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import read_json, read_table, stable_hash, write_json, write_table, writing
 from hps.toyworld import true_reward
+from hps.training.examples import usable_statuses
 
 if TYPE_CHECKING:
-    from hps.evaluation import TestPrompt
+    from hps.evaluation.measures import TestPrompt
 
 
 @dataclass(kw_only=True)
@@ -57,7 +58,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    from hps import evaluation
+    from hps.evaluation import measures
     from hps.models.reward_model import RewardModel
     from hps.models.sources import default_device, load_tokenizer
 
@@ -76,7 +77,7 @@ def main(arguments: Arguments) -> None:
     with writing(arguments.out) as folder:
         folder.mkdir()
         for number, test_set in enumerate(arguments.test_sets):
-            scored = evaluation.score_samples(
+            scored = measures.score_samples(
                 reward_model,
                 prompts[number],
                 answers[number],
@@ -87,7 +88,7 @@ def main(arguments: Arguments) -> None:
             rows = [
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
-                | evaluation.summarize_samples(own, arguments.pick)
+                | measures.summarize_samples(own, arguments.pick)
                 | measured
                 for prompt, own, measured in zip(prompts[number], scored, compared[number], strict=True)
             ]
@@ -103,8 +104,8 @@ def under_policy(
 
     The policy and its reference are gone from memory afterwards.
     """
-    from hps.evaluation import margins, response_states, sequence_kl, winner_groups
-    from hps.logprobs import SequenceScorer
+    from hps.evaluation.measures import margins, response_states, sequence_kl, winner_groups
+    from hps.logprobs.scorer import SequenceScorer
 
     answers = sample_with_vllm(tokenizer, prompts, arguments) if arguments.generation == "vllm" else None
     rows: list[list[dict]] = [[{} for _ in own] for own in prompts]
@@ -191,7 +192,7 @@ def part(files: list[str], number: int, arguments: Arguments) -> list[str]:
 
 
 def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list["TestPrompt"]:
-    from hps.evaluation import read_test_prompts
+    from hps.evaluation.measures import read_test_prompts
 
     return read_test_prompts(
         lambda messages: chat.prompt_ids(tokenizer, messages),
@@ -208,10 +209,10 @@ def sample_with_vllm(
     tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
 ) -> list[list[list[Response]]]:
     """N responses to each prompt of each test set."""
-    from hps import generation_vllm
+    from hps.generation import vllm_engine
 
     requests = [Request(prompt.prompt_id, prompt.prompt) for own in prompts for prompt in own]
-    with generation_vllm.opened(
+    with vllm_engine.opened(
         weights_of(arguments),
         arguments.policy,
         dtype=arguments.dtype,
@@ -227,7 +228,7 @@ def sample_with_transformers(
     policy, tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
 ) -> list[list[list[Response]]]:
     """The same, by the loaded policy."""
-    from hps.generation_transformers import TransformersEngine
+    from hps.generation.transformers_engine import TransformersEngine
 
     engine = TransformersEngine(policy, arguments.sequences)
     return [sample(engine, tokenizer, own, arguments) for own in prompts]
@@ -257,7 +258,7 @@ def sample(engine: Engine, tokenizer, prompts: Sequence["TestPrompt"], arguments
 
 def facts(test_set: str, files: StageFiles, arguments: Arguments) -> dict:
     """What evaluation.json records."""
-    from hps import bleu
+    from hps.evaluation import bleu
 
     inputs = [files.pairs, *files.candidates, *files.scored, *files.reference, arguments.policy, arguments.eval_reward]
     return {

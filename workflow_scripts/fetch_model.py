@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from hps import cli, provenance
-from hps.cli import argument
-from hps.errors import InputError
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
 
 NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
 

@@ -15,15 +15,15 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 
-from hps import cli, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import write_json, write_table, writing
 from hps.judge.cache import Cache
 from hps.judge.client import Client, Limits, endpoint_from
 from hps.judge.comparisons import JUDGEMENTS, ORDERS, Item, pair, read_policy, read_prompts
 from hps.judge.judging import by_endpoint, by_true_reward
 from hps.judge.served import served_commit
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import write_json, write_table, writing
 
 
 @dataclass(kw_only=True)

@@ -9,10 +9,11 @@ By hand, with the evaluations of dpo-bt, dpo-hps and the parts of HPS on one dat
 import logging
 from dataclasses import dataclass
 
-from hps import attribution, cli, files, render
-from hps.preference_models import MULTIPLICITIES, parts_of_hps
-from hps.results import read_evaluation
-from hps.table_arguments import TableArguments
+from hps.evidence import attribution, render
+from hps.evidence.results import read_evaluation
+from hps.evidence.table_arguments import TableArguments
+from hps.method.losses import MULTIPLICITIES, parts_of_hps
+from hps.support import cli, files
 
 
 @dataclass(kw_only=True)

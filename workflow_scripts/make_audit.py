@@ -13,15 +13,16 @@ one test set after those of the other.
 import logging
 from dataclasses import dataclass
 
-from hps import audit, cli, files, render
-from hps.audit_page import gaps_to_csv, to_csv, to_page
-from hps.errors import InputError
-from hps.figures import style
-from hps.figures.gaps import implied_gaps
-from hps.pairs import annotated_gaps, human_gaps
-from hps.paper import read_rows
-from hps.preferences import usable_statuses
-from hps.statistics import Estimate, mean_interval
+from hps.evaluation.pairs import annotated_gaps, human_gaps
+from hps.evidence import audit, render
+from hps.evidence.audit_page import gaps_to_csv, to_csv, to_page
+from hps.evidence.figures import style
+from hps.evidence.figures.gaps import implied_gaps
+from hps.evidence.paper import read_rows
+from hps.evidence.statistics import Estimate, mean_interval
+from hps.support import cli, files
+from hps.support.errors import InputError
+from hps.training.examples import usable_statuses
 
 
 @dataclass

@@ -12,13 +12,14 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hps import cli, files, render
-from hps.claims import page
-from hps.claims.evidence import CsvTables, OurResults, Settings
-from hps.claims.verdicts import Level, evaluate, judge, judge_as_printed
-from hps.claims.vocabulary import read_claims
-from hps.results import read_evaluation, read_training
-from hps.tables import PAIRS, Choices
+from hps.evidence import render
+from hps.evidence.claims import page
+from hps.evidence.claims.evidence import CsvTables, OurResults, Settings
+from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
+from hps.evidence.claims.vocabulary import read_claims
+from hps.evidence.results import read_evaluation, read_training
+from hps.evidence.tables import PAIRS, Choices
+from hps.support import cli, files
 
 
 @dataclass

@@ -9,8 +9,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli, files, overview, render
-from hps.errors import InputError
+from hps.evidence import overview, render
+from hps.support import cli, files
+from hps.support.errors import InputError
 
 
 @dataclass

@@ -11,12 +11,12 @@ By hand; the tables are those made by make_table.py and make_training_time.py, `
 import logging
 from dataclasses import dataclass
 
-from hps import cli
-from hps.errors import InputError
-from hps.figures import style
-from hps.figures.ablations import ablation_beta, ablation_n
-from hps.figures.margins import margins
-from hps.figures.training import training_curves, training_time
+from hps.evidence.figures import style
+from hps.evidence.figures.ablations import ablation_beta, ablation_n
+from hps.evidence.figures.margins import margins
+from hps.evidence.figures.training import training_curves, training_time
+from hps.support import cli
+from hps.support.errors import InputError
 
 FROM_TABLES = {
     "margins": margins,  # table2 and table5, or one of them

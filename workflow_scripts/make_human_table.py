@@ -7,11 +7,12 @@
 import logging
 from dataclasses import dataclass
 
-from hps import cli, files, render
-from hps.study.design import read_key
-from hps.study.ratings import read_ratings
-from hps.study.scores import score
-from hps.study.table import to_csv, to_page
+from hps.evidence import render
+from hps.support import cli, files
+from hps.user_study.design import read_key
+from hps.user_study.ratings import read_ratings
+from hps.user_study.scores import score
+from hps.user_study.table import to_csv, to_page
 
 
 @dataclass

@@ -12,9 +12,10 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hps import cli, files, overview, render
-from hps.errors import InputError
-from hps.results import read_training
+from hps.evidence import overview, render
+from hps.evidence.results import read_training
+from hps.support import cli, files
+from hps.support.errors import InputError
 
 
 @dataclass

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hps import cli, config, rates, render
-from hps.cli import argument
-from hps.files import write_json, write_text
-from hps.plan import Planner
-from hps.plan_inputs import architectures, datasets
-from hps.plan_stages import Estimate, Stage
-from hps.render import Cell, Column, Page, Table, number
+from hps.evidence import render
+from hps.evidence.render import Cell, Column, Page, Table, number
+from hps.planning import rates
+from hps.planning.inputs import architectures, datasets
+from hps.planning.plan import Planner
+from hps.planning.stages import Estimate, Stage
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.files import write_json, write_text
+from hps.workflow import config
 
 HOUR, GIB, GB = 3600, 2**30, 1e9
 

@@ -13,9 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli
-from hps.cli import argument
-from hps.files import writing
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.files import writing
 
 STYLESHEET = "report/style.css"
 

@@ -10,11 +10,12 @@ By hand, for the methods of two rewards on one data set:
 import logging
 from dataclasses import dataclass
 
-from hps import cli, files, render
-from hps.results import read_evaluation
-from hps.table_arguments import TableArguments
-from hps.table_page import to_page
-from hps.tables import LAYOUTS, build, to_csv
+from hps.evidence import render
+from hps.evidence.results import read_evaluation
+from hps.evidence.table_arguments import TableArguments
+from hps.evidence.table_page import to_page
+from hps.evidence.tables import LAYOUTS, build, to_csv
+from hps.support import cli, files
 
 
 @dataclass(kw_only=True)

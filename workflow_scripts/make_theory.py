@@ -10,12 +10,13 @@ import logging
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hps import cli, files, render
-from hps.errors import InputError
-from hps.figures import style
-from hps.figures.theory import theory
-from hps.theory.experiments import Sizes, measure
-from hps.theory.page import to_csv, to_page
+from hps.evidence import render
+from hps.evidence.figures import style
+from hps.evidence.figures.theory import theory
+from hps.evidence.theory.experiments import Sizes, measure
+from hps.evidence.theory.page import to_csv, to_page
+from hps.support import cli, files
+from hps.support.errors import InputError
 
 
 @dataclass

@@ -12,8 +12,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli
-from hps.files import writing
+from hps.support import cli
+from hps.support.files import writing
 from hps.toyworld import STYLES, make_rows
 
 FOLDERS = {"hh_rlhf": "hh-rlhf/harmless-base", "pku_saferlhf": "pku-saferlhf"}

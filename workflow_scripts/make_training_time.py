@@ -9,10 +9,11 @@ By hand, benchmark files in the order of the trainings:
 import logging
 from dataclasses import dataclass
 
-from hps import cli, files, render
-from hps.errors import InputError
-from hps.results import read_benchmark_seconds, read_training
-from hps.training_time import measure, read_paper_hours, to_csv, to_page
+from hps.evidence import render
+from hps.evidence.results import read_benchmark_seconds, read_training
+from hps.evidence.training_time import measure, read_paper_hours, to_csv, to_page
+from hps.support import cli, files
+from hps.support.errors import InputError
 
 
 @dataclass

@@ -13,13 +13,13 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hps import cli, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import write_json, write_text, writing
 from hps.judge.comparisons import Policy, read_policy, read_prompts
-from hps.study.design import LETTERS, Item, choose, design
-from hps.study.page import render
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import write_json, write_text, writing
+from hps.user_study.design import LETTERS, Item, choose, design
+from hps.user_study.page import render
 
 
 @dataclass(kw_only=True)

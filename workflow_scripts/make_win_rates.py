@@ -8,10 +8,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli, files, render
+from hps.evidence import render
 from hps.judge.comparisons import JUDGEMENTS
 from hps.judge.table import to_csv, to_page
 from hps.judge.verdicts import win_rates
+from hps.support import cli, files
 
 
 @dataclass

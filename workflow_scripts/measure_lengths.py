@@ -5,8 +5,9 @@ python workflow_scripts/measure_lengths.py --pairs test.parquet --policy models/
 
 from dataclasses import dataclass
 
-from hps import chat, cli, files
-from hps.schemas import LENGTHS, PAIRS
+from hps.data import chat
+from hps.data.schemas import LENGTHS, PAIRS
+from hps.support import cli, files
 
 
 @dataclass(kw_only=True)

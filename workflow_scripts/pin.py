@@ -11,9 +11,10 @@ import json
 import logging
 from dataclasses import dataclass
 
-from hps import cli, hub, hub_lock
-from hps.cli import argument
-from hps.hub_lock import Snapshot, Wanted
+from hps.models import hub, hub_lock
+from hps.models.hub_lock import Snapshot, Wanted
+from hps.support import cli
+from hps.support.cli import argument
 
 
 @dataclass

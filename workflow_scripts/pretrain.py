@@ -8,10 +8,10 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from hps import cli, files, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.schemas import PAIRS
+from hps.data.schemas import PAIRS
+from hps.support import cli, files, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
 
 
 @dataclass
@@ -38,7 +38,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     import torch
 
-    from hps.models import batches, scratch, sources
+    from hps.logprobs import batches
+    from hps.models import scratch, sources
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

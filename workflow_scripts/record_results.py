@@ -9,12 +9,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import read_json, write_json, writing
-from hps.overview import job_costs
-from hps.results import read_jsonl
+from hps.evidence.overview import job_costs
+from hps.evidence.results import read_jsonl
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import read_json, write_json, writing
 
 
 @dataclass(kw_only=True)

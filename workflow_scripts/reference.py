@@ -10,10 +10,10 @@ token ids that it is of: trainings read these, and tokenize no response again.
 from collections import defaultdict
 from dataclasses import dataclass
 
-from hps import cli
-from hps.cli import argument
-from hps.files import read_table, write_table
-from hps.schemas import CANDIDATES, KEY, PAIRS, REFERENCE
+from hps.data.schemas import CANDIDATES, KEY, PAIRS, REFERENCE
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.files import read_table, write_table
 
 
 @dataclass(kw_only=True)
@@ -29,9 +29,10 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     import torch
 
-    from hps import chat, progress
-    from hps.logprobs import Group, SequenceScorer
+    from hps.data import chat
+    from hps.logprobs.scorer import Group, SequenceScorer
     from hps.models.sources import default_device, load_causal, load_tokenizer
+    from hps.support import progress
 
     tokenizer = load_tokenizer(arguments.policy)
     model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype), device=default_device())

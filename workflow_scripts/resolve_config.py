@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps import cli, config
-from hps.cli import argument
-from hps.files import write_json
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.files import write_json
+from hps.workflow import config
 
 
 @dataclass(kw_only=True)

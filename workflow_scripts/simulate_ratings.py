@@ -9,13 +9,13 @@ Each file says that it is simulated, and Table 3 repeats it.
 import logging
 from dataclasses import dataclass
 
-from hps import cli
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import write_json, writing
 from hps.judge.comparisons import read_policy
-from hps.study.design import read_key
-from hps.study.ratings import simulate
+from hps.support import cli
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import write_json, writing
+from hps.user_study.design import read_key
+from hps.user_study.ratings import simulate
 
 
 @dataclass(kw_only=True)

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from hps import cli, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.files import stable_hash, write_json, write_text, writing
+from hps.support import cli, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
+from hps.support.files import stable_hash, write_json, write_text, writing
 
 
 @dataclass(kw_only=True)
@@ -65,13 +65,13 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     import torch
 
-    from hps import sharding
-    from hps.checkpoints import Checkpoints
+    from hps.logprobs.recompute import recompute_layers
+    from hps.method.objectives import Objective
     from hps.models.sources import load_tokenizer
-    from hps.objectives import Objective
-    from hps.preferences import Pool, read_examples
-    from hps.recompute import recompute_layers
-    from hps.training import Schedule, Trainer, start
+    from hps.training import sharding
+    from hps.training.checkpoints import Checkpoints
+    from hps.training.examples import Pool, read_examples
+    from hps.training.trainer import Schedule, Trainer, start
 
     if arguments.tensorboard and find_spec("tensorboard") is None:
         raise InputError("tensorboard", "is true, but the package tensorboard is not installed")

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from hps import cli, files, provenance
-from hps.cli import argument
-from hps.errors import InputError
-from hps.schemas import PAIRS
+from hps.data.schemas import PAIRS
+from hps.support import cli, files, provenance
+from hps.support.cli import argument
+from hps.support.errors import InputError
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     import torch
 
-    from hps.models import batches, preference_training, sources
+    from hps.logprobs import batches
+    from hps.models import reward_training, sources
     from hps.models.reward_model import RewardModel, conversation_ids
 
     if arguments.threads:
@@ -59,7 +60,7 @@ def main(arguments: Arguments) -> None:
 
     tokenizer = sources.load_tokenizer(arguments.base)
     # Weights in bfloat16 are too coarse to take an optimizer's small steps; only adapters can stand on them.
-    model = preference_training.new_reward_model(
+    model = reward_training.new_reward_model(
         arguments.base, arguments.dtype if arguments.lora_rank else "float32", arguments.seed
     )
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -75,8 +76,8 @@ def main(arguments: Arguments) -> None:
         *(len(training), len(held_out), truncated, max_length),
     )
     if arguments.lora_rank:
-        model = preference_training.with_adapters(model, arguments.lora_rank, arguments.lora_layers, arguments.seed)
-    training_loss = preference_training.train(
+        model = reward_training.with_adapters(model, arguments.lora_rank, arguments.lora_layers, arguments.seed)
+    training_loss = reward_training.train(
         model,
         [(chosen, rejected) for (chosen, _), (rejected, _) in encoded],
         epochs=arguments.epochs,
@@ -86,12 +87,12 @@ def main(arguments: Arguments) -> None:
         seed=arguments.seed,
     )
     dtype = getattr(torch, arguments.dtype)
-    model = preference_training.merged(model, dtype) if arguments.lora_rank else model.to(dtype)
+    model = reward_training.merged(model, dtype) if arguments.lora_rank else model.to(dtype)
 
     scorer = RewardModel(model, tokenizer, max_length, system_turn=turn)
     conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
     scores = scorer.score(conversations, arguments.batch_tokens)
-    metrics = preference_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
+    metrics = reward_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
         "training_loss": training_loss,
         "training_pairs": len(training),
         "truncated": truncated + scorer.truncated,

@@ -9,7 +9,7 @@ from typing import Any
 
 from hps.data import chat_pairs, hh_rlhf, pku_saferlhf, prompt_responses
 from hps.data.records import Comparison
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 Parser = Callable[[dict[str, Any], str, Counter], Comparison | None]
 FORMATS = ("hh_rlhf", "pku_saferlhf", "chat_pairs", "prompt_responses")

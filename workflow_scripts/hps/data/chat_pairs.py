@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from hps.data.messages import conversation, described, prompt_fault, reply_fault
 from hps.data.records import Comparison
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 
 def parse(row: dict[str, Any], source: str, counts: Counter) -> Comparison | None:

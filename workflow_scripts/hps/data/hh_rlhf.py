@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hps.data.records import Comparison, text_field
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hps.data.records import text_field, value_field
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 ROLES = ("system", "user", "assistant")
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from hps.data.records import Comparison, text_field, value_field
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 LABELS = ("better_response_id", "safer_response_id")
 

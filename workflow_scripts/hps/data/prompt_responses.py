@@ -11,7 +11,7 @@ from typing import Any
 
 from hps.data.messages import conversation, described, prompt_fault, reply_fault
 from hps.data.records import Comparison, text_field
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 LABELS = ("first", "second")
 

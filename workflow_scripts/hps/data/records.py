@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hps.errors import InputError
+from hps.support.errors import InputError
 
 if TYPE_CHECKING:
-    from hps.chat import Message
     from hps.data import Parser
+    from hps.data.chat import Message
 
 
 @dataclass(frozen=True)

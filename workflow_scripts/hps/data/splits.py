@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hps.data.records import Comparison
-from hps.errors import InputError
-from hps.files import stable_hash
+from hps.support.errors import InputError
+from hps.support.files import stable_hash
 
 SPLITS = ("test", "reward", "eval_reward", "sft", "train")
 """In the order in which they draw: what is left over goes to the later ones."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hps.errors import InputError
-from hps.files import read_json, write_json
+from hps.support.errors import InputError
+from hps.support.files import read_json, write_json
 
 
 @dataclass(frozen=True)

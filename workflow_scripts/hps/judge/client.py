@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from jsonschema import Draft202012Validator
 
-from hps.errors import InputError
 from hps.judge.cache import Answer, Cache, name_of
+from hps.support.errors import InputError
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 # Of a reply's body, only what is read here.
 _BODY = Draft202012Validator(

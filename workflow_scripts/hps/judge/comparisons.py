@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from hps.errors import InputError
-from hps.files import read_json, read_table, stable_hash
-from hps.results import SFT
-from hps.schemas import PAIRS, SAMPLES
+from hps.data.schemas import PAIRS, SAMPLES
+from hps.evidence.results import SFT
+from hps.support.errors import InputError
+from hps.support.files import read_json, read_table, stable_hash
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 ORDERS = ("both", "drawn")
 SIDES = ("method", "baseline")

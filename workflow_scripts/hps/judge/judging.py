@@ -7,11 +7,11 @@ import json
 import math
 from collections.abc import Sequence
 
-from hps import progress
-from hps.errors import InputError
 from hps.judge import prompt
 from hps.judge.client import Client, Refused, UnusableAnswer
 from hps.judge.comparisons import JUDGEMENTS, SIDES, Item, method_first
+from hps.support import progress
+from hps.support.errors import InputError
 
 ASK_AGAIN = 3
 """How often a malformed reply is asked again before the judgement counts as invalid."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
-from hps import hub_lock
-from hps.errors import InputError
+from hps.models import hub_lock
+from hps.support.errors import InputError
 
 _AT_COMMIT = re.compile(r"(?P<repo>[^@\s]+/[^@\s]+)@(?P<commit>[0-9a-f]{40})")
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hps import render
+from hps.evidence import render
+from hps.evidence.paper import read_paper
+from hps.evidence.render import TOY, Cell, Column, Page, Table
+from hps.evidence.statistics import CONFIDENCE
+from hps.evidence.tables import plain
 from hps.judge.verdicts import OUTCOMES, WinRates
-from hps.paper import read_paper
-from hps.render import TOY, Cell, Column, Page, Table
-from hps.statistics import CONFIDENCE
-from hps.tables import plain
 
 KEYS = ("evaluated_on", "opponent")
 MEASURED = ("net", "position_bias", "orders_agree")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hps.statistics import Estimate, mean_interval, over_seeds
+from hps.evidence.statistics import Estimate, mean_interval, over_seeds
 
 OUTCOMES = ("win", "lose", "tie")
 

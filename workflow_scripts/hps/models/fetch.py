@@ -8,11 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hps import hub
-from hps.errors import InputError
-from hps.files import sha256
-from hps.hub_lock import MODEL_FILES, Wanted
-from hps.models import sources
+from hps.models import hub, sources
+from hps.models.hub_lock import MODEL_FILES, Wanted
+from hps.support.errors import InputError
+from hps.support.files import sha256
 
 REWARD_ROLES = ("reward", "eval_reward")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from hps import files
-from hps.errors import InputError
 from hps.models import sources
+from hps.support import files
+from hps.support.errors import InputError
 
 TEMPERATURE = 10.0
 """Of the gate's softmax where config.json does not say (`gating_temperature`): the default of the published code."""

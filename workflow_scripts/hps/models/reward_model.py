@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hps import files
-from hps.chat import Message, end_of_turn, prompt_ids, response_ids
-from hps.errors import InputError
+from hps.data.chat import Message, end_of_turn, prompt_ids, response_ids
+from hps.logprobs.shared_prompts import SharedPrompts
 from hps.models.reward_heads import Gate, read_gate, read_head
 from hps.models.sources import ATTENTION, FACTS, default_device, load_tokenizer, quiet_transformers
-from hps.progress import bar
-from hps.shared_prompts import SharedPrompts
+from hps.support import files
+from hps.support.errors import InputError
+from hps.support.progress import bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from hps.chat import prompt_ids, response_ids
-from hps.models import batches
-from hps.progress import bar
+from hps.data.chat import prompt_ids, response_ids
+from hps.logprobs import batches
+from hps.support.progress import bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

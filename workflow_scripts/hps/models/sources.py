@@ -12,9 +12,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hps import files
-from hps.errors import InputError
-from hps.offline import FETCH
+from hps.models.offline import FETCH
+from hps.support import files
+from hps.support.errors import InputError
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from hps.toyworld import grammar
 from hps.toyworld.topics import Goal
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 STYLES = ("hh_rlhf", "pku_saferlhf")
 UNSAFE_SHARE = 0.4

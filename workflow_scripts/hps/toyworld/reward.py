@@ -40,7 +40,7 @@ from hps.toyworld.language import STOP_WORDS, junk, repetition, tokens, words
 from hps.toyworld.topics import Goal, Wordings
 
 if TYPE_CHECKING:
-    from hps.chat import Message
+    from hps.data.chat import Message
 
 
 @dataclass(frozen=True)

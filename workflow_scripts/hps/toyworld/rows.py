@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hps.data.hh_rlhf import render
-from hps.errors import InputError
-from hps.files import stable_hash
+from hps.support.errors import InputError
+from hps.support.files import stable_hash
 from hps.toyworld import grammar
 from hps.toyworld.prompts import Prompt, draw_prompt
 from hps.toyworld.replies import draw_reply

@@ -1,0 +1,147 @@
+"""Margins, KL and best-of-N against their definitions on a small model."""
+
+import pytest
+import stage_files
+import torch
+from peft import LoraConfig, get_peft_model
+
+from hps.data import chat
+from hps.evaluation import measures
+from hps.generation.engine import Response
+from hps.logprobs.scorer import SequenceScorer
+from hps.models.sources import load_causal, load_tokenizer
+from hps.support.files import read_table
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, model_folder):
+    return stage_files.make(tmp_path_factory.mktemp("stages"), model_folder, prompts=4, n=5)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_folder):
+    return load_tokenizer(model_folder)
+
+
+@pytest.fixture(scope="module")
+def tuned(model_folder):
+    """A policy whose adapter is far from its reference."""
+    torch.manual_seed(0)
+    model = load_causal(model_folder, dtype=torch.float32)
+    return get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
+
+
+def read(tokenizer, files, usable=frozenset({"ok"}), candidates=None):
+    return measures.read_test_prompts(
+        lambda messages: chat.prompt_ids(tokenizer, messages),
+        lambda text: chat.response_ids(tokenizer, text),
+        read_table(files["pairs"]),
+        read_table(files["candidates"]) if candidates is None else candidates,
+        [files["scored"]],
+        [files["reference"]],
+        set(usable),
+    )
+
+
+def test_the_annotated_pair_is_the_best_and_the_worst_generated_response(tokenizer, files):
+    rewards = {(r["prompt_id"], r["origin"], r["index"]): r["reward"] for r in read_table(files["scored"])}
+    for prompt in read(tokenizer, files):
+        generated = {i: rewards[prompt.prompt_id, "generated", i] for i in range(5)}
+        best, worst = prompt.pairs["annotated"]
+        assert best == ("generated", max(generated, key=generated.get))
+        assert worst == ("generated", min(generated, key=generated.get))
+        assert prompt.pairs["human"] == (("chosen", 0), ("rejected", 0))
+
+
+def test_a_prompt_with_an_empty_reply_or_no_usable_response_lacks_that_pair(tokenizer, files):
+    rows = read_table(files["candidates"])
+    first = rows[0]["prompt_id"]
+    for row in rows:
+        if row["prompt_id"] == first:
+            row["status"] = "empty" if row["origin"] == "rejected" else "truncated"
+    prompt = read(tokenizer, files, candidates=rows)[0]
+    assert prompt.pairs == {}
+    margins = measures.margins(SequenceScorer(load_causal(tokenizer.name_or_path), 4096), [prompt])[0]
+    assert set(margins.values()) == {None}
+    assert set(read(tokenizer, files, usable={"ok", "truncated"}, candidates=rows)[0].pairs) == {"annotated"}
+
+
+def test_the_reference_itself_has_no_margin(tokenizer, files, model_folder):
+    rows = measures.margins(SequenceScorer(load_causal(model_folder), 4096), read(tokenizer, files))
+    for row in rows:
+        assert row["margin_human"] == pytest.approx(0, abs=1e-4)
+        assert row["margin_annotated"] == pytest.approx(0, abs=1e-4)
+
+
+def test_margins_by_definition(tokenizer, files, tuned):
+    prompts = read(tokenizer, files)
+    rows = measures.margins(SequenceScorer(tuned, 60), prompts)
+    for prompt, row in zip(prompts, rows, strict=True):
+        first, second = prompt.pairs["human"]
+        rho = []
+        for key in (first, second):
+            ids = torch.tensor([prompt.prompt + prompt.responses[key]])
+            with torch.no_grad():
+                log_probs = tuned(ids).logits[0].log_softmax(-1)
+            start = len(prompt.prompt)
+            rho.append(
+                sum(log_probs[t - 1, ids[0, t]].item() for t in range(start, ids.shape[1])) - prompt.reference[key]
+            )
+        assert row["margin_human"] == pytest.approx(rho[0] - rho[1], abs=1e-3)
+        assert row["log_ratio_w"] == pytest.approx(rho[0], abs=1e-3)
+        assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])
+
+
+def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned, model_folder):
+    groups = measures.winner_groups(read(tokenizer, files))
+    assert list(groups) == [0, 1, 2, 3]
+    scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(load_causal(model_folder), 60)
+    own = list(groups.values())
+    values = measures.sequence_kl(scorer.head, measures.response_states(scorer, own), reference, own)
+    for group, value in zip(own, values, strict=True):
+        ids = torch.tensor([group.prompt + group.responses[0]])
+        with torch.no_grad():
+            log_p = tuned(ids).logits[0].double().log_softmax(-1)
+            with tuned.disable_adapter():
+                log_q = tuned(ids).logits[0].double().log_softmax(-1)
+        predicts = slice(len(group.prompt) - 1, ids.shape[1] - 1)
+        expected = (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum().item()
+        assert value == pytest.approx(expected, rel=1e-3)
+        assert value > 0
+    same = measures.response_states(reference, own)
+    assert measures.sequence_kl(reference.head, same, reference, own) == [0.0] * len(own)
+
+
+SAMPLES = [
+    {"reward": 1.0, "bleu_word": 0.2, "bleu_char": 0.5, "true_reward": 1.0, "tokens": 4},
+    {"reward": 3.0, "bleu_word": 0.1, "bleu_char": 0.4, "true_reward": 2.0, "tokens": 8},
+]
+
+
+@pytest.mark.parametrize(("pick", "word", "char"), [("per_metric", 0.2, 0.5), ("by_reward", 0.1, 0.4)])
+def test_best_of_n(pick, word, char):
+    row = measures.summarize_samples(SAMPLES, pick)
+    assert (row["bleu_word"], row["bleu_char"]) == (word, char)
+    assert row["reward"] == 3.0
+    assert row["reward_mean"] == 2.0
+    assert row["true_reward"] == 1.5
+    assert row["length"] == 6
+
+
+class _Preferring:
+    """A reward model that likes long texts."""
+
+    def score(self, conversations, batch_tokens):
+        return [float(len(text)) for _, text in conversations]
+
+
+@pytest.mark.parametrize("bleu_reference", ["chosen", "best_reward"])
+def test_what_bleu_is_measured_against(tokenizer, files, bleu_reference):
+    prompts = read(tokenizer, files)
+    samples = [[Response(p.rejected, "ok", 3), Response(p.chosen, "ok", 3)] for p in prompts]
+    scored = measures.score_samples(_Preferring(), prompts, samples, bleu_reference, 1000, None)
+    for prompt, rows in zip(prompts, scored, strict=True):
+        against_chosen = bleu_reference == "chosen" or len(prompt.chosen) >= len(prompt.rejected)
+        assert rows[1 if against_chosen else 0]["bleu_char"] == pytest.approx(1)
+        assert [row["reward"] for row in rows] == [len(prompt.rejected), len(prompt.chosen)]
+        assert rows[0]["true_reward"] is None

@@ -1,0 +1,255 @@
+"""Claims: what our results say to them, their vocabulary, and the command."""
+
+import csv
+import itertools
+import json
+import sys
+from dataclasses import replace
+
+import make_claims
+import numpy as np
+import pytest
+import yaml
+from claim_evidence import CLAIMS, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim, spread, verdict
+from synthetic_results import evaluation, run, training
+
+from hps.evidence.claims.evidence import CsvTables, OurResults
+from hps.evidence.claims.page import to_page
+from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
+from hps.evidence.claims.vocabulary import Claim, comparisons, read_claims
+from hps.evidence.results import read_evaluation, read_training
+from hps.support import cli
+from hps.support.errors import InputError
+
+# --- evidence
+
+
+def folders(tmp_path, margins: dict, test_set="hh_rlhf", **of) -> list:
+    made = []
+    for method, values in margins.items():
+        prompts = [{"margin_human": float(value)} for value in values]
+        name = f"{method}-{test_set}-{'-'.join(map(str, of.values()))}"
+        made.append(evaluation(tmp_path / name, run(method, **of) if method != "sft" else None, prompts, test_set))
+    return made
+
+
+def results_of(paths, trainings=(), tables=None) -> OurResults:
+    others = CsvTables.read(tables or {})
+    return OurResults.of(map(read_evaluation, paths), [read_training(folder) for folder in trainings], SETTINGS, others)
+
+
+def test_our_evaluations_decide_a_claim_of_table_2(tmp_path):
+    base = spread(0, 1, seed=9)
+    paths = folders(tmp_path, {"dpo-hps": 20 + base, "dpo-bt": base + spread(0, 1), "sft": base})
+    of = Claim("it", "", "", "table2", "greater",
+               {"metric": "rm_dpo", "first": {"evaluated_on": "hh_rlhf", "method": "dpo-hps"},
+                "second": {"evaluated_on": "hh_rlhf", "method": "dpo-bt"}})  # fmt: skip
+    (result,) = judge([evaluate(of, results_of(paths), TEST)], TEST)
+    assert result.verdict == "supported"
+    assert result.decisive.mean == pytest.approx(2.0)  # beta * 20
+    assert result.decisive.units == 30
+
+
+def test_each_run_stands_in_its_tables(tmp_path):
+    ones = np.ones(3)
+    paths = folders(tmp_path, {"dpo-hps": ones}) + folders(tmp_path, {"dpo-hps": ones}, n=5)
+    paths += folders(tmp_path, {"dpo-hps": ones}, "pku_saferlhf", n=20)
+    paths += folders(tmp_path, {"dpo-hps": ones}, beta=0.5)
+    paths += folders(tmp_path, {"dpo-hps": ones}, "hh_rlhf", dataset="pku_saferlhf")
+    ours = results_of(paths)
+    assert {table: sorted(rows) for table, rows in ours.grid.items()} == {
+        "table2": [("hh_rlhf", "dpo-hps")],
+        "table5": [("hh_rlhf", "dpo-hps")],
+        "table6": [(5.0, "dpo-hps"), (100.0, "dpo-hps")],
+        "table7": [(20.0, "dpo-hps")],
+        "table8": [(0.1, "dpo-hps"), (0.5, "dpo-hps")],
+    }
+    assert ours.values("table6", "n") == [5.0, 100.0]
+
+
+def test_the_same_row_and_seed_twice_is_refused(tmp_path):
+    paths = folders(tmp_path / "a", {"dpo-hps": np.ones(2)}) + folders(tmp_path / "b", {"dpo-hps": np.ones(2)})
+    with pytest.raises(InputError, match="the same row and seed as"):
+        results_of(paths)
+
+
+def test_training_times_are_paired_by_run(tmp_path):
+    seconds = {"bt": 1.0, "hps": 1.02, "pl": 3.0}
+    runs = [
+        training(tmp_path / f"{reward}{dataset}{loss}", run(f"{reward}-{loss}", dataset), step_seconds=value * speed)
+        for (reward, speed), dataset in itertools.product(
+            (("dpo", 1.0), ("exo", 2.0), ("ipo", 1.5), ("sppo", 1.2), ("nca", 1.1)), ("hh_rlhf", "pku_saferlhf")
+        )
+        for loss, value in seconds.items()
+    ]
+    ours = results_of([], runs)
+    chosen = [c for c in read_claims(CLAIMS, SCHEMA) if c.table == "training_time"]
+    verdicts = {r.claim.id: r for r in judge([evaluate(c, ours, Level()) for c in chosen], Level())}
+    assert verdicts["time_near_bt"].verdict == "supported"
+    assert verdicts["time_near_bt"].decisive.mean == pytest.approx(1.02)
+    assert verdicts["time_near_bt"].decisive.units == 10
+    assert verdicts["pl_slower_than_bt"].verdict == "supported"
+    assert verdicts["time_saved_against_pl"].verdict == "supported"
+
+
+def write_table4(path, win, lose, half) -> str:
+    columns = ["evaluated_on", "opponent", *(f"{name}{end}" for name in ("win", "lose") for end in ("", "_lo", "_hi"))]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        for data, other in itertools.product(("hh_rlhf", "pku_saferlhf"), ("sft", "dpo-bt", "dpo-pl")):
+            values = (
+                (win, win - half, win + half, lose, lose - half, lose + half) if half else (win, "", "", lose, "", "")
+            )
+            writer.writerow([data, other, *values])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("win", "lose", "half", "found"),
+    [(60, 10, 5, "supported"), (10, 60, 5, "contradicted"), (40, 35, 20, "open"), (60, 10, 0, "open")],
+)
+def test_tables_with_intervals_decide_and_without_do_not(tmp_path, win, lose, half, found):
+    (of,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "judge_win_rate"]
+    ours = results_of([], tables={"table4": write_table4(tmp_path / "table4.csv", win, lose, half)})
+    assert verdict(of, ours) == found
+
+
+def write_table(path, rows: list[dict]) -> str:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def table3(path, simulated="no", prompts=30, difference=True) -> str:
+    score = {"sft": 3.0, "dpo-bt": 3.4, "dpo-pl": 3.3, "dpo-hps": 3.8}
+    rows = []
+    for method, mean in score.items():
+        row = {"method": method, "quality_score": mean, "quality_score_lo": mean - 0.5, "quality_score_hi": mean + 0.5}
+        row |= {"prompts": prompts, "simulated": simulated}
+        gap = 3.8 - mean
+        if difference:
+            known = {"difference": gap, "difference_lo": gap - 0.1, "difference_hi": gap + 0.1}
+            row |= known if gap else dict.fromkeys(known, "")
+        rows.append(row)
+    return write_table(path, rows)
+
+
+def human(path):
+    (of,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "human_quality"]
+    (result,) = judge([evaluate(of, results_of([], tables={"table3": path}), TEST)], TEST)
+    return result
+
+
+def test_a_paired_difference_decides_where_two_intervals_do_not(tmp_path):
+    assert human(table3(tmp_path / "table3.csv")).verdict == "supported"
+    assert human(table3(tmp_path / "apart.csv", difference=False)).verdict == "open"
+
+
+def test_simulated_raters_and_few_prompts_never_decide(tmp_path):
+    simulated = human(table3(tmp_path / "simulated.csv", simulated="yes"))
+    assert (simulated.verdict, simulated.reason) == ("open", "the ratings are simulated")
+    assert human(table3(tmp_path / "few.csv", prompts=4)).verdict == "open"
+
+
+# --- vocabulary
+
+
+def test_each_and_average_are_expanded():
+    of = claim(first="$reward-a", second="$reward-$loss", each={"loss": ["b", "c"]})
+    of = replace(of, average={"reward": ["x", "y"]})
+    found = comparisons(of, lambda column: [])
+    assert [comparison.label for comparison in found] == ["b, mean over reward", "c, mean over reward"]
+    assert [[o.cell["method"] for o in term] for term in found[1].terms] == [["x-a", "x-c"], ["y-a", "y-c"]]
+
+
+WRONG = {
+    "an unknown kind": ({"kind": "bigger"}, "claim it: "),
+    "an unknown key": ({"threshold": 1}, "claim it: "),
+    "no operand": ({"second": None}, "claim it: "),
+    "no such name": ({"first": {"method": "$reward-hps"}}, r"'\$reward-hps' names something that is not given"),
+    "no metric": ({"metric": None}, "claim it: no metric"),
+    "code": ({"margin": "__import__('os')"}, "claim it: "),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_claim_that_is_wrong_is_named(tmp_path, case):
+    changes, message = WRONG[case]
+    good = {"id": "it", "section": "s", "says": "x", "table": "table2", "kind": "greater", "metric": "bleu",
+            "first": {"method": "a"}, "second": {"method": "b"}}  # fmt: skip
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": [good]}))
+    assert read_claims(path, SCHEMA)[0].id == "it"
+    wrong = {key: value for key, value in (good | changes).items() if value is not None}
+    path.write_text(yaml.safe_dump({"claims": [wrong]}))
+    with pytest.raises(InputError, match=message) as error:
+        read_claims(path, SCHEMA)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_claim_twice_is_refused(tmp_path):
+    path = tmp_path / "claims.yaml"
+    given_twice = yaml.safe_load(CLAIMS.read_text())["claims"][:1] * 2
+    path.write_text(yaml.safe_dump({"claims": given_twice}))
+    with pytest.raises(InputError, match="stands twice"):
+        read_claims(path, SCHEMA)
+
+
+# --- page and command
+
+
+def command(tmp_path, *more: str, **changes) -> list[str]:
+    outputs = ("csv", "json", "markdown", "html", "fragment")
+    options = {name: tmp_path / f"out.{name}" for name in outputs}
+    options |= {"claims": CLAIMS, "schema": SCHEMA, "paper": PAPER, "resamples": 1000} | changes
+    options |= {"grid-n": 100, "beta": 0.1, "ablation-dataset": "hh_rlhf"}
+    return ["make_claims.py", *(str(word) for name, value in options.items() for word in (f"--{name}", value)), *more]
+
+
+def test_the_command_writes_the_same_each_time(tmp_path, monkeypatch):
+    base = spread(0, 1, seed=9)
+    paths = folders(tmp_path, {"dpo-hps": 20 + base, "dpo-bt": base})
+    words = command(tmp_path, "--evaluations", *map(str, paths), world="toy")
+    written = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", words)
+        cli.run(make_claims.main, make_claims.Arguments)
+        written.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
+    assert written[0] == written[1]
+    rows = list(csv.DictReader(written[0]["out.csv"].decode().splitlines()))
+    assert len(rows) == len(read_claims(CLAIMS, SCHEMA))
+    by_id = {row["id"]: row for row in rows}
+    assert by_id["rm_dpo_over_bt"]["verdict"] == "open"
+    assert by_id["rm_dpo_over_bt"]["missing"] == "9"
+    assert by_id["human_quality"]["reason"] == "table3 has not been made"
+    record = json.loads(written[0]["out.json"])
+    assert record["world"] == "toy"
+    found = record["claims"][1]["ours"]["comparisons"]
+    assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 2.0)]
+    for name in ("out.html", "out.markdown", "out.fragment"):
+        assert (b"toy world" in written[0][name]) == (name != "out.fragment")  # its page says so
+        assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[0][name]
+    assert b"<html" not in written[0]["out.fragment"]
+
+
+def test_the_list_has_a_row_a_claim_with_words_beside_marks():
+    theirs = CsvTables.of_the_paper(PAPER)
+    claims = read_claims(CLAIMS, SCHEMA)
+    pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
+    page = to_page(pairs, TEST, "real")
+    assert len(page.tables[0].rows) == len(claims)
+    assert {row[-1].text for row in page.tables[0].rows} == {"○\N{NO-BREAK SPACE}open"}
+    assert f"{len(claims)} claims" in page.notes[0]
+
+
+def test_a_wrong_file_ends_in_one_line_and_writes_nothing(tmp_path, monkeypatch):
+    wrong = tmp_path / "claims.yaml"
+    wrong.write_text("claims: [{id: it}]")
+    monkeypatch.setattr(sys, "argv", command(tmp_path, claims=wrong))
+    with pytest.raises(SystemExit, match=r"^error: .*claims\.yaml: claim it: "):
+        cli.run(make_claims.main, make_claims.Arguments)
+    assert not list(tmp_path.glob("out.*"))

@@ -1,0 +1,235 @@
+"""Verdicts on claims: on the paper's own numbers by hand, and the logic behind them as laws."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from claim_evidence import CLAIMS, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim, spread, verdict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hps.evidence.claims.evidence import CsvTables, OurResults
+from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
+from hps.evidence.claims.vocabulary import Claim, read_claims
+from hps.evidence.statistics import holm, sign_flip_p
+
+# --- the paper's own numbers
+
+
+def own_numbers() -> dict:
+    theirs = CsvTables.of_the_paper(PAPER)
+    return {c.id: judge_as_printed(evaluate(c, theirs, TEST)) for c in read_claims(CLAIMS, SCHEMA)}
+
+
+def test_the_papers_own_numbers_contradict_what_the_audit_found():
+    results = own_numbers()
+    contradicted = {name for name, result in results.items() if result.verdict == "contradicted"}
+    assert contradicted == {
+        "rm_dpo_over_pl",  # EXO on PKU-SafeRLHF
+        "transfer_rm_dpo_over_bt",  # NCA on HH-RLHF
+        "transfer_rm_rdpo_over_bt",
+        "kl_falls_with_beta",  # DPO-BT from 0.5 to 0.75
+        "rm_dpo_over_bt_at_each_beta",  # beta = 1
+    }
+    assert all((result.verdict == "open") == (result.claim.table == "theory") for result in results.values())
+    assert results["rm_dpo_over_pl"].decisive.comparison.label == "pku_saferlhf, exo"
+    assert results["rm_dpo_over_pl"].decisive.mean == pytest.approx(-0.040)
+    assert results["kl_falls_with_beta"].decisive.comparison.label == "dpo-bt, β = 0.5 to 0.75"
+    assert results["time_near_bt"].decisive.mean == pytest.approx(64.4 / 62.8)
+
+
+def test_a_tolerance_that_is_just_met_holds():
+    result = own_numbers()["bleu_near_bt"]  # 0.314 against 0.324
+    assert (result.verdict, result.holding) == ("supported", 10)
+
+
+def test_every_claim_is_open_without_numbers():
+    nothing = OurResults.of([], [], SETTINGS, CsvTables({}, {}))
+    results = judge([evaluate(c, nothing, TEST) for c in read_claims(CLAIMS, SCHEMA)], TEST)
+    assert {result.verdict for result in results} == {"open"}
+    assert all(math.isnan(result.p_holm) and result.reason for result in results)
+
+
+# --- Holm and sign flips
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01; 2 * 0.03; 0.04 stays below it
+    assert holm([0.5, 0.001]) == pytest.approx([0.5, 0.002])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_only_raises_and_keeps_the_order(p_values):
+    adjusted = holm(p_values)
+    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+    assert min(adjusted) == pytest.approx(min(1, len(p_values) * min(p_values)))
+
+
+def test_sign_flips_against_all_of_them():
+    values = np.array([0.3, -0.1, 0.8, 0.5, 0.2])
+    means = [np.mean(values * signs) for signs in itertools.product((-1, 1), repeat=5)]
+    exact = np.mean([mean >= values.mean() - 1e-12 for mean in means])
+    ((above, below),) = sign_flip_p([values], resamples=32, seed=0)
+    assert (above, below) == pytest.approx((exact, np.mean([mean <= values.mean() + 1e-12 for mean in means])))
+    ((drawn, _),) = sign_flip_p([np.concatenate([values, values, values])], resamples=20000, seed=0)
+    ((every, _),) = sign_flip_p([np.concatenate([values, values, values])], resamples=2**15, seed=0)
+    assert drawn == pytest.approx(every, abs=0.005)
+
+
+def test_sign_flips_without_units_or_differences():
+    (nothing, zero, one) = sign_flip_p([np.empty(0), np.zeros(5), np.ones(1)], resamples=500, seed=0)
+    assert all(math.isnan(p) for p in nothing)
+    assert zero == (1.0, 1.0)
+    assert one == (0.5, 1.0)
+
+
+# --- verdicts
+
+
+def test_clear_differences_decide_and_swapping_flips():
+    numbers = Numbers(a=spread(1.0, 0.5), b=spread(0.0, 0.5, seed=1))
+    assert verdict(claim(first="a", second="b"), numbers) == "supported"
+    assert verdict(claim(first="b", second="a"), numbers) == "contradicted"
+
+
+@given(shift=st.floats(-3, 3), sd=st.floats(0.01, 3), units=st.integers(2, 40), seed=st.integers(0, 99))
+def test_swapping_the_methods_flips_the_verdict(shift, sd, units, seed):
+    numbers = Numbers(a=spread(shift, sd, units, seed), b=spread(0, sd, units, seed + 100))
+    test = Level(resamples=1000)
+    flipped = {"supported": "contradicted", "contradicted": "supported", "open": "open"}
+    assert verdict(claim(first="b", second="a"), numbers, test) == flipped[verdict(claim(), numbers, test)]
+
+
+def test_wide_intervals_are_open():
+    assert verdict(claim(), Numbers(a=spread(0.1, 5), b=spread(0, 5, seed=1))) == "open"
+
+
+@given(st.integers(1, 4))
+def test_a_handful_of_units_never_decides(units):
+    numbers = Numbers(a=[5.0] * units, b=[0.0] * units)
+    assert verdict(claim(first="a", second="b"), numbers) == "open"
+    assert verdict(claim(first="b", second="a"), numbers) == "open"
+
+
+def test_equal_methods_are_open_and_neither_holds():
+    numbers = Numbers(a=spread(0, 1), b=spread(0, 1))
+    (result,) = judge([evaluate(claim(), numbers, TEST)], TEST)
+    assert (result.verdict, result.holding) == ("open", 0)
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+def test_a_claim_with_a_missing_comparison_is_never_supported(missing):
+    each = {"other": ["b", "c"]}
+    numbers = Numbers(a=spread(1, 0.1), b=spread(0, 0.1, seed=1))
+    (result,) = judge([evaluate(claim(second="$other", each=each), numbers, TEST)], TEST)
+    assert (result.verdict, result.missing) == ("open", 1)
+    assert "without enough numbers" in result.reason
+
+
+def test_a_missing_comparison_does_not_hide_a_contradiction():
+    numbers = Numbers(a=spread(0, 0.1), b=spread(1, 0.1, seed=1))
+    assert verdict(claim(second="$other", each={"other": ["b", "c"]}), numbers) == "contradicted"
+
+
+def test_one_failing_comparison_contradicts_and_an_undecided_one_leaves_open():
+    of = claim(second="$other", each={"other": ["b", "c"]})
+    base = {"a": spread(0, 0.2), "b": spread(-1, 0.2, seed=1)}
+    assert verdict(of, Numbers(**base, c=spread(-1, 0.2, seed=2))) == "supported"
+    assert verdict(of, Numbers(**base, c=spread(1, 0.2, seed=2))) == "contradicted"
+    assert verdict(of, Numbers(**base, c=spread(0.01, 0.2, seed=2))) == "open"
+
+
+def test_more_claims_make_it_harder():
+    units = spread(0.48, 1.0, units=40)  # p about 0.01
+    numbers = Numbers(a=units, b=np.zeros(40))
+    assert verdict(claim(), numbers) == "supported"
+    noise = Numbers(a=spread(0.0, 1.0, 40, 3), b=np.zeros(40))
+    results = [evaluate(claim(), numbers, TEST)]
+    results += [evaluate(claim(id=f"other{i}"), noise, TEST) for i in range(40)]
+    assert judge(results, TEST)[0].verdict == "open"
+
+
+@given(shift=st.floats(-1, 1), scale=st.floats(0.01, 1))
+def test_within_asks_for_an_interval_inside_the_tolerance(shift, scale):
+    numbers = Numbers(a=spread(shift, scale, 40), b=np.zeros(40))
+    found = verdict(claim("within", tolerance=0.5), numbers, Level(resamples=1000))
+    if found == "supported":
+        assert abs(shift) < 0.5
+    elif found == "contradicted":
+        assert abs(shift) > 0.5
+    elif scale < 0.05:
+        assert 0.4 < abs(shift) < 0.6
+
+
+def test_a_tolerance_in_standard_deviations_follows_the_scale():
+    def found(scale, shift):
+        base = spread(0, scale, 40)
+        numbers = Numbers(a=base + shift + spread(0, scale / 100, 40, 2), b=base)
+        return verdict(claim("within", tolerance=1e-9, tolerance_sd=0.1), numbers)
+
+    assert found(10.0, 0.5) == "supported"
+    assert found(1.0, 0.5) == "contradicted"
+
+
+def test_a_ratio_is_of_means_and_paired():
+    b = spread(10, 1)
+    (result,) = judge([evaluate(claim("ratio_at_most", limit=1.05), Numbers(a=1.02 * b, b=b), TEST)], TEST)
+    assert result.verdict == "supported"
+    assert result.decisive.mean == pytest.approx(1.02)
+    assert result.decisive.lo == pytest.approx(1.02)
+    assert verdict(claim("ratio_at_most", limit=1.0), Numbers(a=1.02 * b, b=b)) == "contradicted"
+
+
+@pytest.mark.parametrize(("kind", "limit", "found"), [("at_least", 1.0, "supported"), ("at_most", 1.0, "contradicted"),
+                                                      ("at_most", 3.0, "supported")])  # fmt: skip
+def test_values_against_limits(kind, limit, found):
+    assert verdict(claim(kind, limit=limit), Numbers(a=spread(2, 0.3))) == found
+
+
+def test_monotone_needs_every_step():
+    def found(*means, direction="rising"):
+        rows = {f"m{i}": spread(mean, 0.1, seed=i) for i, mean in enumerate(means)}
+        of = Claim("it", "", "", "t", "monotone", {"metric": "m", "of": {}, "along": "method", "direction": direction})
+        return verdict(of, Numbers(**rows))
+
+    assert found(0, 1, 2) == "supported"
+    assert found(2, 1, 0) == "contradicted"
+    assert found(0, 2, 1) == "contradicted"
+    assert found(2, 1, 0, direction="falling") == "supported"
+    assert found(0, 1, 1.001) == "open"
+    assert found(0) == "open"  # one value has no step
+
+
+def test_an_average_can_hold_where_its_parts_do_not():
+    parts = {"x-a": spread(1, 0.2), "y-a": spread(-0.2, 0.2, seed=1), "x-b": spread(0, 0.2, seed=2)}
+    numbers = Numbers(**{name.replace("-", "_"): values for name, values in parts.items()}, y_b=spread(0, 0.2, seed=3))
+    over = {"reward": ["x", "y"]}
+    of = claim(first="$reward-a", second="$reward-b")
+    assert verdict(replace(of, each=over), numbers) == "contradicted"
+    averaged = replace(of, average=over)
+    assert verdict(averaged, numbers) == "supported"
+    assert evaluate(averaged, numbers, TEST).effects[0].mean == pytest.approx(0.4)
+
+
+def test_seeds_that_disagree_leave_it_open():
+    noise = [spread(0, 0.1, seed=seed) for seed in range(3)]
+    agree = Numbers(seeds=(0, 1, 2), a=[1 + row for row in noise], b=np.zeros((3, 30)))
+    assert verdict(claim(), agree) == "supported"
+    disagree = Numbers(seeds=(0, 1, 2), a=[noise[0] + 2, noise[1] + 1.5, noise[2] - 1], b=np.zeros((3, 30)))
+    (result,) = judge([evaluate(claim(), disagree, TEST)], TEST)
+    assert result.decisive.lo > 0  # over prompts alone it would be clear
+    assert result.decisive.seeds_lo < 0
+    assert result.verdict == "open"
+
+
+def test_prompts_without_a_value_are_left_out():
+    a, b = spread(1, 0.1), spread(0, 0.1, seed=1)
+    a[0], b[1] = np.nan, np.nan
+    (result,) = judge([evaluate(claim(), Numbers(a=a, b=b), TEST)], TEST)
+    assert (result.verdict, result.decisive.units) == ("supported", 28)

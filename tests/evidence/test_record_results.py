@@ -1,0 +1,65 @@
+"""What is recorded of a run to be committed."""
+
+import json
+
+import pytest
+import record_results
+from synthetic_results import benchmark, run, training
+
+from hps.support.errors import InputError
+from hps.support.files import write_json, write_text
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "results"
+    made_with = dict.fromkeys(("time", "code", "python", "platform", "threads", "packages"), "known")
+    log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": 0.5}]
+    training(folder / "runs" / "a" / "b", run("dpo-bt"), log=log, provenance=made_with)
+    write_text(folder / "tables" / "table2.csv", "method\n")
+    write_text(folder / "tables" / "table2.html", "<p>")
+    write_text(folder / "theory" / "theory.md", "# Theorems\n")
+    write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
+    sources = [{"path": "/home/someone/data/test.jsonl.gz", "sha256": "ab"}]
+    write_json(folder / "data" / "hh_rlhf" / "counts.json", {"parts": {"test": {"sources": sources}}})
+    benchmark(folder / "benchmarks" / "train" / "a" / "b.tsv", 2.5, "300.4")
+    benchmark(folder / "benchmarks" / "train" / "a" / "c.tsv", 1.5, "400.4")
+    benchmark(folder / "benchmarks" / "judge.tsv", 0.5)
+    return folder
+
+
+def test_tables_and_a_summary(results, tmp_path):
+    out = tmp_path / "measured"
+    record_results.main(record_results.Arguments(results=str(results), command="make real", out=str(out)))
+    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv", "theory.md"]
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["command"], found["code versions"], found["from"]) == ("make real", ["known", "x"], "known")
+    assert "/home/someone" not in json.dumps(found)
+    assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
+    assert found["models"] == {"policy": {"role": "policy"}}
+    assert found["seconds by stage (sum over jobs)"] == {"train": 4.0, "judge": 0.5}
+    assert found["MiB by stage (largest job)"] == {"train": 400}
+    (one,) = found["trainings"]
+    assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
+
+
+def test_an_audit_without_trainings(tmp_path):
+    results, out = tmp_path / "results", tmp_path / "measured"
+    write_text(results / "audit" / "length_gaps.csv", "source\n")
+    made_with = dict.fromkeys(("time", "code", "python", "platform", "threads", "packages"), "known")
+    write_json(results / "models" / "policy" / "model.json", {"role": "policy", "provenance": made_with})
+    counts = {"parts": {"test": {"sources": [{"path": "/home/someone/test.jsonl.gz", "sha256": "ab"}]}}}
+    write_json(results / "audit" / "human_pairs" / "hh_rlhf" / "counts.json", counts)
+    record_results.main(record_results.Arguments(results=str(results), command="snakemake audit", out=str(out)))
+    assert sorted(path.name for path in out.iterdir()) == ["length_gaps.csv", "summary.json"]
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["python"], found["trainings"]) == ("known", [])
+    assert found["human pairs of the audit"]["hh_rlhf"]["test"]["sources"] == [
+        {"path": "test.jsonl.gz", "sha256": "ab"}
+    ]
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no tables to record"):
+        record_results.main(record_results.Arguments(results=str(tmp_path), command="x", out=str(tmp_path / "o")))
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,314 @@
+"""Tables: cells by hand, the paper's columns and row order, marks, notes, and what is refused."""
+
+import csv
+import sys
+from pathlib import Path
+
+import make_table
+import pytest
+from synthetic_results import SIGNATURE, evaluation, run
+
+from hps.evidence import render
+from hps.evidence.results import read_evaluation
+from hps.evidence.table_page import to_page
+from hps.evidence.tables import LAYOUTS, Choices, build, to_csv
+from hps.support import cli
+from hps.support.errors import InputError
+
+PAPER = Path(__file__).parents[2] / "paper"
+PAPER_FILES = {
+    "table2": PAPER / "table2_finetuning.csv",
+    "table5": PAPER / "table5_transfer.csv",
+    "table6": PAPER / "table6_responses_finetuning.csv",
+    "table7": PAPER / "table7_responses_transfer.csv",
+    "table8": PAPER / "table8_beta_finetuning.csv",
+}
+CHOICES = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo"], ["pl", "bt", "hps"], resamples=200)
+
+
+def choices(**changes) -> Choices:
+    return Choices(**vars(CHOICES) | changes)
+
+
+def table(name: str, folders: list[Path], chosen: Choices = CHOICES) -> list[dict[str, str]]:
+    rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
+    return list(csv.DictReader(to_csv(LAYOUTS[name], rows, chosen).splitlines()))
+
+
+def page(name: str, folders: list[Path], chosen: Choices = CHOICES, world: str = "real"):
+    rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
+    return to_page(LAYOUTS[name], rows, chosen, PAPER_FILES[name], world)
+
+
+def margins(*values: float) -> list[dict]:
+    return [{"margin_human": value} for value in values]
+
+
+def test_cells_by_hand(tmp_path):
+    prompts = [
+        {"bleu_word": 0.1, "reward": 1.0, "margin_human": 4.0, "length_gap_human": 10.0, "margin_annotated": None},
+        {"bleu_word": 0.3, "reward": 2.0, "margin_human": 8.0, "length_gap_human": -30.0, "margin_annotated": 3.0},
+    ]
+    (row,) = table("table2", [evaluation(tmp_path / "e", run(beta=0.25), prompts)])
+    assert (row["evaluated_on"], row["method"]) == ("hh_rlhf", "dpo-hps")
+    assert (row["bleu"], row["bleu_lo"], row["bleu_hi"]) == ("0.2", "0.1", "0.3")
+    assert (row["reward"], row["reward_lo"], row["reward_hi"]) == ("1.5", "1", "2")
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("1.5", "1", "2")  # 0.25 * 4 and 0.25 * 8
+    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("1.6", "0.9", "2.3")  # 1 - 0.1 and 2 + 0.3
+    assert (row["margin_human"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("6", "1.5", "0.75")
+    assert (row["prompts"], row["prompts_human"], row["prompts_annotated"]) == ("2", "2", "1")
+    assert row["rm_dpo_annotated_lo"] == row["true_reward"] == row["rm_dpo_minus_bt"] == ""
+    assert (row["bleu_char"], row["bleu_word"], row["kl"], row["length"]) == ("0.5", "0.2", "3", "10")
+    assert (row["trained_on"], row["tested_on"], row["run_n"], row["run_beta"]) == ("hh_rlhf", "hh_rlhf", "100", "0.25")
+
+
+def test_the_other_pair_and_bleu(tmp_path):
+    folder = evaluation(tmp_path / "e", run(), [{"margin_annotated": None}, {"margin_annotated": 5.0}])
+    chosen = choices(pair="annotated", bleu="char")
+    (row,) = table("table2", [folder], chosen)
+    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "0.5", "0.6")  # one prompt, -10 tokens
+    assert (row["margin_pair"], row["bleu_variant"]) == ("annotated", "char")
+    text = render.markdown(page("table2", [folder], chosen))
+    assert "the annotated pair" in text
+    assert SIGNATURE["char"] in text
+    assert "| 2 margins: 1 |" in text
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_columns_start_as_in_the_paper(tmp_path, name):
+    test_set = "pku_saferlhf" if LAYOUTS[name].transfer else "hh_rlhf"
+    (row,) = table(name, [evaluation(tmp_path / "e", run(), [{}, {}], test_set)])
+    theirs = PAPER_FILES[name].read_text(encoding="utf-8").splitlines()[0].split(",")
+    header = list(row)
+    assert header[: len(theirs)] == theirs
+    intervals = [f"{metric}_{end}" for metric in LAYOUTS[name].metrics for end in ("lo", "hi")]
+    assert header[len(theirs) : len(theirs) + len(intervals) + 1] == [*intervals, "prompts"]
+    assert len(set(header)) == len(header)
+
+
+def test_rows_stand_as_in_the_paper(tmp_path):
+    methods = ["dpo-hps", "exo-bt", "dpo-pl", "exo-hps", "dpo-bt", "exo-pl"]
+    folders = [
+        evaluation(tmp_path / dataset / method, None if method == "sft" else run(method, dataset), [{}, {}], dataset)
+        for dataset in ("pku_saferlhf", "hh_rlhf")
+        for method in (*methods, "sft")
+    ]
+    ours = [(row["evaluated_on"], row["method"]) for row in table("table2", folders)]
+    with open(PAPER_FILES["table2"], newline="", encoding="utf-8") as stream:
+        paper = [(row["evaluated_on"], row["method"]) for row in csv.DictReader(stream)]
+    assert ours == [key for key in paper if key in ours]
+    assert len(ours) == 14
+
+
+def test_ablations_are_ordered_by_number(tmp_path):
+    sizes = [
+        evaluation(tmp_path / f"{n}{m}", run(m, n=n), [{}, {}]) for n in (100, 5, 20) for m in ("dpo-hps", "dpo-bt")
+    ]
+    assert [(row["n"], row["method"]) for row in table("table6", sizes)] == [
+        (n, method) for n in ("5", "20", "100") for method in ("dpo-bt", "dpo-hps")
+    ]
+    betas = [evaluation(tmp_path / f"b{beta}", run(beta=beta), [{}, {}]) for beta in (1, 0.1, 0.25)]
+    assert [row["beta"] for row in table("table8", betas)] == ["0.1", "0.25", "1"]
+
+
+def test_the_sft_policy_has_no_margins(tmp_path):
+    (row,) = table("table2", [evaluation(tmp_path / "e", None, [{}, {}])])
+    assert (row["method"], row["bleu"]) == ("sft", "0.2")
+    assert row["rm_dpo"] == row["rm_dpo_lo"] == row["rm_rdpo"] == row["seeds"] == row["trained_on"] == ""
+    assert row["prompts_human"] == "0"
+
+
+def test_a_further_reward_is_a_row_without_a_paper_value(tmp_path):
+    folders = [evaluation(tmp_path / method, run(method), [{}, {}]) for method in ("kto-hps", "dpo-hps")]
+    chosen = choices(rewards=["dpo", "kto"])
+    assert [row["method"] for row in table("table2", folders, chosen)] == ["dpo-hps", "kto-hps"]
+    text = render.markdown(page("table2", folders, chosen))
+    assert "| hh_rlhf | KTO-HPS | 0.200 [0.200, 0.200] | – |" in text
+    assert "Not run: 31 of the paper's 32 rows." in text
+
+
+def test_seeds_are_averaged_and_prompts_resampled(tmp_path):
+    folders = [
+        evaluation(tmp_path / f"s{seed}", run(seed=seed), margins(*values))
+        for seed, values in ((1, (10.0, 30.0)), (0, (20.0, 40.0)))
+    ]
+    (row,) = table("table2", folders)
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("2.5", "1.5", "3.5")
+    assert (row["seeds"], row["prompts"]) == ("0 1", "2")
+    assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
+
+
+def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Path]:
+    return [
+        evaluation(folder / loss, run(f"dpo-{loss}"), margins(*values)) for loss, values in (("bt", bt), ("hps", hps))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hps", "mark"),
+    [([2.0, 3.0, 4.0], ""), ([0.0, 1.0, 1.0], "▼ "), ([0.0, 1.0, 4.0], "▽ ")],
+    ids=["as in the paper", "reversed", "reversed within the interval"],
+)
+def test_direction_of_hps_against_bt(tmp_path, hps, mark):
+    folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], hps)
+    _, row = table("table2", folders)
+    difference = sum(hps) / 30 - 0.2
+    assert float(row["rm_dpo_minus_bt"]) == pytest.approx(difference, rel=1e-5)
+    shown = page("table2", folders)
+    _, cells = shown.tables[0].rows
+    assert cells[6].text == f"{mark}{sum(hps) / 30:.3f}"
+    assert cells[7].text == "2.723"
+    assert f"HPS in RM_DPO {int(not mark)} of 1;" in shown.legend[0]
+
+
+def test_every_metric_of_every_loss_is_compared_but_not_what_the_paper_has_equal(tmp_path):
+    folders = [
+        evaluation(tmp_path / loss, run(f"dpo-{loss}"), [{"bleu_word": bleu, "reward": 1.0}] * 3)
+        for loss, bleu in (("pl", 0.3), ("bt", 0.2), ("hps", 0.1))
+    ]
+    shown = page("table2", folders)
+    pl, _, hps = shown.tables[0].rows
+    assert pl[2].text == "0.300"  # the paper has 0.230 for both PL and BT: no direction
+    assert hps[2].text == "▼ 0.100"  # the paper has 0.232 against 0.230
+    assert "HPS in BLEU 0 of 1" in shown.legend[0]
+    assert "PL in BLEU" not in shown.legend[0]
+
+
+def test_nothing_is_compared_without_bt(tmp_path):
+    shown = page("table2", [evaluation(tmp_path / "e", run(), [{}, {}])])
+    assert shown.legend == []
+
+
+def test_notes_name_what_the_numbers_are(tmp_path):
+    folder = evaluation(tmp_path / "e", run(n=20), [{}, {}])
+    toy, setting, scores, absent = page("table2", [folder], world="toy").notes
+    assert "toy world" in toy
+    assert "n = 20, β = 0.1, training seeds: 0" in setting
+    assert SIGNATURE["word"] in scores
+    assert "95% percentile bootstrap interval over prompts, 200 resamples" in scores
+    assert "31 of the paper's 32" in absent
+    assert len(page("table2", [folder]).notes) == 3
+    transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
+    assert "Trained on hh_rlhf, evaluated on pku_saferlhf" in transfer.notes[0]
+
+
+def test_cells_show_as_many_decimals_as_the_interval_needs():
+    assert render.interval(1.23456, 1.1, 1.4) == render.Cell("1.235", "[1.100, 1.400]")
+    assert render.interval(0.00012, 0.00010, 0.00014) == render.Cell("0.000120", "[0.000100, 0.000140]")
+    assert render.interval(-0.0001, -0.3, 0.3) == render.Cell("0.000", "[-0.300, 0.300]")
+    assert render.interval(2.0, float("nan"), float("nan")) == render.Cell("2.000")
+    assert render.number(float("nan")) == "–"
+
+
+def test_html_is_one_escaped_page():
+    columns = [render.Column("a<b"), render.Column("ours", "M&M", True), render.Column("paper", "M&M", True)]
+    rows = [[render.Cell("x"), render.Cell("1", "[0, 2]"), render.Cell("–")]] * 2
+    text = render.html(render.Page("T", [render.Table(columns, rows, block=0)], ["note"], ["legend"]))
+    assert text.startswith("<!DOCTYPE html>")
+    assert '<th class="group" scope="colgroup" colspan="2">M&amp;M</th>' in text
+    assert '<th scope="col">a&lt;b</th>' in text
+    assert '<td class="number">1<span class="detail">[0, 2]</span></td>' in text
+    assert 'class="block"' not in text
+    assert "src=" not in text
+    assert "href=" not in text
+
+
+REFUSED = {
+    "a test set not asked for": (run(dataset="other"), {"test_set": "other"}, "test_set is 'other', not one of"),
+    "a reward not asked for": (run("nca-hps"), {}, "reward is 'nca', not one of dpo, exo"),
+    "a loss not asked for": (run("dpo-slic"), {}, "loss is 'slic', not one of"),
+    "transfer": (run(), {"test_set": "pku_saferlhf"}, "is transfer, which is not for Table 2"),
+    "no beta": ({"dataset": "hh_rlhf"}, {}, "run must have the fields"),
+    "n as text": (run(n="5"), {}, "run.n is '5', not a int"),
+    "another BLEU": (run(), {"bleu_signature": {"char": "c"}}, "bleu_signature has no 'word'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_evaluation_that_does_not_belong_is_refused(tmp_path, case):
+    of, summary, message = REFUSED[case]
+    folder = evaluation(tmp_path / "e", of, [{}, {}], **summary)
+    with pytest.raises(InputError, match=message) as error:
+        table("table2", [folder])
+    assert str(folder / "evaluation.json") in str(error.value)
+
+
+DISAGREEING = {
+    "n differs": ([run(n=5), run("dpo-bt", n=20)], "n is 20, but 5 elsewhere in the table"),
+    "a seed twice": ([run(), run()], "the same row and seed as"),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREEING)
+def test_evaluations_that_disagree_are_refused(tmp_path, case):
+    runs, message = DISAGREEING[case]
+    folders = [evaluation(tmp_path / str(i), of, [{}, {}]) for i, of in enumerate(runs)]
+    with pytest.raises(InputError, match=message):
+        table("table2", folders)
+
+
+def test_the_same_prompts_and_scores_throughout(tmp_path):
+    first = evaluation(tmp_path / "a", run(), [{}, {}])
+    other = evaluation(tmp_path / "b", run("dpo-bt"), [{}, {}, {}])
+    with pytest.raises(InputError, match="has other prompts than"):
+        table("table2", [first, other])
+    other = evaluation(tmp_path / "c", run("dpo-bt"), [{}, {}], bleu_signature=SIGNATURE | {"word": "w2"})
+    with pytest.raises(InputError, match="has another bleu_signature than"):
+        table("table2", [first, other])
+
+
+def test_the_sft_policy_is_not_in_transfer_or_ablations(tmp_path):
+    folder = evaluation(tmp_path / "e", None, [{}, {}])
+    for name in ("table5", "table6"):
+        with pytest.raises(InputError, match="the SFT policy has no place in"):
+            table(name, [folder])
+
+
+def test_what_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone/evaluation\.json: missing: this evaluation has not been run"):
+        read_evaluation(tmp_path / "gone")
+    folder = evaluation(tmp_path / "half", run(), [{}])
+    (folder / "per_prompt.parquet").unlink()
+    with pytest.raises(InputError, match=r"half/per_prompt\.parquet: missing"):
+        read_evaluation(folder)
+    with pytest.raises(InputError, match="prompt p0001: reward is nan"):
+        read_evaluation(evaluation(tmp_path / "nan", run(), [{}, {"reward": float("nan")}]))
+    with pytest.raises(InputError, match="prompt p7 occurs twice"):
+        read_evaluation(evaluation(tmp_path / "twice", run(), [{"prompt_id": "p7"}] * 2))
+    with pytest.raises(InputError, match="has no prompts"):
+        read_evaluation(evaluation(tmp_path / "empty", run(), []))
+
+
+def command(tmp_path: Path, folders: list[Path], **changes: str) -> list[str]:
+    options = {"table": "table2", "paper": PAPER_FILES["table2"], "datasets": "hh_rlhf", "rewards": "dpo"} | changes
+    options |= {kind: tmp_path / f"out.{kind}" for kind in ("csv", "markdown", "html")}
+    words = ["make_table.py", "--evaluations", *map(str, folders), "--losses", "bt", "hps", "--resamples", "50"]
+    return words + [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def test_the_command_writes_the_same_three_files_each_time(tmp_path, monkeypatch):
+    folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    written = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", command(tmp_path, folders))
+        cli.run(make_table.main, make_table.Arguments)
+        written.append([(tmp_path / f"out.{kind}").read_bytes() for kind in ("csv", "markdown", "html")])
+    assert written[0] == written[1]
+    assert b"| hh_rlhf | DPO-HPS |" in written[0][1]
+
+
+def test_the_command_ends_in_one_line_and_writes_nothing(tmp_path, monkeypatch):
+    folders = pair_of_methods(tmp_path, [1.0, 2.0], [2.0, 3.0])
+    monkeypatch.setattr(sys, "argv", command(tmp_path, [*folders, tmp_path / "gone"]))
+    with pytest.raises(SystemExit, match=r"^error: .*gone/evaluation\.json: missing"):
+        cli.run(make_table.main, make_table.Arguments)
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
+    known = [{"true_reward": 1.0}, {"true_reward": 3.0}]
+    with_truth = render.markdown(page("table2", [evaluation(tmp_path / "a", run(), known)], world="toy"))
+    without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
+    assert "True reward" in with_truth
+    assert "2.000 [1.000, 3.000]" in with_truth
+    assert "True reward" not in without

@@ -1,0 +1,97 @@
+"""The training-time table: numbers by hand, order, notes, and what is refused."""
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import make_training_time
+import pytest
+from synthetic_results import benchmark, run, training
+
+from hps.evidence import render
+from hps.evidence.results import read_benchmark_seconds, read_training
+from hps.evidence.training_time import measure, read_paper_hours, read_times, to_csv, to_page
+from hps.support import cli
+from hps.support.errors import InputError
+
+PAPER = Path(__file__).parents[2] / "paper" / "training_hours.csv"
+
+
+def trainings(folder: Path) -> list[Path]:
+    """Two runs of BT and one each of PL and HPS."""
+    made = [("bt", "hh_rlhf", 1.0), ("hps", "hh_rlhf", 2.0), ("pl", "hh_rlhf", 9.0), ("bt", "pku_saferlhf", 3.0)]
+    return [training(folder / f"{loss}_{data}", run(f"dpo-{loss}", data), step) for loss, data, step in made]
+
+
+def test_numbers_by_hand(tmp_path):
+    read = [read_training(folder) for folder in trainings(tmp_path)]
+    pl, bt, hps = measure(read, [3600.0, 7200.0, 36000.0, 10800.0], ["pl", "bt", "hps"])
+    assert (bt.loss, bt.runs, bt.hours_mean, bt.hours_std) == ("bt", 2, 2.0, pytest.approx(math.sqrt(2)))
+    assert (bt.step_seconds_mean, bt.step_seconds_std, bt.ratio_to_bt) == (2.0, pytest.approx(math.sqrt(2)), 1.0)
+    assert bt.tokens_per_second == 100  # 2000 tokens in 20 seconds
+    assert (pl.hours_mean, pl.ratio_to_bt, hps.ratio_to_bt) == (10.0, 4.5, 1.0)
+    assert math.isnan(pl.hours_std)
+
+
+def test_order_is_the_papers_then_by_name(tmp_path):
+    read = [read_training(training(tmp_path / loss, run(f"dpo-{loss}"))) for loss in ("slic", "hps", "lipo", "pl")]
+    times = measure(read, [1.0] * 4, ["pl", "bt", "hps"])
+    assert [time.loss for time in times] == ["pl", "hps", "lipo", "slic"]
+    assert all(math.isnan(time.ratio_to_bt) for time in times)
+
+
+def test_csv_starts_as_the_papers_and_reads_back(tmp_path):
+    read = [read_training(folder) for folder in trainings(tmp_path)]
+    text = to_csv(measure(read, [1.0] * 4, ["pl", "bt", "hps"]))
+    assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",runs,step_seconds_mean,")
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert to_csv(read_times(tmp_path / "t.csv")) == text
+    assert [row["hours_std"] for row in csv.DictReader(text.splitlines())] == ["", "0", ""]
+
+
+def test_page_has_the_papers_ratio_beside_ours(tmp_path):
+    read = [read_training(folder) for folder in trainings(tmp_path)]
+    page = to_page(measure(read, [36.0] * 4, ["pl", "bt", "hps"]), read, read_paper_hours(PAPER))
+    pl, bt, _ = page.tables[0].rows
+    assert [cell.text for cell in pl[:5]] == ["PL", "0.0100", "168.4", "4.50", "2.68"]
+    assert bt[2] == render.Cell("62.8", "± 1.1")
+    assert "not strictly comparable" in page.notes[-1]  # only BT was trained on both data sets
+    same = [training for training in read if training.run.dataset == "hh_rlhf"]
+    assert len(to_page(measure(same, [1.0] * 3, []), same, {}).notes) == 2
+
+
+def test_seconds_of_a_benchmark_file(tmp_path):
+    assert read_benchmark_seconds(benchmark(tmp_path / "b.tsv", 12.5)) == 12.5
+    for text, message in (
+        ("s\th:m:s\n", "has no row"),
+        ("s\nNA\n", "s is 'NA', not a number"),
+        ("x\n1\n", "no column s"),
+    ):
+        (tmp_path / "bad.tsv").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            read_benchmark_seconds(tmp_path / "bad.tsv")
+    with pytest.raises(InputError, match=r"gone\.tsv: missing"):
+        read_benchmark_seconds(tmp_path / "gone.tsv")
+
+
+def test_a_broken_training_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone/training\.json: missing"):
+        read_training(tmp_path / "gone")
+    with pytest.raises(InputError, match="step_seconds is 0, not a number above 0"):
+        read_training(training(tmp_path / "zero", run(), 0))
+
+
+def test_the_command(tmp_path, monkeypatch):
+    folders = trainings(tmp_path)
+    benchmarks = [benchmark(tmp_path / f"b{i}.tsv", 36.0) for i, _ in enumerate(folders)]
+    outputs = [word for kind in ("csv", "markdown", "html") for word in (f"--{kind}", str(tmp_path / f"o.{kind}"))]
+    words = ["x", "--paper", str(PAPER), *outputs, "--trainings", *map(str, folders), "--benchmarks"]
+    monkeypatch.setattr(sys, "argv", words + [str(path) for path in benchmarks])
+    cli.run(make_training_time.main, make_training_time.Arguments)
+    assert "| BT | 0.0100 ± 0.0000 | 62.8 ± 1.1 | 1.00 | 1.00 |" in (tmp_path / "o.markdown").read_text(
+        encoding="utf-8"
+    )
+    monkeypatch.setattr(sys, "argv", words + [str(path) for path in benchmarks[1:]])
+    with pytest.raises(SystemExit, match="3 files for 4 trainings"):
+        cli.run(make_training_time.main, make_training_time.Arguments)

@@ -1,0 +1,368 @@
+"""The training loop: its gradient, its order, its start, and that a killed run ends as one never killed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import stage_files
+import torch
+from accelerate import Accelerator
+from conftest import ROOT, SCRIPTS, python_environment
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from hps.method.objectives import Objective
+from hps.models.sources import load_causal, load_tokenizer
+from hps.support.errors import InputError
+from hps.training.checkpoints import Checkpoints
+from hps.training.examples import Pool, read_examples
+from hps.training.trainer import Schedule, Trainer, plan
+
+SCHEDULE = Schedule(
+    epochs=2,
+    concatenate_epochs=False,
+    batch_size=4,
+    learning_rate=1e-2,
+    weight_decay=0.0,
+    max_grad_norm=1e9,
+    gamma_levels=[-5, -2.5, 0, 2.5, 5],
+    gamma_follows="step",
+    seed=0,
+    checkpoint_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, model_folder):
+    return stage_files.make(tmp_path_factory.mktemp("stages"), model_folder, prompts=6, n=4)
+
+
+@pytest.fixture(scope="module")
+def examples(files, model_folder):
+    pool = Pool(n=4, truncated="drop", human_first=False, max_length=512)
+    tokenizer = load_tokenizer(model_folder)
+    return read_examples(
+        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
+    )[0]
+
+
+def trainer(model_folder, examples, loss="hps", reward="dpo", batch_tokens=4096, **changes) -> Trainer:
+    torch.manual_seed(0)
+    model = load_causal(model_folder, dtype=torch.float32)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    objective = Objective(reward=reward, loss=loss, beta=0.1)
+    return Trainer(Accelerator(cpu=True), model, objective, examples, replace(SCHEDULE, **changes), batch_tokens)
+
+
+def adapter(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.parameters.values()])
+
+
+@pytest.mark.parametrize("loss", ["bt", "pl", "hps"])
+def test_micro_batches_do_not_change_a_step(model_folder, examples, loss):
+    gradients = []
+    for batch_tokens in (10**6, 100, 16):
+        one = trainer(model_folder, examples, loss, batch_tokens=batch_tokens)
+        row = one.step(0)
+        gradients.append(torch.cat([p.grad.flatten() for p in one.parameters.values()]))
+        assert math.isfinite(row["loss"])
+    assert gradients[0].norm() > 1e-3
+    for other in gradients[1:]:
+        assert (gradients[0] - other).norm() <= 1e-4 * gradients[0].norm()
+
+
+def test_micro_batches_sort_a_steps_prompts_and_leave_the_order_of_data_alone(model_folder, examples, monkeypatch):
+    """Whatever the budget, a step has the same prompts and draws; in it, prompts of similar length are together."""
+    seen: dict[int, list] = {}
+    for batch_tokens in (10**6, 60):
+        one = trainer(model_folder, examples, "hps", batch_tokens=batch_tokens)
+        backward, seen[batch_tokens] = one.backward, []
+
+        def watch(prepared, batch_size, backward=backward, steps=seen[batch_tokens]):
+            steps[-1].append(prepared)
+            return backward(prepared, batch_size)
+
+        monkeypatch.setattr(one, "backward", watch)
+        for step, batch in enumerate(one.batches):
+            seen[batch_tokens].append([])
+            one.step(step)
+            prepared = [p for micro_batch in seen[batch_tokens][step] for p in micro_batch]
+            assert sorted(p.item.example.prompt_id for p in prepared) == sorted(i.example.prompt_id for i in batch)
+            lengths = [len(p.group.prompt) for p in prepared]
+            assert lengths == sorted(lengths)
+            for micro_batch in seen[batch_tokens][step]:
+                assert len(micro_batch) == 1 or one.scorer.group_cost([p.group for p in micro_batch]) <= batch_tokens
+    draws = [
+        [[(p.item.example.prompt_id, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()
+    ]
+    assert draws[0] == draws[1]
+    assert [len(step) for step in seen[10**6]] == [1, 1, 1, 1]
+    assert max(len(step) for step in seen[60]) > 1
+
+
+def test_float32_adapters_on_a_bfloat16_model(model_folder, examples):
+    """The frozen weights and what flows between layers are bfloat16; adapter, gradient and moments are float32."""
+    torch.manual_seed(0)
+    model = load_causal(model_folder, dtype=torch.bfloat16)
+    model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    objective = Objective(reward="dpo", loss="pl", beta=0.1)
+    one = Trainer(Accelerator(cpu=True), model, objective, examples, SCHEDULE, 60)
+    hidden = one.scorer.encode_prompts([examples[0].prompt]).ends
+    assert hidden.dtype == torch.bfloat16
+    one.step(0)
+    assert {p.dtype for p in one.parameters.values()} == {torch.float32}
+    assert {p.grad.dtype for p in one.parameters.values()} == {torch.float32}
+    assert {state["exp_avg"].dtype for state in one.optimizer.state.values()} == {torch.float32}
+    assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
+    exact = trainer(model_folder, examples, "pl", batch_tokens=60)
+    exact.step(0)
+    mine, theirs = (torch.cat([p.grad.flatten() for p in t.parameters.values()]) for t in (one, exact))
+    assert torch.nn.functional.cosine_similarity(mine, theirs, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("loss", ["pl", "bt", "hps"])
+@pytest.mark.parametrize("reward", ["dpo", "exo", "ipo", "sppo", "nca"])
+def test_every_method_of_the_grid_takes_finite_steps_from_its_reference(model_folder, examples, reward, loss):
+    one = trainer(model_folder, examples, loss, reward, learning_rate=1e-3)
+    before = adapter(one)
+    rows = [one.step(step) for step in range(len(one.batches))]
+    assert rows[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    assert 0 < (adapter(one) - before).abs().max() < 0.1
+
+
+def test_a_step_is_the_gradient_of_the_mean_loss_over_its_prompts(model_folder, examples):
+    one = trainer(model_folder, examples, "bt")
+    batch = one.batches[0]
+    one.step(0)
+    ours = torch.cat([p.grad.flatten() for p in one.parameters.values()])
+    two = trainer(model_folder, examples, "bt")
+    losses = []
+    for item in batch:
+        example = item.example
+        best, worst = int(example.rewards.argmax()), int(example.rewards.argmin())
+        rho = []
+        for i in (best, worst):
+            ids = torch.tensor([example.prompt + example.responses[i]])
+            logits = two.model(ids).logits[0].log_softmax(-1)
+            start = len(example.prompt)
+            log_prob = sum(logits[t - 1, ids[0, t]] for t in range(start, ids.shape[1]))
+            rho.append(log_prob - example.reference[i])
+        losses.append(-torch.nn.functional.logsigmoid(0.1 * (rho[0] - rho[1])))
+    torch.stack(losses).mean().backward()
+    expected = torch.cat([p.grad.flatten() for p in two.parameters.values()])
+    assert (ours - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_training_raises_the_margin(model_folder, examples, tmp_path):
+    one = trainer(model_folder, examples, "bt", epochs=8)
+    result = one.run(Checkpoints(tmp_path / "work", "same"))
+    log = [json.loads(line) for line in (tmp_path / "work" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == list(range(result["steps"]))
+    assert log[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert log[-1]["margin"] > 0.05
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert all(row["gamma"] is None and row["tokens_per_second"] > 0 for row in log)
+
+
+def test_another_reference_is_caught_before_the_first_step(model_folder, examples):
+    moved = [replace(example, reference=example.reference + 0.01) for example in examples]
+    with pytest.raises(InputError, match="before the first step, where policy = reference"):
+        trainer(model_folder, moved).step(0)
+
+
+def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
+    batches = plan(examples, SCHEDULE)
+    for epoch in (0, 1):
+        seen = [item.example.prompt_id for batch in batches for item in batch if item.epoch == epoch]
+        assert sorted(seen) == sorted(example.prompt_id for example in examples)
+    assert [len(batch) for batch in batches] == [4, 2, 4, 2]
+    gammas = [{item.gamma for item in batch} for batch in batches]
+    assert gammas == [{-5.0}, {-2.5}, {0.0}, {2.5}]
+
+
+def test_a_loss_with_a_gamma_of_its_own_does_not_follow_the_schedule(model_folder, examples):
+    uniform, hardest = (trainer(model_folder, examples, loss) for loss in ("uniform_1", "hardest_n"))
+    assert {item.gamma for batch in uniform.batches for item in batch} == {0.0}
+    row = hardest.step(0)
+    assert (row["gamma"], row["hardness"]) == (None, 1.0)  # JSON has no infinity
+
+
+def test_released_code_mixes_passes_and_gammas(examples):
+    schedule = replace(SCHEDULE, concatenate_epochs=True, gamma_follows="dataset", gamma_levels=[-5, -3, -1, 1, 3])
+    items = [item for batch in plan(examples, schedule) for item in batch]
+    assert len(items) == 2 * len(examples)
+    assert sorted((item.epoch, item.example.prompt_id) for item in items) == sorted(
+        (epoch, example.prompt_id) for epoch in (0, 1) for example in examples
+    )
+    assert [item.epoch for item in items] != sorted(item.epoch for item in items)
+    gammas = [item.gamma for item in items]
+    assert set(gammas) == {-5, -3, -1, 1, 3}
+    assert gammas != sorted(gammas)
+
+
+def test_hps_uses_the_best_and_one_negative(model_folder, examples):
+    one = trainer(model_folder, examples, "hps")
+    for item in one.batches[0]:
+        prepared = one.prepare(item)
+        assert len(prepared.used) == 2
+        assert int(item.example.rewards.argmax()) in prepared.used
+        assert prepared == one.prepare(item)
+
+
+def test_the_batch_must_divide_by_the_devices(model_folder, examples, monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 3)
+    with pytest.raises(InputError, match=r"training.batch_size: 4 does not divide by 3 devices"):
+        trainer(model_folder, examples)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(model_folder, examples, tmp_path, caplog):
+    caplog.set_level("INFO")
+    work = Checkpoints(tmp_path, "one")
+    trainer(model_folder, examples).run(work)  # 4 steps, checkpoint after 2
+    resumed = trainer(model_folder, examples)
+    assert work.load(resumed.parameters, resumed.optimizer).steps == 2
+    assert Checkpoints(tmp_path, "other").load(resumed.parameters, resumed.optimizer).steps == 0
+    assert "of another configuration" in caplog.text
+
+
+# --- the command, as the workflow runs it ---------------------------------------------------------------------------
+
+
+def command(files: dict, model_folder: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
+    # The file's own number of processes gives way to the one asked for.
+    config = ROOT / "config" / "accelerate" / f"{1 if processes == 1 else 4}.yaml"
+    launch = f"launch --config_file {config} --num_processes {processes}"
+    settings = (
+        "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
+        "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
+        "--learning-rate 0.01 --weight-decay 0 --max-grad-norm 1 --batch-size 2 --max-length 512 "
+        f"--checkpoint-every 5 --train-tokens 4096 --processes {processes}"
+    )
+    return [
+        *(sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch.split()),
+        *(str(SCRIPTS / "train.py"), *settings.split(), "--policy", str(model_folder)),
+        *(word for name in ("pairs", "candidates", "scored", "reference") for word in (f"--{name}", files[name])),
+        *("--checkpoints", str(out / "work"), "--out-policy", str(out / "policy")),
+        *("--out-log", str(out / "log.jsonl"), "--out-summary", str(out / "training.json"), *more),
+    ]
+
+
+def train(files, model_folder, out, *more, processes=1) -> str:
+    """Run it to the end; returns what it logged."""
+    words = command(files, model_folder, out, *more, processes=processes)
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stderr
+
+
+def steps(log: Path) -> list[dict]:
+    """The log without what a clock decides."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "tokens_per_second")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(files, model_folder, tmp_path_factory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(files, model_folder, folder)
+    return folder
+
+
+def test_a_killed_run_ends_as_one_never_killed(files, model_folder, whole, tmp_path):
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(files, model_folder, killed), env=python_environment(), cwd=ROOT, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (killed / "work" / "checkpoint").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "policy").exists()
+    train(files, model_folder, killed)
+    name = "policy/adapter_model.safetensors"
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert steps(killed / "log.jsonl") == steps(whole / "log.jsonl")
+    summary = json.loads((killed / "training.json").read_text())
+    assert summary["run"]["loss"] == "hps"
+    assert summary["steps"] == 60
+    assert not (killed / "work").exists()
+
+
+def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole, tmp_path):
+    """As after a lost scheduler: the second starts from the first's checkpoint while the first goes on."""
+    shared = tmp_path / "shared"
+    words = command(files, model_folder, shared, "--checkpoint-every", "1")
+    first = subprocess.Popen(words, env=python_environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (shared / "work" / "checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    second = subprocess.Popen(words, env=python_environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for process in (first, second):
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+    name = "policy/adapter_model.safetensors"
+    assert (shared / name).read_bytes() == (whole / name).read_bytes()
+    assert steps(shared / "log.jsonl") == steps(whole / "log.jsonl")
+    assert json.loads((shared / "training.json").read_text())["steps"] == 60
+    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json"]
+
+
+def test_two_processes_train_as_one(files, model_folder, tmp_path):
+    """The same batches, the same draws; only the order of the sums differs."""
+    for processes in (1, 2):
+        train(files, model_folder, tmp_path / str(processes), "--epochs", "2", processes=processes)
+    one, two = (steps(tmp_path / str(processes) / "log.jsonl") for processes in (1, 2))
+    assert len(one) == len(two) == 6
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    adapters = [load_file(tmp_path / str(p) / "policy" / "adapter_model.safetensors") for p in (1, 2)]
+    for name, tensor in adapters[0].items():
+        assert torch.allclose(tensor, adapters[1][name], atol=1e-4)
+    assert json.loads((tmp_path / "2" / "training.json").read_text())["devices"] == 2
+
+
+def test_pl_trains_on_the_first_k_responses(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--loss", "pl", "--pl-responses", "2", "--epochs", "1")
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert summary["counts"]["responses trained on"] == 2 * summary["groups"]
+
+
+def test_full_fine_tuning_trains_and_saves_every_weight(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--adapter", "full", "--epochs", "1", "--learning-rate", "1e-4")
+    before, after = load_causal(model_folder), load_causal(tmp_path / "policy")
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert all(moved)
+    assert json.loads((tmp_path / "training.json").read_text())["trained_parameters"] == sum(
+        p.numel() for p in before.parameters()
+    )
+
+
+def test_tensorboard_without_its_package_is_refused_before_training(files, model_folder, tmp_path):
+    if find_spec("tensorboard"):
+        pytest.skip("tensorboard is installed")
+    words = command(files, model_folder, tmp_path, "--tensorboard")
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert "error: tensorboard: is true, but the package tensorboard is not installed" in done.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_misspelt_reward_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):
+    words = command(files, model_folder, tmp_path / "out", "--loss", "hpss")
+    done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "error: objective: 'hpss' is not a loss: did you mean 'hps'?" in done.stderr
+    assert not (tmp_path / "out" / "policy").exists()

@@ -1,0 +1,183 @@
+"""Layers, checks before any job, and the runs a configuration asks for."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from hps.support.errors import InputError
+from hps.workflow import config
+from hps.workflow.config import Run
+
+BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
+PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
+PROTOCOLS = sorted(path.stem for path in (ROOT / "config" / "protocols").glob("*.yaml"))
+
+
+def merged(base: dict, changes: dict) -> dict:
+    """`changes` over `base`, mappings key by key, as Snakemake merges its command line over config.yaml."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+    return result
+
+
+def load(**changes) -> config.Config:
+    return config.load(ROOT, merged(BASE, changes))
+
+
+def leaves(values: dict, prefix: str = "") -> set[str]:
+    found = set()
+    for key, value in values.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
+    resolved = load(preset=preset, protocol=protocol)
+    runs = config.all_runs(resolved)
+    assert len(set(runs)) == len(runs)
+    grid, ns, betas, parts = (
+        f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs, config.attribution_runs)
+    )
+    assert len(grid) == 5 * 3 * 2
+    assert set(runs) == {*grid, *ns, *betas, *parts}
+    assert len(set(parts) - set(grid)) == 2 * 5  # BT and HPS as configured are in the grid
+    if protocol == "paper":
+        assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
+
+
+def test_later_layers_win_and_are_named():
+    resolved = load(training={"epochs": 3})
+    assert resolved["training"]["epochs"] == 3
+    assert resolved.where("training.epochs") == "command line"
+    assert resolved.where("training.batch_size") == "config/presets/tiny.yaml"
+    assert resolved.where("training.lora_rank") == "config/protocols/paper.yaml"
+    assert resolved.where("seeds") == "config.yaml"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
+    """config.yaml wins over both, so a key in both places would make the preset's value dead."""
+    mine = leaves(BASE)
+    for path in (f"presets/{preset}", *(f"protocols/{name}" for name in PROTOCOLS)):
+        assert not mine & leaves(yaml.safe_load((ROOT / "config" / f"{path}.yaml").read_text())), path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bate": 1}, "command line: bate: unknown key"),
+        ({"data": {"max_promt_chars": 5}}, r"data.max_promt_chars: 5 is not of type 'object'"),
+        ({"training": {"epoch": 1}}, r"command line: training.epoch: unknown key \(did you mean epochs\?\)"),
+        ({"grid": {"rewards": ["dpo", "exx"]}}, r"grid.rewards: unknown 'exx' \(did you mean exo\?\)"),
+        ({"grid": {"losses": ["slic"]}}, "grid.losses: slic .* does not combine with"),
+        ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
+        ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
+        ({"judge": {"method": "dpo-hsp"}}, r"judge.method: unknown 'dpo-hsp' \(did you mean dpo-hps"),
+        ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
+        ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
+        ({"judge": {"key_variable": "my key"}}, "judge.key_variable: 'my key' does not match"),
+        ({"judge": {"hub": {"repo": "o/m", "revision": ""}}}, "judge.hub: is a model, but with source true_reward"),
+        ({"preset": "smollm2", "judge": {"hub": {"repo": "o/m"}}}, "judge.hub.revision: is missing"),
+        ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
+        ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
+        ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
+        ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
+        ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
+        ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
+        ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
+        ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
+        ({"compute": {"tensor_parallel": 2}}, "compute.tensor_parallel: GPUs share a model in vllm alone"),
+        (
+            {"training": {"batch_size": 6}, "compute": {"processes": 3}},
+            "command line: compute.processes: 3 needs config/accelerate/3.yaml, which is not there",
+        ),
+        ({"preset": "tyni"}, "command line: preset: no preset 'tyni'; there are"),
+        ({"protocol": "papers"}, "protocol: no protocol 'papers'"),
+        ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
+        ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
+        ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
+        ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
+    ],
+)
+def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_judged_runs_are_those_of_the_grid():
+    resolved = load(grid={"losses": ["bt", "hps"]}, seeds=[0, 1])
+    judged = config.judged_runs(resolved)
+    assert [(run.method, run.dataset, run.seed, other and other.method) for run, other in judged[:2]] == [
+        ("dpo-hps", "hh_rlhf", 0, None),
+        ("dpo-hps", "hh_rlhf", 0, "dpo-bt"),
+    ]
+    assert len(judged) == 2 * 2 * 2  # data sets, seeds, and the baselines that the grid has
+    assert all(other is None or (other.dataset, other.seed) == (run.dataset, run.seed) for run, other in judged)
+    assert resolved["judge"]["samples"] == resolved["evaluation"]["samples"]  # preset tiny: all
+
+
+def test_the_study_shows_the_methods_of_the_grid_at_the_first_seed():
+    study = config.study_runs(load(grid={"losses": ["bt", "hps"]}, seeds=[3, 1]))
+    assert [(data, run and run.method) for data, run in study[:3]] == [
+        ("hh_rlhf", None),
+        ("hh_rlhf", "dpo-bt"),
+        ("hh_rlhf", "dpo-hps"),
+    ]
+    assert len(study) == 2 * 3
+    assert {run.seed for _, run in study if run} == {3}
+
+
+def test_a_missing_data_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"data.hh_rlhf.files.test: no file {tmp_path}/hh-rlhf/harmless-base"):
+        load(preset="smollm2", data_dir=str(tmp_path))
+
+
+def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
+    monkeypatch.setenv("HPS_DATA_DIR", "/from/environment")
+    with pytest.raises(InputError, match="no folder /from/environment"):
+        load(preset="smollm2")
+
+
+def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("seeds: [0\nnext: 1\n")
+    with pytest.raises(InputError, match=r"broken.yaml: .* line 2"):
+        config.read_yaml(path)
+
+
+def test_another_seed_adds_the_whole_grid():
+    runs = config.all_runs(load(seeds=[0, 7]))
+    assert len(runs) == 2 * 54
+    assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
+
+
+def test_what_snakemake_hands_over_as_text_is_read_by_type():
+    """`--config 'training={epochs: 3}'` reaches the workflow with "3" as text."""
+    given = {"training": {"epochs": "3", "learning_rate": "1e-4", "concatenate_epochs": "true"}}
+    training = load(**given)["training"]
+    assert (training["epochs"], training["learning_rate"], training["concatenate_epochs"]) == (3, 1e-4, True)
+    assert load(ablations={"n": ["5", "10"]})["ablations"]["n"] == [5, 10]
+
+
+def test_planning_needs_no_torch():
+    """The Snakefile is read on login nodes and in jobs' wrappers, where torch is a second lost or not there at all."""
+    words = (
+        "import sys; sys.path.insert(0, 'workflow_scripts'); import hps.workflow.config; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_options():
+    section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
+    expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
+    assert config.options(section, leave_out=("x",)) == expected

@@ -1,0 +1,1 @@
+"""A policy on test prompts: samples, BLEU, reward, pairs, margins, KL."""

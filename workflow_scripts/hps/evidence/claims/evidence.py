@@ -1,0 +1,228 @@
+"""Where the numbers of a claim come from: the paper's tables, or our evaluations, trainings and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hps.evidence.claims.vocabulary import Operand, Value
+from hps.evidence.paper import TABLES
+from hps.evidence.results import Evaluation, Training, number, read_csv
+from hps.evidence.tables import Choices, per_prompt
+from hps.support.errors import InputError
+from hps.workflow.config import Run
+
+PAPER_FILES = {name: source.file for name, source in TABLES.items()} | {
+    "table3": "table3_human.csv",
+    "table4": "table4_win_rate.csv",
+    "training_time": "training_hours.csv",
+}
+NUMBERS = ("n", "beta")
+COUNTS = ("prompts", "units")
+"""Columns that say how many prompts or repetitions a row rests on."""
+TIME = "time"
+TIME_COLUMN = "hours_mean"
+"""Claims say `time`: in the paper hours of a training, here seconds of an optimizer step, since the start-up is a large
+part of a short training."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of a table, with what is known of its uncertainty.
+
+    Either `values` (seeds, units): the number under each training seed for each test prompt (or training), with the
+    names of both; or an interval; or neither (the paper's).
+    """
+
+    mean: float
+    values: np.ndarray | None = None
+    units: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    lo: float = math.nan
+    hi: float = math.nan
+    count: int = 0  # prompts or repetitions behind an interval; 0: not known
+
+
+class Evidence(Protocol):
+    """Numbers of tables by row and column."""
+
+    def measure(self, table: str, operand: Operand) -> Measured | None:
+        """The number, or None where the table has none."""
+
+    def values(self, table: str, column: str) -> list[Value]:
+        """The different values of a column that names rows, numbers in rising order."""
+
+    def why_absent(self, table: str) -> str:
+        """Why the table has no numbers at all; empty when it has some."""
+
+
+@dataclass
+class CsvTables:
+    """Tables as CSV files: means, and intervals where columns `<metric>_lo` and `<metric>_hi` stand beside them."""
+
+    rows: dict[str, list[dict[str, str]]]
+    paths: dict[str, str]
+    absent: str = "{} has not been made"
+
+    @classmethod
+    def read(cls, paths: Mapping[str, str | Path]) -> CsvTables:
+        """Raises InputError when a file is missing."""
+        return cls({name: read_csv(path, ()) for name, path in paths.items()}, {n: str(p) for n, p in paths.items()})
+
+    @classmethod
+    def of_the_paper(cls, folder: str | Path) -> CsvTables:
+        tables = cls.read({name: Path(folder) / file for name, file in PAPER_FILES.items()})
+        return replace(tables, absent="no numbers in the paper")
+
+    def measure(self, table: str, operand: Operand) -> Measured | None:
+        metric = TIME_COLUMN if operand.metric == TIME else operand.metric
+        rows = [row for row in self.rows.get(table, []) if _matches(row, operand.cell, self.paths[table])]
+        if len(rows) > 1:
+            raise InputError(self.paths[table], f"{len(rows)} rows for {_text(operand.cell)}")
+        if not rows:
+            return None
+        if metric not in rows[0] and operand.optional:
+            return None
+        if metric not in rows[0]:
+            raise InputError(self.paths[table], f"has no column {metric}")
+        mean, lo, hi = (
+            number(rows[0], name, self.paths[table]) if name in rows[0] else math.nan
+            for name in (metric, f"{metric}_lo", f"{metric}_hi")
+        )
+        counts = [number(rows[0], name, self.paths[table]) for name in COUNTS if rows[0].get(name)]
+        return None if math.isnan(mean) else Measured(mean, lo=lo, hi=hi, count=int(min(counts, default=0)))
+
+    def values(self, table: str, column: str) -> list[Value]:
+        found = {row[column] for row in self.rows.get(table, []) if column in row}
+        if column in NUMBERS:
+            return sorted(number({column: value}, column, self.paths[table]) for value in found)
+        return sorted(found)
+
+    def why_absent(self, table: str) -> str:
+        rows = self.rows.get(table)
+        if rows and all(row.get("simulated") == "yes" for row in rows):
+            return "the ratings are simulated"  # which says nothing about what people think
+        return "" if rows else self.absent.format(table)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What tells the tables apart among our runs: the grid's n and beta, and the data set of the ablations."""
+
+    n: int
+    beta: float
+    ablation_dataset: str
+    choices: Choices
+
+
+@dataclass
+class OurResults:
+    """Our evaluations (a number for every prompt and seed), trainings (for time), and tables made otherwise."""
+
+    evaluations: dict[tuple[str, str, str], dict[int, Evaluation]]
+    trainings: list[Training]
+    settings: Settings
+    others: CsvTables
+    grid: dict[str, dict[tuple, dict[int, Evaluation]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, evaluations: Iterable[Evaluation], trainings: Sequence[Training], settings: Settings, others: CsvTables
+    ) -> OurResults:
+        """Sort evaluations by table and row. Raises InputError when two have the same row and seed."""
+        results = cls({}, list(trainings), settings, others)
+        for evaluation in evaluations:
+            for table, key in _places(evaluation, settings):
+                seeds = results.grid.setdefault(table, {}).setdefault(key, {})
+                seed = evaluation.run.seed if evaluation.run else 0
+                if seed in seeds:
+                    other = seeds[seed].folder
+                    raise InputError(evaluation.folder / "evaluation.json", f"the same row and seed as {other}")
+                seeds[seed] = evaluation
+        return results
+
+    def measure(self, table: str, operand: Operand) -> Measured | None:
+        if table == "training_time":
+            return self._time(operand)
+        if table not in TABLES:
+            return self.others.measure(table, operand)
+        key = tuple(_plain(operand.cell[name]) for name in (TABLES[table].varies, "method"))
+        by_seed = self.grid.get(table, {}).get(key)
+        if not by_seed:
+            return None
+        seeds = sorted(by_seed)
+        rows = [per_prompt([by_seed[seed]], self.settings.choices) for seed in seeds]
+        if operand.metric not in rows[0]:
+            raise InputError(f"claims over {table}", f"no metric {operand.metric!r}")
+        values = np.stack([row[operand.metric] for row in rows])
+        if np.isnan(values).all():
+            return None
+        return Measured(float(np.nanmean(values)), values, by_seed[seeds[0]].prompt_ids, tuple(seeds))
+
+    def values(self, table: str, column: str) -> list[Value]:
+        if table in TABLES and TABLES[table].varies == column:
+            return sorted({key[0] for key in self.grid.get(table, {})})
+        return self.others.values(table, column)
+
+    def why_absent(self, table: str) -> str:
+        if table == "training_time":
+            return "" if self.trainings else "nothing was trained"
+        if table in TABLES:
+            return "" if self.grid.get(table) else f"{table} has not been made"
+        return self.others.why_absent(table)
+
+    def _time(self, operand: Operand) -> Measured | None:
+        """Seconds of an optimizer step over the trainings of a loss; the units are the runs apart from their loss."""
+        own = {
+            _unit(training.run): training for training in self.trainings if training.run.loss == operand.cell["loss"]
+        }
+        if not own:
+            return None
+        if operand.metric != TIME:
+            raise InputError("claims over training_time", f"no metric {operand.metric!r}")
+        seconds = np.array([[training.step_seconds for training in own.values()]])
+        return Measured(float(seconds.mean()), seconds, tuple(own))
+
+
+def _places(evaluation: Evaluation, settings: Settings) -> list[tuple[str, tuple]]:
+    """The tables that an evaluation stands in, with its row there."""
+    run, test_set = evaluation.run, evaluation.test_set
+    if run is None:
+        return [("table2", (test_set, evaluation.method))]
+    places: list[tuple[str, tuple]] = []
+    on_grid_n, on_grid_beta = run.n == settings.n, run.beta == settings.beta
+    if on_grid_n and on_grid_beta:
+        places.append(("table5" if evaluation.transfer else "table2", (test_set, run.method)))
+    if run.dataset == settings.ablation_dataset:
+        if on_grid_beta:
+            places.append(("table7" if evaluation.transfer else "table6", (float(run.n), run.method)))
+        if on_grid_n and not evaluation.transfer:
+            places.append(("table8", (run.beta, run.method)))
+    return places
+
+
+def _unit(run: Run) -> str:
+    return f"{run.dataset} {run.reward} {run.n} {run.beta:g} {run.seed}"
+
+
+def _plain(value: Value) -> Value:
+    return value if isinstance(value, str) else float(value)
+
+
+def _matches(row: Mapping[str, str], cell: Mapping[str, Value], where: str) -> bool:
+    for column, value in cell.items():
+        if column not in row:
+            raise InputError(where, f"has no column {column}")
+        same = number(row, column, where) == value if column in NUMBERS else row[column] == str(value)
+        if not same:
+            return False
+    return True
+
+
+def _text(cell: Mapping[str, Value]) -> str:
+    return ", ".join(f"{column} = {value}" for column, value in cell.items())

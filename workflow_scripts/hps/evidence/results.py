@@ -1,0 +1,185 @@
+"""What trained and evaluated runs left behind, read back and checked: the input of tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from hps.data.schemas import PER_PROMPT
+from hps.support.errors import InputError
+from hps.support.files import read_json, read_table
+from hps.workflow.config import Run
+
+SFT = "sft"
+"""The method name of the policy before preference training."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A policy evaluated on a test set; `values` maps a column of PER_PROMPT to (prompts,), NaN where null."""
+
+    folder: Path
+    run: Run | None  # None: the SFT policy
+    test_set: str
+    bleu_signature: dict[str, str]
+    prompt_ids: tuple[str, ...]  # sorted
+    values: dict[str, np.ndarray]
+
+    @property
+    def method(self) -> str:
+        return self.run.method if self.run else SFT
+
+    @property
+    def transfer(self) -> bool:
+        """Whether the policy was trained on another data set than the one it is evaluated on."""
+        return self.run is not None and self.run.dataset != self.test_set
+
+    def rm_dpo(self, pair: str) -> np.ndarray:
+        """RM_DPO of Table 1, beta (rho_1 - rho_2) in nats, per prompt; NaN for the SFT policy."""
+        margin = self.values[f"margin_{pair}"]
+        return self.run.beta * margin if self.run else np.full_like(margin, np.nan)
+
+    def rm_rdpo(self, pair: str) -> np.ndarray:
+        """RM_R-DPO of Table 1: RM_DPO - 0.01 (|y_1| - |y_2|), lengths in tokens."""
+        return self.rm_dpo(pair) - 0.01 * self.values[f"length_gap_{pair}"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training: its summary and the path of its log."""
+
+    folder: Path
+    run: Run
+    seconds: float  # of the training loop
+    step_seconds: float  # mean of an optimizer step
+    tokens: int
+    groups: int  # prompts trained on
+    counts: dict[str, Any]  # prompts left out, by reason
+    provenance: dict[str, Any]
+
+    def log(self) -> list[dict[str, Any]]:
+        """The log, one record an optimizer step. Raises InputError naming file and line."""
+        return read_jsonl(self.folder / "log.jsonl")
+
+
+def read_evaluation(folder: str | Path) -> Evaluation:
+    """Read `evaluation.json` and `per_prompt.parquet` of `folder`.
+
+    Raises InputError naming the file when one is missing, a field is absent or of the wrong kind, there are no
+    prompts or one twice, or a value is null where it may not be, NaN or infinite.
+    """
+    folder = Path(folder)
+    summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
+    summary = _summary(summary_path, "evaluation", ("run", "test_set", "bleu_signature"))
+    if not prompts_path.is_file():
+        raise InputError(prompts_path, "missing: this evaluation has not been run")
+    rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
+    if not rows:
+        raise InputError(prompts_path, "has no prompts")
+    prompt_ids = tuple(row["prompt_id"] for row in rows)
+    if len(set(prompt_ids)) < len(prompt_ids):
+        twice = next(a for a, b in pairwise(prompt_ids) if a == b)
+        raise InputError(prompts_path, f"prompt {twice} occurs twice")
+    columns = [field for field in PER_PROMPT if field.name != "prompt_id"]
+    values = {field.name: _column(prompts_path, rows, field.name, field.nullable) for field in columns}
+    run = None if summary["run"] is None else _run(summary["run"], summary_path)
+    return Evaluation(folder, run, summary["test_set"], summary["bleu_signature"], prompt_ids, values)
+
+
+def read_training(folder: str | Path) -> Training:
+    """Read `training.json` of `folder`. Raises InputError naming file and field."""
+    path = Path(folder) / "training.json"
+    names = ("seconds", "step_seconds", "tokens", "groups", "counts", "provenance")
+    summary = _summary(path, "training", ("run", *names))
+    for name in ("seconds", "step_seconds", "tokens", "groups"):
+        if not _is_number(summary[name]) or summary[name] <= 0:
+            raise InputError(path, f"{name} is {summary[name]!r}, not a number above 0")
+    run = _run(summary["run"], path)
+    return Training(Path(folder), run, *(summary[name] for name in names))
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line. Raises InputError naming file and line."""
+    if not Path(path).is_file():
+        raise InputError(path, "missing")
+    records = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}", f"not valid JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{path}:{number}", "not a JSON object")
+        records.append(record)
+    if not records:
+        raise InputError(path, "is empty")
+    return records
+
+
+def read_csv(path: str | Path, columns: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
+    """Read the rows of a CSV file as text. Raises InputError when it is missing or lacks one of `columns`."""
+    if not Path(path).is_file():
+        raise InputError(path, "missing")
+    with open(path, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream, delimiter=delimiter)
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(path, f"has no column {', '.join(missing)}")
+        return list(reader)
+
+
+def number(row: dict[str, str], name: str, where: object) -> float:
+    """The number in a cell of `read_csv`, NaN when empty. Raises InputError naming file, column and text."""
+    try:
+        return float(row[name]) if row[name] else math.nan
+    except ValueError:
+        raise InputError(where, f"{name} is {row[name]!r}, not a number") from None
+
+
+def read_benchmark_seconds(path: str | Path) -> float:
+    """Wall seconds of a job from the benchmark file that Snakemake wrote (mean over its rows, usually one)."""
+    seconds = [number(row, "s", path) for row in read_csv(path, ("s",), delimiter="\t")]
+    if not seconds or not all(value > 0 for value in seconds):
+        raise InputError(path, "has no row with the seconds (column s) of a job")
+    return sum(seconds) / len(seconds)
+
+
+def _summary(path: Path, what: str, names: tuple[str, ...]) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(path, f"missing: this {what} has not been run")
+    summary = read_json(path)
+    if not isinstance(summary, dict):
+        raise InputError(path, "not a JSON object")
+    for name in names:
+        if name not in summary:
+            raise InputError(path, f"has no field {name}")
+    return summary
+
+
+def _run(value: Any, path: Path) -> Run:
+    kinds = get_type_hints(Run)
+    if not isinstance(value, dict) or not value.keys() >= kinds.keys():
+        raise InputError(path, f"run must have the fields {', '.join(kinds)}; it is {value!r}")
+    for name, kind in kinds.items():
+        good = _is_number(value[name]) if kind is float else type(value[name]) is kind
+        if not good:
+            raise InputError(path, f"run.{name} is {value[name]!r}, not a {kind.__name__}")
+    return Run(**{name: value[name] for name in kinds})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _column(path: Path, rows: list[dict], name: str, nullable: bool) -> np.ndarray:
+    for row in rows:
+        if not (row[name] is None and nullable) and not _is_number(row[name]):
+            raise InputError(path, f"prompt {row['prompt_id']}: {name} is {row[name]}, not a finite number")
+    return np.array([math.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)

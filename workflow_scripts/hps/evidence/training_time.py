@@ -1,0 +1,146 @@
+"""Training time by loss (Sec. 6 of the paper): from the jobs' benchmark files and the trainings' own summaries."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hps.evidence.render import Cell, Column, Page, Table, number, world_note
+from hps.evidence.results import Training, read_csv
+from hps.evidence.results import number as cell_number
+from hps.support.errors import InputError
+
+PAPER_COLUMNS = ("loss", "hours_mean", "hours_std")
+COLUMNS = (*PAPER_COLUMNS, "runs", "step_seconds_mean", "step_seconds_std", "tokens_per_second", "ratio_to_bt")
+
+
+@dataclass(frozen=True)
+class Time:
+    """Times of a loss over its runs; standard deviations are of the sample, NaN for a single run."""
+
+    loss: str
+    hours_mean: float  # of the whole job
+    hours_std: float
+    runs: int
+    step_seconds_mean: float  # of an optimizer step
+    step_seconds_std: float
+    tokens_per_second: float
+    ratio_to_bt: float  # of step_seconds_mean; NaN without BT
+
+
+def measure(trainings: Sequence[Training], job_seconds: Sequence[float], order: Sequence[str]) -> list[Time]:
+    """Times by loss, the losses of `order` first and others by name. `job_seconds` holds one value a training."""
+    by_loss: dict[str, list[tuple[Training, float]]] = {}
+    for training, seconds in zip(trainings, job_seconds, strict=True):
+        by_loss.setdefault(training.run.loss, []).append((training, seconds))
+    bt = np.mean([training.step_seconds for training, _ in by_loss["bt"]]) if "bt" in by_loss else math.nan
+    times = []
+    for loss in sorted(by_loss, key=lambda loss: (order.index(loss) if loss in order else len(order), loss)):
+        runs = [training for training, _ in by_loss[loss]]
+        hours = np.array([seconds for _, seconds in by_loss[loss]]) / 3600
+        steps = np.array([training.step_seconds for training in runs])
+        rate = sum(training.tokens for training in runs) / sum(training.seconds for training in runs)
+        times.append(Time(loss, *_moments(hours), len(runs), *_moments(steps), rate, float(steps.mean() / bt)))
+    return times
+
+
+def read_paper_hours(path: str | Path) -> dict[str, tuple[float, float]]:
+    """The paper's hours by loss, as (mean, standard deviation). Raises InputError naming file and column."""
+    return {
+        row["loss"]: (cell_number(row, "hours_mean", path), cell_number(row, "hours_std", path))
+        for row in read_csv(path, PAPER_COLUMNS)
+    }
+
+
+def read_times(path: str | Path) -> list[Time]:
+    """Read what `to_csv` wrote. Raises InputError naming file and column."""
+    rows = read_csv(path, COLUMNS)
+    if not rows:
+        raise InputError(path, "has no rows")
+    times = []
+    for row in rows:
+        values = {name: cell_number(row, name, path) for name in COLUMNS[1:]}
+        times.append(Time(row["loss"], **values | {"runs": int(values["runs"])}))
+    return times
+
+
+def to_csv(times: Sequence[Time]) -> str:
+    """CSV: the paper's columns, then the rest of COLUMNS; a cell is empty where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for time in times:
+        values = [getattr(time, name) for name in COLUMNS[1:]]
+        writer.writerow([time.loss, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
+    return text.getvalue()
+
+
+def to_page(
+    times: Sequence[Time], trainings: Sequence[Training], paper: dict[str, tuple[float, float]], world: str = ""
+) -> Page:
+    """Ours beside the paper's hours; the ratio to BT is what can be compared across machines."""
+    columns = [
+        Column("Loss"),
+        Column("ours", "Hours of a training job", numeric=True),
+        Column("paper", "Hours of a training job", numeric=True),
+        Column("ours (steps)", "Ratio to BT", numeric=True),
+        Column("paper (hours)", "Ratio to BT", numeric=True),
+        Column("Seconds a step", numeric=True),
+        Column("Tokens a second", numeric=True),
+        Column("Runs", numeric=True),
+    ]
+    rows = []
+    for time in times:
+        hours, std = paper.get(time.loss, (math.nan, math.nan))
+        ratio = hours / paper["bt"][0] if "bt" in paper else math.nan
+        rows.append(
+            [
+                Cell(time.loss.upper()),
+                _with_std(time.hours_mean, time.hours_std),
+                _with_std(hours, std),
+                Cell(number(time.ratio_to_bt, 2)),
+                Cell(number(ratio, 2)),
+                _with_std(time.step_seconds_mean, time.step_seconds_std),
+                Cell(number(time.tokens_per_second, 0)),
+                Cell(str(time.runs)),
+            ]
+        )
+    notes = [
+        *world_note(world),
+        "Hours are of the whole training job (its benchmark file), seconds a step of the optimizer steps alone; both "
+        "are means over runs ± the standard deviation between runs. Our ratio to BT is that of the seconds a step: it "
+        "leaves out start-up, which is a large part of a short job. –: no value.",
+        f"Ours: n = {_values(trainings, 'n')}, rewards {_values(trainings, 'reward')}, data sets "
+        f"{_values(trainings, 'dataset')}, seeds {_values(trainings, 'seed')}.",
+    ]
+    cells = {loss: {_cell(t) for t in trainings if t.run.loss == loss} for loss in (time.loss for time in times)}
+    if len({frozenset(runs) for runs in cells.values()}) > 1:
+        notes.append(
+            "The losses were not all trained at the same settings, so their times are not strictly comparable."
+        )
+    return Page("Training time by loss", [Table(columns, rows)], notes)
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _with_std(mean: float, std: float) -> Cell:
+    """`mean ± std`, with three significant digits of the mean and one decimal at least."""
+    decimals = 1 if math.isnan(mean) else max(1, 2 - math.floor(math.log10(mean)))
+    return Cell(number(mean, decimals), "" if math.isnan(std) else f"± {number(std, decimals)}")
+
+
+def _cell(training: Training) -> tuple:
+    run = training.run
+    return run.dataset, run.reward, run.n, run.beta, run.seed
+
+
+def _values(trainings: Sequence[Training], name: str) -> str:
+    return ", ".join(map(str, dict.fromkeys(getattr(training.run, name) for training in trainings)))

@@ -1,0 +1,1 @@
+"""Responses to prompts: the engine's contract, transformers, vLLM."""

@@ -1,0 +1,164 @@
+"""Sampling with vLLM: its offline batch engine, which has the GPU to itself until it is closed.
+
+Written against vLLM 0.32 (envs/vllm.yaml); vLLM is imported only when an engine is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hps.generation.engine import Request, Sampling
+from hps.models.sources import weight_files
+from hps.support.errors import InputError
+from hps.support.files import read_json
+
+KEY = "compute.generation"
+ROUNDS = 64
+"""A call of the engine asks for this many times the responses that it computes side by side: so many that the end of a
+call, where ever fewer are left, hardly counts, and so few that progress shows and memory stays small."""
+GPU_SHARE = 0.9
+"""Share of each GPU's memory that the engine takes, for weights and cache together; it fills the cache as it needs it,
+and lets responses wait that do not fit."""
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM accepts as the largest rank of an adapter."""
+
+
+class VllmEngine:
+    """Engine around a `vllm.LLM`.
+
+    Args:
+        llm: the engine; anything with its `generate`.
+        sampling_params: the class `vllm.SamplingParams`.
+        sequences: responses that the engine computes side by side.
+        lora: a `vllm.lora.request.LoRARequest`, the adapter that counts; None for the model as it is.
+    """
+
+    def __init__(self, llm: Any, sampling_params: Any, sequences: int, lora: Any = None):
+        self.llm = llm
+        self.sampling_params = sampling_params
+        self.sequences = sequences
+        self.lora = lora
+
+    def sample(
+        self, requests: Sequence[Request], sampling: Sampling, eos: int
+    ) -> Iterator[list[tuple[Request, list[list[int]]]]]:
+        """As `hps.generation.engine.Engine` says; batches follow the order of the requests.
+
+        Each response is a request of its own: with n > 1 vLLM would number the seeds of a prompt's responses on from
+        one seed, and here each follows from (seed, prompt, number). Prefix caching computes the prompt once all the
+        same.
+        """
+        prompts_a_call = max(1, ROUNDS * self.sequences // sampling.n)
+        for start in range(0, len(requests), prompts_a_call):
+            part = requests[start : start + prompts_a_call]
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": request.prompt} for request in part for _ in range(sampling.n)],
+                [
+                    self.sampling_params(
+                        temperature=sampling.temperature,
+                        top_p=sampling.top_p,
+                        max_tokens=sampling.max_new_tokens,
+                        seed=sampling.seed_of(request.prompt_id, number),
+                        # The end of the turn ends a response, and no other token that the model's folder may name.
+                        stop_token_ids=[eos],
+                        ignore_eos=True,
+                        detokenize=False,
+                    )
+                    for request in part
+                    for number in range(sampling.n)
+                ],
+                use_tqdm=False,
+                lora_request=self.lora,
+            )
+            drawn = iter(outputs)
+            yield [(request, [list(next(drawn).outputs[0].token_ids) for _ in range(sampling.n)]) for request in part]
+
+
+@contextmanager
+def opened(
+    folder: str | Path,
+    tokenizer: str | Path,
+    *,
+    dtype: str,
+    sequences: int,
+    tensor_parallel: int,
+    max_length: int,
+    adapter: str | Path | None = None,
+) -> Iterator[VllmEngine]:
+    """An engine on a model folder; after the block its processes are gone, and with them its GPU memory.
+
+    Args:
+        tokenizer: folder of the tokenizer (a fully trained policy is saved without one).
+        dtype: of the weights, `float32` or `bfloat16`; an adapter is rounded to it.
+        sequences: responses computed side by side.
+        tensor_parallel: GPUs that share the model.
+        max_length: tokens of the longest prompt and its response.
+        adapter: folder of a LoRA adapter, applied without merging it into the weights.
+
+    Raises:
+        InputError: vLLM is not installed, there is no GPU; no safetensors; `max_length` is more than the model has
+            positions; the adapter's rank is beyond vLLM's.
+    """
+    if find_spec("vllm") is None:
+        raise InputError(KEY, "vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)")
+    arguments = engine_arguments(folder, tokenizer, dtype, sequences, tensor_parallel, max_length, adapter)
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(KEY, "vllm needs a GPU, and there is none here; transformers needs none")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+    llm = LLM(**arguments)
+    try:
+        yield VllmEngine(llm, SamplingParams, sequences, LoRARequest("policy", 1, str(adapter)) if adapter else None)
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+
+
+def engine_arguments(
+    folder: str | Path,
+    tokenizer: str | Path,
+    dtype: str,
+    sequences: int,
+    tensor_parallel: int,
+    max_length: int,
+    adapter: str | Path | None,
+) -> dict[str, Any]:
+    """What `vllm.LLM` is called with. Raises InputError as `opened` does."""
+    weight_files(folder)
+    positions = read_json(Path(folder) / "config.json").get("max_position_embeddings")
+    if positions is not None and max_length > positions:
+        raise InputError(
+            folder, f"the longest prompt and its new tokens are {max_length}, but the model has {positions} positions"
+        )
+    arguments = {
+        "model": str(folder),
+        "tokenizer": str(tokenizer),
+        "load_format": "safetensors",
+        "dtype": dtype,
+        "tensor_parallel_size": tensor_parallel,
+        "max_model_len": max_length,
+        "max_num_seqs": sequences,
+        "gpu_memory_utilization": GPU_SHARE,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",  # none of the model folder's own sampling settings
+    }
+    if adapter:
+        arguments |= {"enable_lora": True, "max_lora_rank": _allowed_rank(Path(adapter))}
+    return arguments
+
+
+def _allowed_rank(adapter: Path) -> int:
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise InputError(adapter, "has no adapter_model.safetensors")
+    rank = read_json(adapter / "adapter_config.json")["r"]
+    if rank > RANKS[-1]:
+        raise InputError(adapter, f"rank {rank}, but vllm takes adapters up to rank {RANKS[-1]}")
+    return next(allowed for allowed in RANKS if rank <= allowed)

@@ -1,0 +1,1 @@
+"""Log-probabilities of responses, with each prompt computed once."""

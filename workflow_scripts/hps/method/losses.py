@@ -1,0 +1,178 @@
+"""Losses: which stages the scored responses of a prompt give, after a model of preference.
+
+The stages of a prompt with n responses are an (n, n) matrix of log w: row j is the stage whose positive is response j,
+column k its negative k, -inf where k is no negative of j; a row without negatives is no stage. Equations are those of
+arXiv 2502.14400; tau is the ranking by annotated reward r, best first.
+
+Ties: of the responses tied for the best, the first listed is the positive and the others take no part. Below the best,
+tied responses rank as listed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hps.method.parameterizations import Choice, Reward, Stages, score_dpo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """B prompts of n responses each, as the losses see them.
+
+    rewards: (B, n) r, finite, 0 where masked; positives: (B, n) bool, the best of each prompt, or its valid responses
+    where several are; dispreferred: (B, n) bool, those that can be negatives; log_multiplicity: (B, 1, 1) log N, or
+    0.0; negatives: (B, n) index of the negative drawn for each positive; gamma: (B, 1).
+    """
+
+    rewards: Tensor
+    positives: Tensor
+    dispreferred: Tensor
+    log_multiplicity: Tensor | float = 0.0
+    negatives: Tensor | None = None
+    gamma: Tensor | None = None
+
+    @property
+    def in_play(self) -> Tensor:
+        """(B, n) bool: neither masked nor tied with the best."""
+        return self.positives | self.dispreferred
+
+    def log_weights(self, pairs: Tensor) -> Tensor:
+        """(B, n, n) log 1 for the `pairs` of a positive in play and a dispreferred response, -inf elsewhere."""
+        pairs = pairs & self.in_play[:, :, None] & self.dispreferred[:, None, :]
+        return self.rewards.new_zeros(pairs.shape).masked_fill(~pairs, -math.inf)
+
+
+def every_suffix(ranking: Ranking) -> Tensor:
+    """tau(j) against tau(j+1) .. tau(n), for j = 1 .. n-1 (Eqs. 4, 5)."""
+    r_j, r_k = ranking.rewards[:, :, None], ranking.rewards[:, None, :]
+    listed_later = ranking.dispreferred.new_ones(r_j.shape[1], r_k.shape[2]).triu(1)
+    return ranking.log_weights((r_k < r_j) | ((r_k == r_j) & listed_later))
+
+
+def best_and_worst(ranking: Ranking) -> Tensor:
+    """tau(1) against tau(n) (Eq. 15)."""
+    worst = ranking.rewards.masked_fill(~ranking.dispreferred, math.inf).amin(1, keepdim=True)
+    tied = ranking.dispreferred & (ranking.rewards == worst)
+    last = tied & (tied.flip(1).cumsum(1).flip(1) == 1)
+    return ranking.log_weights(ranking.positives[:, :, None] & last[:, None, :])
+
+
+def every_pair(ranking: Ranking) -> Tensor:
+    """Every j against every k with r_j > r_k (Eq. 17)."""
+    return ranking.log_weights(ranking.rewards[:, :, None] > ranking.rewards[:, None, :])
+
+
+def best_and_drawn(ranking: Ranking) -> Tensor:
+    """tau(1) against the one negative drawn from q, which stands for N of them (Eqs. 8, 9)."""
+    n = ranking.rewards.shape[1]
+    drawn = ranking.positives.new_zeros(len(ranking.positives), n, n).scatter(2, ranking.negatives[:, :, None], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & drawn) + ranking.log_multiplicity
+
+
+def best_and_all(ranking: Ranking) -> Tensor:
+    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): Eq. 10 without the Monte Carlo draw."""
+    exponents = (ranking.gamma * ranking.rewards).masked_fill(~ranking.dispreferred, -math.inf)
+    log_q = exponents.log_softmax(1)[:, None, :]
+    return ranking.log_weights(ranking.positives[:, :, None]) + log_q + ranking.log_multiplicity
+
+
+def hinge(stages: Stages) -> Tensor:
+    """`max(0, 1 - m)`, of SLiC (Eq. 16), on h as in arXiv 2402.01878."""
+    return (1 - stages.log_odds).relu()
+
+
+def lambda_weights(ranking: Ranking, h: Tensor) -> Tensor:
+    """(B, n, n) `|G_j - G_k| |1 / log2(1 + rank_j) - 1 / log2(1 + rank_k)|` (Eq. 17; LiPO-lambda, arXiv 2402.01878).
+
+    G = 2^psi - 1, and rank counts from 1 by h (B, n), highest first, as in LiPO (which writes log for log2, a constant
+    factor). Ours: psi in (0, 1) is the response's mean Bradley-Terry probability of winning, sigmoid(r_j - r_k), over
+    the responses in play, since r has no scale of its own; and equal h rank by r, since a policy that still equals its
+    reference would otherwise have only weights of 0 and never move. Responses equal in both share their mean rank.
+    """
+    h_j, h_k, r_j, r_k = h[:, :, None], h[:, None, :], ranking.rewards[:, :, None], ranking.rewards[:, None, :]
+    rivals = ranking.in_play[:, None, :]
+    ahead = ((h_k > h_j) | ((h_k == h_j) & (r_k > r_j))) & rivals
+    level = (h_k == h_j) & (r_k == r_j) & rivals  # counts the response itself
+    rank = ahead.sum(2) + (level.sum(2).clamp(min=1) + 1) / 2
+    discount = 1 / (1 + rank.to(r_j.dtype)).log2()
+    psi = ((r_j - r_k).sigmoid() * rivals).sum(2) / rivals.sum(2)
+    gain = psi.exp2() - 1
+    return (gain[:, :, None] - gain[:, None, :]).abs() * (discount[:, :, None] - discount[:, None, :]).abs()
+
+
+@dataclass(frozen=True)
+class PreferenceModel:
+    """What a loss knows of itself."""
+
+    stages: Callable[[Ranking], Tensor]  # to (B, n, n) log weights
+    in_grid: bool = True  # belongs to the tables
+    samples_negative: bool = False  # needs one drawn negative a prompt
+    needs_gamma: bool = False  # weighs the negatives itself
+    gamma: float | None = None  # draws with this one and not with the schedule's: 0 uniformly, inf the hardest
+    multiplicity: Literal["n_minus_1", 1] | None = None  # has this one and not the configured one
+    takes_several_valid: bool = False  # can have several positives of given weights
+    score: Callable[[Stages], Tensor] | None = None  # in place of the reward's
+    pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
+
+
+def drawn_negative(gamma: float | None = None, multiplicity: Literal["n_minus_1", 1] | None = None) -> PreferenceModel:
+    """HPS outside the grid, with a gamma or a multiplicity of its own."""
+    return PreferenceModel(
+        best_and_drawn,
+        in_grid=False,
+        samples_negative=True,
+        takes_several_valid=True,
+        gamma=gamma,
+        multiplicity=multiplicity,
+    )
+
+
+class Loss(Choice):
+    """The losses, in the order of the tables. Another one is a line here with its stages above."""
+
+    PL = "pl", PreferenceModel(every_suffix)
+    BT = "bt", PreferenceModel(best_and_worst)
+    HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True, takes_several_valid=True)
+
+    # HPS taken apart (Table A): how the negative is drawn, and for how many it stands.
+    UNIFORM_1 = "uniform_1", drawn_negative(gamma=0.0, multiplicity=1)
+    UNIFORM_N = "uniform_n", drawn_negative(gamma=0.0, multiplicity="n_minus_1")
+    HARD_1 = "hard_1", drawn_negative(multiplicity=1)
+    HARD_N = "hard_n", drawn_negative(multiplicity="n_minus_1")
+    HARDEST_1 = "hardest_1", drawn_negative(gamma=math.inf, multiplicity=1)
+    HARDEST_N = "hardest_n", drawn_negative(gamma=math.inf, multiplicity="n_minus_1")
+
+    HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True, takes_several_valid=True)
+    SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
+    LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
+
+    def takes(self, reward: Reward) -> bool:
+        """Whether the two combine: a loss with a score of its own would leave nothing of exo, ipo, sppo or nca."""
+        return self.score is None or reward.score is score_dpo
+
+
+MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
+
+
+def parts_of_hps(multiplicity: Literal["n_minus_1", 1]) -> dict[tuple[str, str], str]:
+    """The cells of Table A, (sampling, N) to the name of the loss.
+
+    sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
+    that is configured is `hps` itself.
+    """
+    return {
+        (sampling, n): "hps" if sampling == "hard" and value == multiplicity else Loss(f"{sampling}_{n}").value
+        for sampling in ("uniform", "hard", "hardest")
+        for n, value in MULTIPLICITIES.items()
+    }
+
+
+def grid_losses() -> list[Loss]:
+    """The losses of the tables, in their order."""
+    return [loss for loss in Loss if loss.in_grid]

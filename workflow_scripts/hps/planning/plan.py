@@ -1,0 +1,334 @@
+"""What a configured run will cost before anything is submitted: time, memory and disk, stage by stage.
+
+Pure arithmetic on the configuration, token counts and measured rates; docs/plan.md has the formulas. Times of a job are
+
+    start-up + bytes of weights / LOADING + operations / rate
+
+with the operations of `hps.planning.operations` and the rates of benchmarks/results (`hps.planning.rates`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hps.method.losses import Loss, best_and_drawn, best_and_worst
+from hps.planning.judge import SERVERS_GPUS, judging
+from hps.planning.judge import weights as judge_weights
+from hps.planning.memory import ITEMSIZE, Memory
+from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
+from hps.planning.rates import Rates
+from hps.planning.stages import Data, Estimate, Lengths, Stage
+from hps.workflow.config import Config, Run, all_runs, grid_runs, n_runs
+
+LOADING = 1e9
+"""Bytes a second at which weights come from disk into memory."""
+SMALL_JOB = 4.0
+"""Seconds of a job that computes with no model: data, tables, figures."""
+TEXT = 4.2
+"""Bytes of text a token."""
+READING = 3e4
+"""Responses a second, of 250 tokens each, that a training reads with rewards, log-probs and token ids (measured)."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The estimate of one configuration.
+
+    Args:
+        data: by name, the data sets of the grid.
+        models: by role, the sizes of the models.
+    """
+
+    config: Config
+    data: dict[str, Data]
+    models: dict[str, Architecture]
+    rates: Rates
+
+    def estimate(self) -> Estimate:
+        stages = [self.downloads(), *self.model_stages(), *self.shard_stages(), self.training(), self.evaluation()]
+        judge, said = self.judge()
+        stages += [judge, self.tables()]
+        assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items()), *said]
+        return Estimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
+
+    # --- pieces ------------------------------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.config, self.rates.gpu)
+
+    @property
+    def dtype(self) -> str:
+        return self.config["compute"]["dtype"]
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether training computes activations again instead of keeping them."""
+        return self.config["compute"]["activation_checkpointing"]
+
+    @property
+    def continuous(self) -> bool:
+        """Whether a reply that ends makes room for the next one at once (vLLM)."""
+        return self.config["compute"]["generation"] == "vllm"
+
+    @property
+    def full(self) -> bool:
+        return self.config["training"]["adapter"] == "full"
+
+    @property
+    def policy_dtype(self) -> str:
+        """Full fine-tuning trains, scores and evaluates in float32."""
+        return "float32" if self.full else self.dtype
+
+    def weights(self, role: str, dtype: str | None = None) -> float:
+        return self.models[role].parameters * ITEMSIZE[dtype or self.dtype]
+
+    def start(self, job: str, *roles: str) -> float:
+        """Seconds before a job begins to compute: its imports, and the weights of these models."""
+        return self.rates.start_up[job] + sum(self.weights(role) for role in roles) / LOADING
+
+    def usable(self, data: Data, limit: int) -> float:
+        """Mean tokens of a generated reply as training and scoring see it, its EOS included."""
+        return max(2.0, data.lengths.kept(limit))
+
+    # --- data and models ---------------------------------------------------------------------------------------
+
+    def downloads(self) -> Stage:
+        stage = Stage("download")
+        for data in self.data.values():
+            tokens = sum(data.prompts.values()) * (data.lengths.prompt + 2 * data.lengths.human)
+            stage = stage.with_job(SMALL_JOB, disk=tokens * TEXT / 2)
+        return stage
+
+    def model_stages(self) -> list[Stage]:
+        fetched, scratch, trained = Stage("fetch_model"), Stage("scratch_model"), Stage("reward_model")
+        for role, given in self.config["models"].items():
+            if role not in self.models:
+                continue
+            disk = self.weights(role)
+            if given["source"] == "scratch":
+                replies = 2 if given["replies"] == "both" else 1
+                work = self._over(
+                    "sft", lambda lengths, replies=replies: plain_work(lengths.prompt, [lengths.human] * replies)
+                )
+                seconds = self._fitting(role, work * given["epochs"], full=True)
+                scratch = scratch.with_job(
+                    self.start("score") + seconds,
+                    self.memory.training(self.models[role], 4096, self.models[role].parameters),
+                    disk,
+                )
+            elif given["source"] == "trained":
+                work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
+                work = replace(work * given["epochs"], counted=0)
+                model = self.models[role]
+                layers = given["lora_layers"] / model.layers if given["lora_layers"] else 1.0
+                seconds = self._fitting(role, work, full=given["lora_rank"] == 0, layers=layers)
+                memory = self.memory.training(model, 4096, self._adapter(model, given["lora_rank"]))
+                trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
+            else:
+                links = given["source"] == "path"
+                fetched = fetched.with_job(SMALL_JOB + (0 if links else disk / LOADING), disk=0 if links else disk)
+        return [fetched, scratch, trained]
+
+    def _over(self, split: str, work) -> Work:
+        """`work(lengths)` summed over the prompts of a split of all data sets."""
+        return sum((work(data.lengths) * data.prompts[split] for data in self.data.values()), Work())
+
+    def _fitting(self, role: str, work: Work, *, full: bool, layers: float = 1.0) -> float:
+        """Seconds of training on whole sequences, with the backward pass through this share of the layers."""
+        architecture = self.models[role]
+        forward = architecture.forward_flops(work)
+        flops = forward + layers * (architecture.training_flops(work, full=full) - forward)
+        return flops / self.rates.flops("train", architecture, "float32" if full else self.dtype)
+
+    # --- what is computed once -----------------------------------------------------------------------------------
+
+    def shard_stages(self) -> list[Stage]:
+        augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
+        annotate, reference = Stage("annotate"), Stage("reference")
+        candidates, compute = self.config["candidates"], self.config["compute"]
+        limit = candidates["max_new_tokens"]
+        generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
+        for data in self.data.values():
+            reply = self.usable(data, limit)
+            for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
+                shards = compute["shards"][split]
+                prompts = data.prompts[split] / shards
+                replies = [reply] * n + [data.lengths.human] * 2
+                seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
+                size = prompts * sum(replies)
+                shared = shared_work(data.lengths.prompt, replies) * prompts
+                plain = plain_work(data.lengths.prompt, replies) * prompts
+                rewards = [
+                    reward.forward_flops(replace(work, counted=0)) / self.rates.flops("annotate", reward, self.dtype)
+                    for work in (shared, plain)
+                ]
+                scoring = policy.forward_flops(shared) / self.rates.flops("score", policy, self.policy_dtype)
+                for _ in range(shards):
+                    augment = augment.with_job(
+                        self.start("score", "generator") + seconds,
+                        self.memory.generating(generator, self.dtype, data.lengths.prompt + limit),
+                        size * TEXT / 2,
+                    )
+                    start = self.start("score", "reward")
+                    memory = self.memory.scoring(reward, self.dtype)
+                    annotate = annotate.with_job(
+                        start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
+                    )
+                    start = self.start("score", "policy")
+                    responses = prompts * len(replies)
+                    # Paper-style training computes the reference in its own steps, so it has no such stage.
+                    reference = reference.with_job(
+                        start + responses / self.rates.responses + scoring,
+                        self.memory.scoring(policy, self.policy_dtype),
+                        responses * 20 + size * TEXT / 2,  # token ids take what packed text takes
+                    )
+        return [augment, annotate, replace(reference, paper_style=0.0)]
+
+    def generating(
+        self, model: Architecture, dtype: str, lengths: Lengths, prompts: float, n: int, limit: int
+    ) -> float:
+        """Seconds to sample n replies to each of some prompts, `sequences` at a time.
+
+        A batch goes on to its longest end, unless ended replies make room for the next.
+        """
+        if not prompts:
+            return 0.0
+        together = min(self.config["compute"]["sequences"], max(1, round(prompts * n)))
+        steps = lengths.kept(limit) if self.continuous else lengths.steps(limit, together)
+        work = sampling_work(lengths.prompt, steps, prompts, prompts * n)
+        batches = prompts * n / together
+        context = lengths.prompt + steps / 2
+        return self.rates.generating(model, dtype, work, together, steps * batches, context, self.continuous)
+
+    # --- training ------------------------------------------------------------------------------------------------
+
+    def training(self) -> Stage:
+        stage = Stage("train", devices=self.config["compute"]["processes"])
+        policy = self.models["policy"]
+        for run in all_runs(self.config):
+            seconds, paper = self.run_seconds(run)
+            memory = self.memory.training(policy, self.config["compute"]["train_tokens"], self._trainable())
+            stage = stage.with_job(seconds, memory, self._trained_bytes(), paper)
+        return stage
+
+    def run_seconds(self, run: Run) -> tuple[float, float]:
+        """Wall seconds of one training; of the same without sharing and with the reference in every step."""
+        training, compute, policy = self.config["training"], self.config["compute"], self.models["policy"]
+        data = self.data[run.dataset]
+        reply = self.usable(data, self.config["candidates"]["max_new_tokens"])
+        pool = self._pool(run)
+        replies = [reply] * responses_used(run.loss, pool)
+        group = data.lengths.prompt + sum(replies)
+        two_passes = group > compute["train_tokens"]
+        visits = training["epochs"] * data.prompts["train"] / compute["processes"]
+        kind = "train_group" if len(replies) > 2 else "train"
+        rate = self.rates.flops(kind, policy, self.policy_dtype)
+        work = shared_work(data.lengths.prompt, replies) * visits
+        flops = policy.training_flops(work, full=self.full, forwards=1 + two_passes + self.recomputes)
+        plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
+        paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
+        start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
+        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
+        return start + read + flops / rate, start + read + paper / rate
+
+    def _pool(self, run: Run) -> int:
+        """Responses a prompt that the run may use."""
+        limited = self.config["objective"]["pl_responses"]
+        return min(run.n, limited) if run.loss == "pl" and limited else run.n
+
+    def _adapter(self, model: Architecture, rank: int) -> int:
+        """Trained parameters of a reward model: an adapter on queries and values of all layers, or, rank 0, all."""
+        return model.lora_parameters(rank, ["q_proj", "v_proj"]) if rank else model.parameters
+
+    def _trained_bytes(self) -> float:
+        """Of what a run leaves: its adapter or its whole model, in float32. Checkpoints go when it ends."""
+        return 4 * self._trainable()
+
+    def _trainable(self) -> int:
+        policy, training = self.models["policy"], self.config["training"]
+        return (
+            policy.parameters if self.full else policy.lora_parameters(training["lora_rank"], training["lora_targets"])
+        )
+
+    # --- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluation(self) -> Stage:
+        stage = Stage("evaluate")
+        policy = self.models["policy"]
+        runs = all_runs(self.config)
+        transferred = (
+            {*grid_runs(self.config), *n_runs(self.config)} if self.config["evaluation"]["transfer"] else set()
+        )
+        for run in [None, *runs]:
+            sets = list(self.data)
+            if run is not None:
+                sets = [name for name in sets if name == run.dataset or run in transferred]
+            seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
+            disk = 0.0
+            # One model after another is in memory.
+            memories = [self.memory.scoring(self.models["eval_reward"], self.dtype)]
+            for name in sets:
+                seconds += self.test_seconds(self.data[name], trained=run is not None)
+                data, limit = self.data[name], self._evaluation_limit()
+                prompts = data.prompts["test"]
+                disk += prompts * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
+                memories += [
+                    self.memory.generating(policy, self.policy_dtype, data.lengths.prompt + limit),
+                    self.memory.comparing(policy, self.policy_dtype, prompts * data.lengths.human),
+                ]
+            stage = stage.with_job(seconds, max(memories), disk)
+        return stage
+
+    def test_seconds(self, data: Data, trained: bool) -> float:
+        """Seconds to evaluate one policy on one test set: samples, their rewards, margins and KL."""
+        evaluation = self.config["evaluation"]
+        policy, reward = self.models["policy"], self.models["eval_reward"]
+        prompts, limit = data.prompts["test"], self._evaluation_limit()
+        reply = self.usable(data, limit)
+        seconds = self.generating(policy, self.policy_dtype, data.lengths, prompts, evaluation["samples"], limit)
+        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * prompts
+        seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
+        if trained:
+            # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.
+            pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)
+            kl = shared_work(data.lengths.prompt, [data.lengths.human]) * 2
+            seconds += policy.forward_flops((pairs + kl) * prompts) / self.rates.flops(
+                "score", policy, self.policy_dtype
+            )
+        read = prompts * (self.config["candidates"]["n_test"] + 2) / self.rates.responses
+        return seconds + read
+
+    def _evaluation_limit(self) -> int:
+        return self.config["evaluation"]["max_new_tokens"]
+
+    # --- what reads the results ------------------------------------------------------------------------------------
+
+    def judge(self) -> tuple[Stage, list[str]]:
+        """The node that serves the judge of Table 4, where it is one of ours; and what is asked of any judge."""
+        stage = Stage("judge")
+        if self.config["judge"]["source"] != "openai":
+            return stage.with_job(SMALL_JOB), []
+        replies = {name: self.usable(data, self._evaluation_limit()) for name, data in self.data.items()}
+        asked = judging(self.config, self.data, replies)
+        said = f"judge: {asked.requests:,} requests, {asked.tokens / 1e6:.1f} million tokens"
+        if asked.requests > self.config["judge"]["max_requests"]:
+            said += f", more than judge.max_requests ({self.config['judge']['max_requests']:,})"
+        model = self.models.get("judge")
+        if model is None:
+            return stage, [f"{said}, to an endpoint that is not counted below"]
+        stage = replace(stage, devices=SERVERS_GPUS)
+        disk = judge_weights(model)
+        seconds = disk / LOADING + asked.seconds(model, self.rates)
+        return stage.with_job(seconds, asked.memory(model), disk), [f"{said}, to slurm/serve_judge.sh"]
+
+    def tables(self) -> Stage:
+        stage = Stage("tables, figures, report")
+        for _ in range(10):
+            stage = stage.with_job(SMALL_JOB)
+        return stage
+
+
+def responses_used(loss: str, n: int) -> int:
+    """Responses of a pool of n whose log-probs a loss needs."""
+    return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else n

@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, the command line, provenance, progress. It knows nothing of the method."""

@@ -1,0 +1,1 @@
+"""A training: its examples, its loop, its checkpoints, its devices."""

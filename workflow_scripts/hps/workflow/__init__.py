@@ -1,0 +1,1 @@
+"""The configuration, the runs it asks for, and the questions that the DAG asks."""

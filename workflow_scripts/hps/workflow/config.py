@@ -1,0 +1,387 @@
+"""The configuration: layers, validation before any job runs, and the runs it asks for.
+
+Layers, later ones win: config/protocols/<protocol>.yaml, config/presets/<preset>.yaml, config.yaml, command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from hps.method.losses import parts_of_hps
+from hps.method.objectives import Loss, Reward, grid_losses, grid_rewards
+from hps.support.errors import InputError
+
+MODEL_KEYS = {
+    "hub": ("repo", "revision"),
+    "path": ("path",),
+    "gguf": ("package", "file"),
+    "scratch": ("replies", "epochs", "learning_rate", "seed"),
+    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
+}
+"""What each model source needs beside `source`."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A resolved configuration: its values, and for each leaf (`training.epochs`) the layer that set it."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def where(self, key: str) -> str:
+        """The layer that set `key`, or any part of it; for messages."""
+        names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
+        return ", ".join(sorted(names)) or "config.yaml"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training: a cell of the grid or of an ablation."""
+
+    dataset: str
+    reward: str
+    loss: str
+    n: int
+    beta: float
+    seed: int
+
+    @property
+    def method(self) -> str:
+        return f"{self.reward}-{self.loss}"
+
+
+def load(root: Path, given: Mapping[str, Any]) -> Config:
+    """Resolve and validate the configuration of the workflow in `root`.
+
+    Args:
+        given: config.yaml with `--configfile` and `--config` merged over it, as Snakemake hands it over.
+
+    Raises:
+        InputError: an unknown key, a wrong value, a misspelt method, a missing file; names the layer and the key.
+    """
+    top = read_yaml(root / "config.yaml")
+    given = _typed(given)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for folder, key in (("protocols", "protocol"), ("presets", "preset")):
+        name = str(given.get(key, ""))
+        path = root / "config" / folder / f"{name}.yaml"
+        if not path.is_file():
+            known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+            raise InputError(_origin(key, given, top), f"{key}: no {key} {name!r}; there are {', '.join(known)}")
+        _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    _overlay(values, origins, given, lambda key: _origin(key, given, top))
+    config = Config(values, origins)
+    _validate_schema(config, read_yaml(root / "config" / "schema.yaml"))
+    _expand_grid(config)
+    _validate_sense(config)
+    launcher = accelerate_file(config)
+    if not (root / launcher).is_file():
+        processes = config["compute"]["processes"]
+        raise InputError(
+            config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
+        )
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises InputError naming file and line when it is none."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(path, " ".join(str(error).split())) from error
+    if not isinstance(value, dict):
+        raise InputError(path, "is not a mapping of keys to values")
+    return value
+
+
+def data_dir(config: Config) -> str:
+    """Where the real data files lie; empty means the hub."""
+    return config["data_dir"] or os.environ.get("HPS_DATA_DIR", "")
+
+
+# --- runs ------------------------------------------------------------------------------------------------------
+
+
+def grid_runs(config: Config) -> list[Run]:
+    """Tables 2 and 5: every reward with every loss on every data set, at the largest n."""
+    grid, beta = config["grid"], float(config["objective"]["beta"])
+    return [
+        Run(dataset, reward, loss, grid["n"], beta, seed)
+        for seed in config["seeds"]
+        for dataset, reward, loss in itertools.product(grid["datasets"], grid["rewards"], grid["losses"])
+    ]
+
+
+def n_runs(config: Config) -> list[Run]:
+    """Tables 6 and 7: the ablation over the number of responses."""
+    return list(_ablation(config, ns=config["ablations"]["n"], betas=[config["objective"]["beta"]]))
+
+
+def beta_runs(config: Config) -> list[Run]:
+    """Table 8: the ablation over beta."""
+    return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
+
+
+def attribution_runs(config: Config) -> list[Run]:
+    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
+    grid, objective, attribution = config["grid"], config["objective"], config["attribution"]
+    losses = ["bt", *parts_of_hps(objective["multiplicity"]).values()]
+    return [
+        Run(dataset, attribution["reward"], loss, grid["n"], float(objective["beta"]), seed)
+        for seed in config["seeds"]
+        for dataset, loss in itertools.product(attribution["datasets"], losses)
+    ]
+
+
+def all_runs(config: Config) -> list[Run]:
+    """Every training, each once."""
+    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
+
+
+def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
+    """Table 4: the judged method with each of its baselines (None: the SFT policy), as far as the grid has them."""
+    grid, pairs = grid_runs(config), []
+    for run in grid:
+        if run.method == config["judge"]["method"]:
+            for baseline in config["judge"]["baselines"]:
+                reward, _, loss = baseline.partition("-")
+                other = None if baseline == "sft" else replace(run, reward=reward, loss=loss)
+                pairs += [(run, other)] if other is None or other in grid else []
+    return pairs
+
+
+def study_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
+
+    Policies of the first training seed, each on the data set it was trained on.
+    """
+    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
+    return [
+        (dataset, first.get((dataset, method)))
+        for dataset in config["grid"]["datasets"]
+        for method in config["user_study"]["methods"]
+        if method == "sft" or (dataset, method) in first
+    ]
+
+
+def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
+    ablations = config["ablations"]
+    methods = [method.split("-") for method in ablations["methods"]]
+    for seed, n, beta, (reward, loss) in itertools.product(config["seeds"], ns, betas, methods):
+        yield Run(ablations["dataset"], reward, loss, n, float(beta), seed)
+
+
+# --- command lines ---------------------------------------------------------------------------------------------
+
+
+def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> str:
+    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; false and empty are left out."""
+    words = []
+    for key, value in section.items():
+        name = key.replace("_", "-")
+        if key in leave_out or value is None or value == "":
+            continue
+        if isinstance(value, bool):
+            words += [f"--{name}"] * value
+        elif isinstance(value, list):
+            words.append(f"--{name} {' '.join(map(str, value))}")
+        else:
+            words.append(f"--{name} {value}")
+    return " ".join(words)
+
+
+def accelerate_file(config: Config) -> str:
+    """The configuration of accelerate for this number of processes, from the repository's root."""
+    return f"config/accelerate/{config['compute']['processes']}.yaml"
+
+
+# --- layers and checks -----------------------------------------------------------------------------------------
+
+
+def _overlay(values: dict, origins: dict[str, str], layer: Mapping, origin, prefix: str = "") -> None:
+    """Write `layer` over `values`; mappings merge, everything else replaces. `origin`: a name, or key -> name."""
+    for key, value in layer.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            below = values.get(key)
+            values[key] = dict(below) if isinstance(below, Mapping) else {}
+            _overlay(values[key], origins, value, origin, f"{dotted}.")
+        else:
+            values[key] = value
+            origins[dotted] = origin if isinstance(origin, str) else origin(dotted)
+
+
+def _typed(value: Any) -> Any:
+    """Numbers, booleans and nulls that stand as text: Snakemake reads what is nested in `--config` as text alone."""
+    if isinstance(value, Mapping):
+        return {key: _typed(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_typed(below) for below in value]
+    if isinstance(value, str) and value:
+        for read in (int, float, {"true": True, "false": False, "null": None}.__getitem__):
+            with suppress(ValueError, KeyError):
+                return read(value)
+    return value
+
+
+def _origin(dotted: str, given: Mapping, top: Mapping) -> str:
+    """config.yaml, or the command line when the value handed over is not the one in the file."""
+    missing = object()
+
+    def look(layer: Any) -> Any:
+        for part in dotted.split("."):
+            layer = layer.get(part, missing) if isinstance(layer, Mapping) else missing
+        return layer
+
+    return "config.yaml" if look(given) == look(top) else "command line"
+
+
+def _validate_schema(config: Config, schema: dict) -> None:
+    error = best_match(Draft202012Validator(schema).iter_errors(config.values))
+    if error is None:
+        return
+    key = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema["properties"]
+        unknown = next(name for name in error.instance if name not in known)
+        key = f"{key}.{unknown}" if key else unknown
+        what = f"unknown key{_suggest(unknown, known)}"
+    elif error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        key, what = (f"{key}.{missing}" if key else missing), "is missing"
+    else:
+        what = error.message
+    raise InputError(config.where(key), f"{key}: {what}")
+
+
+def _suggest(name: str, known) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _expand_grid(config: Config) -> None:
+    grid = config["grid"]
+    grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
+    grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
+    if config["attribution"]["datasets"] == "all":
+        config["attribution"]["datasets"] = grid["datasets"]
+    config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
+
+
+def _validate_sense(config: Config) -> None:
+    """What a schema cannot say: values that must fit each other, and files that must exist."""
+
+    def refuse(key: str, what: str) -> None:
+        raise InputError(config.where(key), f"{key}: {what}")
+
+    def check_names(key: str, names: list[str], known: list[str]) -> None:
+        for name in names:
+            if name not in known:
+                refuse(key, f"unknown {name!r}{_suggest(name, known)}; there are {', '.join(known)}")
+
+    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Reward])
+    check_names("grid.losses", config["grid"]["losses"], [loss.value for loss in Loss])
+    methods = [f"{reward}-{loss}" for reward in Reward for loss in Loss if loss.takes(reward)]
+    for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
+        if f"{reward}-{loss}" not in methods:
+            refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("ablations.methods", config["ablations"]["methods"], methods)
+    check_names("judge.method", [config["judge"]["method"]], methods)
+    check_names("judge.baselines", config["judge"]["baselines"], ["sft", *methods])
+    judge = config["judge"]
+    if judge["method"] in judge["baselines"]:
+        refuse("judge.baselines", f"{judge['method']} is judge.method itself")
+    study = config["user_study"]
+    check_names("user_study.methods", study["methods"], ["sft", *methods])
+    if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["simulate"] and config["world"] != "toy":
+        refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
+    if study["ratings"] and not Path(study["ratings"]).is_dir():
+        refuse("user_study.ratings", f"no folder {study['ratings']}")
+    samples = config["evaluation"]["samples"]
+    if judge["samples"] == "all":
+        judge["samples"] = samples
+    if judge["samples"] > samples:
+        refuse("judge.samples", f"{judge['samples']}, but evaluation.samples gives {samples}")
+    if judge["source"] == "true_reward" and config["world"] != "toy":
+        refuse("judge.source", "true_reward is known in the toy world only")
+    if judge["source"] == "true_reward" and judge["hub"]:
+        refuse("judge.hub", "is a model, but with source true_reward none judges; null")
+
+    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
+
+    known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
+    check_names("grid.datasets", config["grid"]["datasets"], known_data)
+    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
+    check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
+    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
+        for n in values:
+            if n > pool:
+                refuse(key, f"{n} responses a prompt, but candidates.n gives {pool}")
+    batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
+    if batch_size % processes:
+        refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
+    if config["compute"]["tensor_parallel"] > 1 and config["compute"]["generation"] != "vllm":
+        refuse("compute.tensor_parallel", "GPUs share a model in vllm alone, and compute.generation is not vllm")
+    for role, model in config["models"].items():
+        _check_model(config, refuse, role, model)
+    if config["world"] == "toy":
+        if "toy" not in config.values:
+            refuse("toy", "is missing, and world is toy")
+    else:
+        _check_data(config, refuse)
+
+
+def _check_model(config: Config, refuse, role: str, model: dict) -> None:
+    if role == "tokenizer":
+        return
+    needed = MODEL_KEYS[model["source"]]
+    for key in sorted(set(needed) - model.keys()):
+        refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
+    if model["source"] == "scratch" and "tokenizer" not in config["models"]:
+        refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if model["source"] == "trained":
+        if role in ("policy", "generator"):
+            refuse(f"models.{role}.source", "trained is for reward models")
+        if config["data"]["splits"][model["split"]]["prompts"] == 0:
+            refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    if model["source"] == "path" and not Path(model["path"]).is_dir():
+        refuse(f"models.{role}.path", f"no folder {model['path']}")
+
+
+def _check_data(config: Config, refuse) -> None:
+    folder = data_dir(config)
+    if folder and not Path(folder).is_dir():
+        refuse("data_dir", f"no folder {folder}")
+    for dataset in config["grid"]["datasets"]:
+        source = config["data"][dataset]
+        if not folder and "hub" not in source:
+            refuse(f"data.{dataset}.hub", "is missing, and no data_dir is given")
+        if "hub" in source and "hub_files" not in source:
+            refuse(f"data.{dataset}.hub_files", f"is missing; it names the files to take from {source['hub']}")
+        for part, files in source["files"].items() if folder else ():
+            for file in files:
+                if not (Path(folder) / file).is_file():
+                    refuse(f"data.{dataset}.files.{part}", f"no file {Path(folder) / file}")
+
+
+def as_dict(run: Run) -> dict[str, Any]:
+    """A run as plain values, as its result files record it."""
+    return asdict(run)
