@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from hps.method.losses import parts_of_hps
-from hps.method.objectives import Loss, Reward, grid_losses, grid_rewards
+from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
 from hps.support.errors import InputError
 
 MODEL_KEYS = {
@@ -276,7 +276,9 @@ def _suggest(name: str, known) -> str:
 
 def _expand_grid(config: Config) -> None:
     grid = config["grid"]
-    grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
+    grid["rewards"] = [
+        str(name) for name in (grid_parameterizations() if grid["rewards"] == "all" else grid["rewards"])
+    ]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
     if config["attribution"]["datasets"] == "all":
         config["attribution"]["datasets"] = grid["datasets"]
@@ -294,9 +296,9 @@ def _validate_sense(config: Config) -> None:
             if name not in known:
                 refuse(key, f"unknown {name!r}{_suggest(name, known)}; there are {', '.join(known)}")
 
-    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Reward])
+    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Parameterization])
     check_names("grid.losses", config["grid"]["losses"], [loss.value for loss in Loss])
-    methods = [f"{reward}-{loss}" for reward in Reward for loss in Loss if loss.takes(reward)]
+    methods = [f"{reward}-{loss}" for reward in Parameterization for loss in Loss if loss.takes(reward)]
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
@@ -324,7 +326,7 @@ def _validate_sense(config: Config) -> None:
     if judge["source"] == "true_reward" and judge["hub"]:
         refuse("judge.hub", "is a model, but with source true_reward none judges; null")
 
-    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
+    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Parameterization])
 
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
