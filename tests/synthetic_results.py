@@ -25,8 +25,8 @@ PROMPT = {
 
 
 def run(method="dpo-hps", dataset="hh_rlhf", n=100, beta=0.1, seed=0) -> dict:
-    reward, loss = method.split("-")
-    return {"dataset": dataset, "reward": reward, "loss": loss, "n": n, "beta": beta, "seed": seed}
+    parameterization, loss = method.split("-")
+    return {"dataset": dataset, "parameterization": parameterization, "loss": loss, "n": n, "beta": beta, "seed": seed}
 
 
 def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_rlhf", **summary) -> Path:

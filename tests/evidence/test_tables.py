@@ -215,7 +215,7 @@ def test_html_is_one_escaped_page():
 
 REFUSED = {
     "a test set not asked for": (run(dataset="other"), {"test_set": "other"}, "test_set is 'other', not one of"),
-    "a reward not asked for": (run("nca-hps"), {}, "reward is 'nca', not one of dpo, exo"),
+    "a parameterization not asked for": (run("nca-hps"), {}, "parameterization is 'nca', not one of dpo, exo"),
     "a loss not asked for": (run("dpo-slic"), {}, "loss is 'slic', not one of"),
     "transfer": (run(), {"test_set": "pku_saferlhf"}, "is transfer, which is not for Table 2"),
     "no beta": ({"dataset": "hh_rlhf"}, {}, "run must have the fields"),

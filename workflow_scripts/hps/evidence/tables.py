@@ -105,7 +105,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
         intervals = mean_intervals(values, resamples=choices.resamples, seed=choices.seed)
         estimates = dict(zip(names, intervals, strict=True))
         run = groups[key][0].run
-        base = quantities.get((key[0], f"{run.reward}-bt")) if run and run.loss != "bt" else None
+        base = quantities.get((key[0], f"{run.parameterization}-bt")) if run and run.loss != "bt" else None
         for name in layout.metrics if base else ():
             estimates[DIFFERENCE.format(name)] = paired_difference(
                 quantities[key][name], base[name], resamples=choices.resamples, seed=choices.seed
@@ -166,7 +166,7 @@ def _position(layout: Layout, key: tuple, evaluation: Evaluation, choices: Choic
     block = choices.datasets.index(key[0]) if layout.varies == "evaluated_on" else key[0]
     if evaluation.run is None:
         return block, -1, -1
-    return block, choices.rewards.index(evaluation.run.reward), choices.losses.index(evaluation.run.loss)
+    return block, choices.rewards.index(evaluation.run.parameterization), choices.losses.index(evaluation.run.loss)
 
 
 def _attribute(evaluation: Evaluation, name: str) -> object:
@@ -179,7 +179,10 @@ def _check_choices(layout: Layout, evaluation: Evaluation, choices: Choices) -> 
     run, where = evaluation.run, _file(evaluation)
     named = [("test_set", evaluation.test_set, choices.datasets)]
     if run:
-        named += [("dataset", run.dataset, choices.datasets), ("reward", run.reward, choices.rewards)]
+        named += [
+            ("dataset", run.dataset, choices.datasets),
+            ("parameterization", run.parameterization, choices.rewards),
+        ]
         named += [("loss", run.loss, choices.losses)]
     elif layout.varies != "evaluated_on" or layout.transfer:
         raise InputError(where, f"the SFT policy has no place in {layout.title}")

@@ -25,8 +25,8 @@ class Objective:
     multiplicity is the N of Eq. 8 in `hps` and `hps_full`: "n_minus_1" counts the dispreferred responses in play
     (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code. A loss
     that has a multiplicity of its own replaces it.
-    label_smoothing None stands for the parameterization's default. Raises ValueError for a name that is not known (naming the
-    closest), a beta that is not positive, and combinations that mean nothing.
+    label_smoothing None stands for the parameterization's default. Raises ValueError for a name that is not known
+    (naming the closest), a beta that is not positive, and combinations that mean nothing.
     """
 
     parameterization: Parameterization | str = "exo"

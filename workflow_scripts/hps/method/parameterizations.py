@@ -114,7 +114,10 @@ class ParameterizationTraits:
 
 
 class Parameterization(Choice):
-    """The parameterizations of the reward. Another one is a line here with its formula above; `in_grid` puts it into every table."""
+    """The parameterizations of the reward. Another one is a line here with its formula above.
+
+    `in_grid` puts it into every table.
+    """
 
     DPO = "dpo", ParameterizationTraits(score_dpo, label_smoothing=0.0)
     EXO = "exo", ParameterizationTraits(score_exo, label_smoothing=1e-3)

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jsonschema.exceptions import best_match
 
 from hps.method.losses import parts_of_hps
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.runs import Run
 from hps.support.errors import InputError
 
 MODEL_KEYS = {
@@ -46,22 +47,6 @@ class Config:
         """The layer that set `key`, or any part of it; for messages."""
         names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
         return ", ".join(sorted(names)) or "config.yaml"
-
-
-@dataclass(frozen=True, order=True)
-class Run:
-    """One training: a cell of the grid or of an ablation."""
-
-    dataset: str
-    reward: str
-    loss: str
-    n: int
-    beta: float
-    seed: int
-
-    @property
-    def method(self) -> str:
-        return f"{self.reward}-{self.loss}"
 
 
 def load(root: Path, given: Mapping[str, Any]) -> Config:
@@ -160,7 +145,7 @@ def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
         if run.method == config["judge"]["method"]:
             for baseline in config["judge"]["baselines"]:
                 reward, _, loss = baseline.partition("-")
-                other = None if baseline == "sft" else replace(run, reward=reward, loss=loss)
+                other = None if baseline == "sft" else replace(run, parameterization=reward, loss=loss)
                 pairs += [(run, other)] if other is None or other in grid else []
     return pairs
 
@@ -382,8 +367,3 @@ def _check_data(config: Config, refuse) -> None:
             for file in files:
                 if not (Path(folder) / file).is_file():
                     refuse(f"data.{dataset}.files.{part}", f"no file {Path(folder) / file}")
-
-
-def as_dict(run: Run) -> dict[str, Any]:
-    """A run as plain values, as its result files record it."""
-    return asdict(run)
