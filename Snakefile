@@ -83,6 +83,8 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    if COMPUTE["warm_jobs"] and warm_jobs.possible(workflow):
+        warm_jobs.use()
 
 
 # Targets table2 to table8, table_attribution and training_time: one table each, with what it needs. A table that is left

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config
+from hps.workflow import config as hps_config, warm_jobs
 from hps.support import files as hps_files
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options

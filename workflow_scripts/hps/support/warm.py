@@ -1,0 +1,216 @@
+"""A process that has imported what jobs import, and forks for each of them: a warm job computes at once.
+
+`hps.workflow.warm_jobs` starts it with a run of Snakemake, and it ends with that. `hps.support.warm_client` stands for
+`python` in a job's shell line and hands over the job's command line, environment, working folder and streams. Nothing
+is computed before the fork, so that a job gets neither threads nor random states. Linux only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import ctypes
+import gc
+import importlib
+import marshal
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import sys
+import threading
+import types
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+IMPORTS = ("pyarrow.parquet", "torch", "transformers.models.llama.modeling_llama", "peft", "accelerate", "hps")
+"""What jobs wait for when they start. `hps` stands for all its modules."""
+SHELLS_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
+"""Variables that a shell sets for each command; no import depends on them."""
+SECONDS_TO_HAND_OVER = 10
+PR_SET_PDEATHSIG = 1  # of prctl(2): a signal to be sent when the parent ends
+
+
+class Job:
+    """What a client asks for: `python` with these arguments, in these surroundings."""
+
+    def __init__(self, connection: socket.socket):
+        """Receive it. Raises OSError or EOFError where the client ends before it has sent everything."""
+        connection.settimeout(SECONDS_TO_HAND_OVER)
+        size, self.streams, *_ = socket.recv_fds(connection, 8, 3)
+        request = bytearray()
+        while (missing := int.from_bytes(size, "big") - len(request)) > 0:
+            if not (part := connection.recv(missing)):
+                raise EOFError
+            request += part
+        self.client, self.arguments, self.folder, self.environment, self.umask = marshal.loads(request)
+
+    @property
+    def surroundings(self) -> dict[str, str]:
+        """The environment as far as an import can depend on it."""
+        return {name: value for name, value in self.environment.items() if name not in SHELLS_OWN}
+
+    def runs_in(self, scripts: str) -> bool:
+        """Whether it is a command of the folder `scripts`, without options for Python itself."""
+        script = os.path.realpath(os.path.join(self.folder, *self.arguments[:1]))
+        return os.path.isfile(script) and os.path.dirname(script) == scripts
+
+    def run(self) -> None:
+        """Do in this process what `python` does with the command line."""
+        for number, stream in enumerate(self.streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        if os.isatty(1):
+            sys.stdout.reconfigure(line_buffering=True)
+        os.chdir(self.folder)
+        os.umask(self.umask)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed()  # as `random` does by itself; torch's first seed is a constant
+        script = os.path.abspath(self.arguments[0])
+        sys.argv[:], sys.path[0] = self.arguments, os.path.dirname(os.path.realpath(script))
+        module = types.ModuleType("__main__")
+        loader = SourceFileLoader("__main__", script)
+        vars(module).update(
+            __annotations__={}, __builtins__=builtins, __cached__=None, __file__=script, __loader__=loader
+        )
+        sys.modules["__main__"] = module
+
+        def show(kind: type, error: BaseException, trace: types.TracebackType | None) -> None:
+            """An error as Python shows it, without the calls that have led to the script."""
+            while trace and trace.tb_frame.f_globals is not vars(module):
+                trace = trace.tb_next
+            sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+        sys.excepthook = show
+        exec(loader.get_code("__main__"), vars(module))
+        # What Python does at its end, except that it would then take apart, for half a second, what was never its own.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        gc.collect()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+class Server:
+    """Forks for each client of a listening socket, until standard input ends.
+
+    In `folder`, the process of the client with process id N is named by `N.worker`; when that has ended, `N.used` has
+    its peak memory (KiB) and CPU seconds.
+    """
+
+    def __init__(self, listener: socket.socket, folder: Path, names: tuple[str, ...]):
+        self.folder, self.names, self.scripts = folder, names, os.getcwd()
+        self.surroundings: dict[str, str] | None = None
+        self.events = selectors.DefaultSelector()
+        self.events.register(listener, selectors.EVENT_READ, self.accept)
+        self.events.register(0, selectors.EVENT_READ, self.end)
+
+    def wait_for_job(self) -> Job:
+        """Serve clients. Returns in forked processes only, with the job to do there."""
+        while True:
+            # One event at a time, since it may be the end of what another one is about.
+            (key, _), *_ = self.events.select()
+            if job := key.data(key.fileobj):
+                return job
+
+    def end(self, run: int) -> None:
+        """The run has ended, or was killed. Workers that are left die with this process."""
+        remove(self.folder)
+        os._exit(0)
+
+    def accept(self, listener: socket.socket) -> Job | None:
+        connection, _ = listener.accept()
+        try:
+            job = Job(connection)
+        except (OSError, EOFError):
+            connection.close()
+            return None
+        if self.surroundings is None and job.runs_in(self.scripts):
+            self.surroundings = job.surroundings
+            os.environ.clear()
+            os.environ.update(job.environment)
+            preload(self.names)
+        worker = None
+        # Another environment (a job with more threads) may mean other imports.
+        if job.runs_in(self.scripts) and job.surroundings == self.surroundings:
+            server, worker = os.getpid(), os.fork()
+            if worker == 0:
+                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != server:
+                    os._exit(1)
+                os.setpgid(0, 0)
+                for key in list(self.events.get_map().values()):
+                    if key.fd:
+                        os.close(key.fd) if isinstance(key.fileobj, int) else key.fileobj.close()
+                self.events.close()
+                connection.close()
+                return job
+            self.watch(worker, connection, job.client)
+        else:
+            connection.close()
+        for stream in job.streams:
+            os.close(stream)
+        return None
+
+    def watch(self, worker: int, connection: socket.socket, client: int) -> None:
+        """Pass signals on to a worker, and its end to its client; a client that is killed takes it along."""
+        (self.folder / f"{client}.worker").write_text(str(worker))
+
+        def forward(connection: socket.socket) -> None:
+            try:
+                numbers = connection.recv(64)
+            except OSError:
+                numbers = b""
+            for number in numbers:
+                os.kill(worker, number)
+            if not numbers:
+                self.events.unregister(connection)
+                os.kill(worker, signal.SIGKILL)
+
+        def finish(process: int) -> None:
+            _, status, used = os.wait4(worker, 0)
+            (self.folder / f"{client}.used").write_text(f"{used.ru_maxrss} {used.ru_utime + used.ru_stime}")
+            (self.folder / f"{client}.worker").unlink()
+            self.events.unregister(process)
+            os.close(process)
+            with suppress(KeyError):
+                self.events.unregister(connection)
+            with suppress(OSError):
+                connection.sendall(str(status).encode())
+            connection.close()
+
+        self.events.register(os.pidfd_open(worker), selectors.EVENT_READ, finish)
+        self.events.register(connection, selectors.EVENT_READ, forward)
+        with suppress(OSError):
+            connection.sendall(b"w")
+
+
+def preload(names: tuple[str, ...]) -> None:
+    """Import modules, as far as they can be; a job that needs one that cannot be meets the error itself."""
+    for name in names:
+        with suppress(ImportError):
+            module = importlib.import_module(name)
+            if name == "hps":
+                for found in pkgutil.walk_packages(module.__path__, "hps."):
+                    with suppress(ImportError):
+                        importlib.import_module(found.name)
+    gc.collect()
+    gc.freeze()  # so that no worker's garbage collector writes to memory that all share
+
+
+def remove(folder: Path) -> None:
+    """Remove a server's folder."""
+    with suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def serve(listener: int, folder: str, *names: str) -> None:
+    """Serve the clients of a listening socket, with these modules imported; in forked processes, do their job."""
+    Server(socket.socket(fileno=listener), Path(folder), names).wait_for_job().run()
