@@ -46,15 +46,6 @@ class Evaluation:
         """Whether the policy was trained on another data set than the one it is evaluated on."""
         return self.run is not None and self.run.dataset != self.test_set
 
-    def rm_dpo(self, pair: str) -> np.ndarray:
-        """RM_DPO of Table 1, beta (rho_1 - rho_2) in nats, per prompt; NaN for the SFT policy."""
-        margin = self.values[f"margin_{pair}"]
-        return self.run.beta * margin if self.run else np.full_like(margin, np.nan)
-
-    def rm_rdpo(self, pair: str) -> np.ndarray:
-        """RM_R-DPO of Table 1: RM_DPO - 0.01 (|y_1| - |y_2|), lengths in tokens."""
-        return self.rm_dpo(pair) - 0.01 * self.values[f"length_gap_{pair}"]
-
 
 @dataclass(frozen=True)
 class Training:
