@@ -18,7 +18,7 @@ from hps.support import files as hps_files
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
 from hps.support.errors import InputError
-from hps.judge.client import missing_variables
+from hps.judge.client import endpoint_from, missing_variables
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:

@@ -23,6 +23,11 @@ TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown
 JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
 JUDGE_MISSING = missing_variables(os.environ, *JUDGE_VARIABLES) if CONFIG["judge"]["source"] == "openai" else []
 JUDGE_FACTS = Path(f"{RESULTS}/judge/judge.json")
+if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+    try:
+        endpoint_from(os.environ, *JUDGE_VARIABLES)  # a broken one would be found when all else is done
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def why_no_judge():
