@@ -19,6 +19,7 @@ from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
 from hps.support.errors import InputError
 from hps.judge.client import endpoint_from, missing_variables
+from hps.user_study.ratings import returned_files
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:

@@ -1,4 +1,4 @@
-"""Result files that are empty, cut off or of another shape: refused with file and row, never taken for what is there."""
+"""Result files that are empty, cut off or of another shape are refused with file and row."""
 
 import pytest
 
