@@ -28,7 +28,8 @@ from hps.workflow.grid import (
     study_runs,
 )
 from hps.support.errors import InputError
-from hps.judge.client import missing_variables
+from hps.judge.client import endpoint_from, missing_variables
+from hps.user_study.ratings import returned_files
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:

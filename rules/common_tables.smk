@@ -54,6 +54,14 @@ STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
 
+# What comes from outside and is read last of all is looked at first.
+try:
+    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+        endpoint_from(os.environ, *JUDGE_VARIABLES)
+    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
 
 def why_no_study():
     """Why Table 3 cannot be made; empty if it can."""
@@ -73,9 +81,8 @@ def study_ratings(wildcards):
     if not RETURNED:
         own = {"study": f"{RESULTS}/user_study"}
         return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
-    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
     key = Path(RETURNED) / "key.json"
-    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+    return {"ratings": RATINGS} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
 
 
 def study_files(input):
