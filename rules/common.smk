@@ -63,6 +63,11 @@ def of_run(section, **options_of):
     return lambda wildcards: options(CONFIG.under(RUN_OF[wildcards.run])[section], **options_of)
 
 
+# Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f'python() {{{{ {shlex.quote(sys.executable)} "$@"; }}}}; ')
+
+
 scattergather:
     **COMPUTE["shards"],
 
@@ -210,7 +215,7 @@ def launcher():
     """The command that starts a training. One process needs no launcher, whose own start takes half as long again."""
     if COMPUTE["processes"] == 1:
         return "python"
-    return f"accelerate launch --config_file {hps_config.accelerate_file(CONFIG)}"
+    return f"python -m accelerate.commands.launch --config_file {hps_config.accelerate_file(CONFIG)}"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
