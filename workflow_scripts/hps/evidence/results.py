@@ -37,6 +37,11 @@ class Evaluation:
         return self.run.method if self.run else SFT
 
     @property
+    def row(self) -> str:
+        """Its row in a table: the method, with the run's settings where it has some."""
+        return self.run.row if self.run else SFT
+
+    @property
     def transfer(self) -> bool:
         """Whether the policy was trained on another data set than the one it is evaluated on."""
         return self.run is not None and self.run.dataset != self.test_set
