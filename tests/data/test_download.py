@@ -197,8 +197,8 @@ def test_nothing_is_written_when_a_file_is_damaged(toy, tmp_path, how, what):
         (
             b'{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b", "rejected": "\\n\\nHuman: c\\n\\nAssistant: d"}\n' * 3
             + b'{"chosen": "a", "rejected": "b"}\n',
-            "where 0 are left for it (rows: 4, dropped: does not start with Human's turn: 1, dropped: prompts differ: 3, "
-            "comparisons: 0, prompts: 0, in other splits: 0)",
+            "where 0 are left for it (rows: 4, dropped: does not start with Human's turn: 1, "
+            "dropped: prompts differ: 3, comparisons: 0, prompts: 0, in other splits: 0)",
         ),
         (
             b'{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b", "rejected": "\\n\\nHuman: a\\n\\nAssistant: d"}\n' * 3,
