@@ -14,7 +14,6 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from hps.workflow import config as hps_config
-from hps.support import files as hps_files
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
 from hps.workflow.grid import (
@@ -28,6 +27,7 @@ from hps.workflow.grid import (
     study_runs,
 )
 from hps.support.errors import InputError
+from hps.judge.comparisons import read_facts
 from hps.judge.client import endpoint_from, missing_variables
 from hps.user_study.ratings import returned_files
 

@@ -38,7 +38,7 @@ def judge_model():
     """The model that judges: part of the rule's parameters, so that another one judges anew."""
     if CONFIG["judge"]["source"] == "true_reward":
         return "true reward"
-    return hps_files.read_json(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
+    return read_facts(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
 
 
 def judge_policies(number):
