@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from hps.data import stages
 from hps.data.schemas import PAIRS, SAMPLES
 from hps.evidence.results import SFT
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, stable_hash
+from hps.support.files import read_json, stable_hash
 
 if TYPE_CHECKING:
     from hps.data.chat import Message
@@ -82,7 +83,7 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
     if not isinstance(facts, dict) or not {"run", "test_set"} <= facts.keys():
         raise InputError(folder / "evaluation.json", "missing, or not of an evaluation (run, test_set)")
     by_prompt: dict[str, list[dict]] = {}
-    for row in sorted(read_table(folder / "samples.parquet", SAMPLES.names), key=lambda row: row["index"]):
+    for row in sorted(stages.rows(folder / "samples.parquet", SAMPLES), key=lambda row: row["index"]):
         by_prompt.setdefault(row["prompt_id"], []).append(row)
     for prompt_id, rows in by_prompt.items():
         if [row["index"] for row in rows[:samples]] != list(range(samples)):
@@ -95,7 +96,7 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
 
 def read_prompts(path: str | Path) -> dict[str, list[Message]]:
     """The conversations of a test set by prompt."""
-    return {row["prompt_id"]: row["messages"] for row in read_table(path, PAIRS.names)}
+    return {row["prompt_id"]: row["messages"] for row in stages.rows(path, PAIRS)}
 
 
 def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[Item]:
