@@ -27,10 +27,11 @@ class Arguments:
     n: int = argument("responses a prompt")
     beta: float = argument("the implicit reward is beta x log-ratio")
     seed: int = argument("of order, draws and adapter")
+    settings: str = argument("what this run has in place of the configured values, as JSON; recorded with it", "{}")
     policy: str = argument("model folder of the policy, which is also the reference")
     examples: str = argument("folder of the training prompts with their candidates, as examples.py writes it")
     multiplicity: str = argument("weight of the drawn negative: n_minus_1 or 1")
-    gamma_levels: list[float] = argument("gamma over equal parts of training", [])
+    gamma_levels: list[str] = argument("gamma over equal parts of training; inf: the hardest negative", [])
     gamma_follows: str = argument("step or dataset")
     label_smoothing: str = argument("per reward, as JSON", "{}")
     pl_responses: int = argument("PL uses the first k responses; 0: all", 0)
@@ -108,7 +109,10 @@ def main(arguments: Arguments) -> None:
     model = trainable(arguments, accelerator.device, sharded)
     if arguments.activation_checkpointing:
         recompute_layers(model)
-    schedule = Schedule(**{name: settings[name] for name in Schedule.__dataclass_fields__})
+    schedule = Schedule(
+        **{name: settings[name] for name in Schedule.__dataclass_fields__ if name != "gamma_levels"},
+        gamma_levels=[float(level) for level in arguments.gamma_levels],
+    )
     trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens, sharded)
     result = trainer.run(working)
     state = sharding.whole_state(model, keep=accelerator.is_main_process) if sharded else None
@@ -126,7 +130,8 @@ def main(arguments: Arguments) -> None:
     write_json(
         arguments.out_summary,
         {
-            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")},
+            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")}
+            | {"settings": json.loads(arguments.settings)},
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),

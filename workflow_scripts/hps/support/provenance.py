@@ -25,7 +25,6 @@ PACKAGES = (
     "peft",
     "accelerate",
     "vllm",
-    "datasets",
     "huggingface-hub",
     "sacrebleu",
     "numpy",
