@@ -240,11 +240,6 @@ def test_sets(policy):
     return next(([run.dataset, *transfer_sets(run)] for name, run in RUN_OF.items() if name == policy), DATASETS)
 
 
-def test_shards(name, policy):
-    """All shards of a stage's file for the test prompts, test set by test set."""
-    return [file for test_set in test_sets(policy) for file in shards(name, test_set, "test")]
-
-
 def evaluation_seed(wildcards):
     """A run is sampled with its own seed, which all methods share; the SFT policy with the first."""
     seeds = [run.seed for name, run in RUN_OF.items() if name == wildcards.policy]
