@@ -5,9 +5,7 @@ rule claims:
         schema="paper/claims.schema.yaml",
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
-        trainings=expand(
-            f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in hps_config.grid_runs(CONFIG)]
-        ),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in grid_runs(CONFIG)]),
         tables=CLAIMS_TABLES,
     output:
         csv=f"{RESULTS}/claims/claims.csv",
@@ -30,7 +28,7 @@ rule claims:
             for policy in CLAIMS_POLICIES
             for test_set in test_sets(policy)
         ],
-        trainings=[f"{RESULTS}/runs/{run.name}" for run in hps_config.grid_runs(CONFIG)],
+        trainings=[f"{RESULTS}/runs/{run.name}" for run in grid_runs(CONFIG)],
         tables=options({"tables": CLAIMS_TABLES}),
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")} | CONFIG["claims"]),
         grid_n=CONFIG["grid"]["n"],

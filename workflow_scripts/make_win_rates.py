@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hps.evidence import render
-from hps.judge.comparisons import JUDGEMENTS
+from hps.judge.comparisons import JUDGEMENTS, read_facts
 from hps.judge.table import to_csv, to_page
 from hps.judge.verdicts import win_rates
 from hps.support import cli, files
@@ -28,7 +28,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    facts = files.read_json(Path(arguments.judge) / "judge.json")
+    facts = read_facts(Path(arguments.judge) / "judge.json")
     judgements = files.read_table(Path(arguments.judge) / "judgements.parquet", JUDGEMENTS.names)
     rates = win_rates(judgements, resamples=arguments.resamples, seed=arguments.seed)
     page = to_page(rates, arguments.paper, facts, arguments.resamples, arguments.world)

@@ -46,7 +46,7 @@ def test_our_evaluations_decide_a_claim_of_table_2(tmp_path):
                 "second": {"evaluated_on": "hh_rlhf", "method": "dpo-bt"}})  # fmt: skip
     (result,) = judge([evaluate(of, results_of(paths), TEST)], TEST)
     assert result.verdict == "supported"
-    assert result.decisive.mean == pytest.approx(2.0)  # beta * 20
+    assert result.decisive.mean == pytest.approx(20.0)
     assert result.decisive.units == 30
 
 
@@ -229,7 +229,7 @@ def test_the_command_writes_the_same_each_time(tmp_path, monkeypatch):
     record = json.loads(written[0]["out.json"])
     assert record["world"] == "toy"
     found = record["claims"][1]["ours"]["comparisons"]
-    assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 2.0)]
+    assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 20.0)]
     for name in ("out.html", "out.markdown", "out.fragment"):
         assert (b"toy world" in written[0][name]) == (name != "out.fragment")  # its page says so
         assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[0][name]

@@ -53,9 +53,9 @@ def test_cells_by_hand(tmp_path):
     assert (row["evaluated_on"], row["method"]) == ("hh_rlhf", "dpo-hps")
     assert (row["bleu"], row["bleu_lo"], row["bleu_hi"]) == ("0.2", "0.1", "0.3")
     assert (row["reward"], row["reward_lo"], row["reward_hi"]) == ("1.5", "1", "2")
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("1.5", "1", "2")  # 0.25 * 4 and 0.25 * 8
-    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("1.6", "0.9", "2.3")  # 1 - 0.1 and 2 + 0.3
-    assert (row["margin_human"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("6", "1.5", "0.75")
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("6", "4", "8")
+    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("6.1", "3.9", "8.3")  # 4 - 0.1 and 8 + 0.3
+    assert (row["implicit_margin"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("1.5", "6", "3")
     assert (row["prompts"], row["prompts_human"], row["prompts_annotated"]) == ("2", "2", "1")
     assert row["rm_dpo_annotated_lo"] == row["true_reward"] == row["rm_dpo_minus_bt"] == ""
     assert (row["bleu_char"], row["bleu_word"], row["kl"], row["length"]) == ("0.5", "0.2", "3", "10")
@@ -66,7 +66,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     folder = evaluation(tmp_path / "e", run(), [{"margin_annotated": None}, {"margin_annotated": 5.0}])
     chosen = choices(pair="annotated", bleu="char")
     (row,) = table("table2", [folder], chosen)
-    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "0.5", "0.6")  # one prompt, -10 tokens
+    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "5", "5.1")  # one prompt, -10 tokens
     assert (row["margin_pair"], row["bleu_variant"]) == ("annotated", "char")
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
@@ -133,7 +133,7 @@ def test_seeds_are_averaged_and_prompts_resampled(tmp_path):
         for seed, values in ((1, (10.0, 30.0)), (0, (20.0, 40.0)))
     ]
     (row,) = table("table2", folders)
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("2.5", "1.5", "3.5")
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("25", "15", "35")
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
     assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
 
@@ -152,11 +152,11 @@ def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Pat
 def test_direction_of_hps_against_bt(tmp_path, hps, mark):
     folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], hps)
     _, row = table("table2", folders)
-    difference = sum(hps) / 30 - 0.2
+    difference = sum(hps) / 3 - 2
     assert float(row["rm_dpo_minus_bt"]) == pytest.approx(difference, rel=1e-5)
     shown = page("table2", folders)
     _, cells = shown.tables[0].rows
-    assert cells[6].text == f"{mark}{sum(hps) / 30:.3f}"
+    assert cells[6].text == f"{mark}{sum(hps) / 3:.3f}"
     assert cells[7].text == "2.723"
     assert f"HPS in RM_DPO {int(not mark)} of 1;" in shown.legend[0]
 

@@ -11,13 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from hps.evidence.metrics import VARIANTS, measures
 from hps.evidence.results import Evaluation
 from hps.evidence.statistics import Estimate, mean_intervals, over_seeds, paired_difference
 from hps.support.errors import InputError
 
-PAIRS = ("human", "annotated")
-MEASURED = ("kl", "bleu_word", "bleu_char", "reward_mean", "true_reward", "length", "log_ratio_w")
-BY_PAIR = ("margin", "length_gap", "rm_dpo", "rm_rdpo")
+PAIRS = VARIANTS["margin_pair"]
 DIFFERENCE = "{}_minus_bt"
 """A metric minus that of the BT policy of the same block and reward, paired by prompt."""
 
@@ -61,6 +60,11 @@ class Choices:
     resamples: int = 2000
     seed: int = 0
 
+    @property
+    def variants(self) -> dict[str, str]:
+        """Of each metric that has variants, the one that goes by its name."""
+        return {"margin_pair": self.pair, "bleu": self.bleu}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -88,7 +92,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
     for evaluation in evaluations:
         _check_choices(layout, evaluation, choices)
         _check_comparable(evaluation, first.setdefault(evaluation.test_set, evaluation), choices.bleu)
-        groups.setdefault((_attribute(evaluation, layout.varies), evaluation.method), []).append(evaluation)
+        groups.setdefault((_attribute(evaluation, layout.varies), evaluation.row), []).append(evaluation)
     runs = [evaluation for group in groups.values() for evaluation in group if evaluation.run]
     for name in layout.common:
         _check_same(runs, name, "the table")
@@ -120,8 +124,7 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
     After `prompts`: further measures with their intervals, both pairs' margins with the prompts they rest on, the
     differences to BT, and what was run. A cell is empty where there is no value.
     """
-    extras = [name for name in MEASURED if name not in layout.metrics]
-    extras += [f"{name}_{pair}" for pair in PAIRS for name in BY_PAIR]
+    extras = [name for name, _ in measures(choices.variants) if name not in layout.metrics]
     extras += [DIFFERENCE.format(name) for name in layout.metrics]
     header = [*layout.keys, *layout.metrics, *(f"{name}_{end}" for name in layout.metrics for end in ("lo", "hi"))]
     header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
@@ -153,13 +156,7 @@ def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarra
     def mean(values) -> np.ndarray:
         return over_seeds([values(evaluation) for evaluation in group])
 
-    named = {"bleu": f"bleu_{choices.bleu}", "reward": "reward"} | {name: name for name in MEASURED}
-    named |= {f"{name}_{pair}": f"{name}_{pair}" for pair in PAIRS for name in ("margin", "length_gap")}
-    result = {name: mean(lambda e, c=column: e.values[c]) for name, column in named.items()}
-    for pair in PAIRS:
-        result[f"rm_dpo_{pair}"] = mean(lambda e, p=pair: e.rm_dpo(p))
-        result[f"rm_rdpo_{pair}"] = mean(lambda e, p=pair: e.rm_rdpo(p))
-    return result | {name: result[f"{name}_{choices.pair}"] for name in ("rm_dpo", "rm_rdpo")}
+    return {name: mean(of) for name, of in measures(choices.variants)}
 
 
 def _position(layout: Layout, key: tuple, evaluation: Evaluation, choices: Choices) -> tuple:

@@ -1,6 +1,6 @@
 """A process that has imported what jobs import, and forks for each of them: a warm job computes at once.
 
-`hps.workflow.warm_jobs` starts it with a run of Snakemake, and it ends with that. `hps.support.warm_client` stands for
+`hps.workflow.jobs` starts it with a run of Snakemake, and it ends with that. `hps.support.warm_client` stands for
 `python` in a job's shell line and hands over the job's command line, environment, working folder and streams. Nothing
 is computed before the fork, so that a job gets neither threads nor random states. Linux only.
 """
@@ -45,7 +45,7 @@ class Job:
             if not (part := connection.recv(missing)):
                 raise EOFError
             request += part
-        self.client, self.arguments, self.folder, self.environment, self.umask = marshal.loads(request)
+        self.name, self.arguments, self.folder, self.environment, self.umask = marshal.loads(request)
 
     @property
     def surroundings(self) -> dict[str, str]:
@@ -69,7 +69,9 @@ class Job:
         os.environ.clear()
         os.environ.update(self.environment)
         if "numpy" in sys.modules:
-            sys.modules["numpy"].random.seed()  # as `random` does by itself; torch's first seed is a constant
+            sys.modules["numpy"].random.seed()  # as `random` does by itself
+        if "torch" in sys.modules:
+            sys.modules["torch"].default_generator.seed()
         script = os.path.abspath(self.arguments[0])
         sys.argv[:], sys.path[0] = self.arguments, os.path.dirname(os.path.realpath(script))
         module = types.ModuleType("__main__")
@@ -99,8 +101,8 @@ class Job:
 class Server:
     """Forks for each client of a listening socket, until standard input ends.
 
-    In `folder`, the process of the client with process id N is named by `N.worker`; when that has ended, `N.used` has
-    its peak memory (KiB) and CPU seconds.
+    In `folder`, the file `SHELL-CLIENT.worker`, by their process ids, names the process that does a client's job, and
+    `SHELL-CLIENT.used` its peak memory (KiB) and CPU seconds when it has ended.
     """
 
     def __init__(self, listener: socket.socket, folder: Path, names: tuple[str, ...]):
@@ -150,16 +152,16 @@ class Server:
                 self.events.close()
                 connection.close()
                 return job
-            self.watch(worker, connection, job.client)
+            self.watch(worker, connection, job.name)
         else:
             connection.close()
         for stream in job.streams:
             os.close(stream)
         return None
 
-    def watch(self, worker: int, connection: socket.socket, client: int) -> None:
+    def watch(self, worker: int, connection: socket.socket, name: str) -> None:
         """Pass signals on to a worker, and its end to its client; a client that is killed takes it along."""
-        (self.folder / f"{client}.worker").write_text(str(worker))
+        (self.folder / f"{name}.worker").write_text(str(worker))
 
         def forward(connection: socket.socket) -> None:
             try:
@@ -174,8 +176,8 @@ class Server:
 
         def finish(process: int) -> None:
             _, status, used = os.wait4(worker, 0)
-            (self.folder / f"{client}.used").write_text(f"{used.ru_maxrss} {used.ru_utime + used.ru_stime}")
-            (self.folder / f"{client}.worker").unlink()
+            (self.folder / f"{name}.used").write_text(f"{used.ru_maxrss} {used.ru_utime + used.ru_stime}")
+            (self.folder / f"{name}.worker").unlink()
             self.events.unregister(process)
             os.close(process)
             with suppress(KeyError):

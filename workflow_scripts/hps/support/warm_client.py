@@ -1,8 +1,9 @@
 """What `python` is to a job of a run with a warm process: hands the job over, and behaves as if it were the job.
 
-Called by the file `python` that `hps.workflow.warm_jobs` puts first in PATH. Signals go on to the job; the job's end,
-by exit code or by signal, becomes this process's own. Where the warm process refuses the job or is gone, the job
-starts a Python of its own. Little is imported, since every job waits for it.
+    python -IS workflow_scripts/hps/support/warm_client.py FOLDER_OF_THE_WARM_PROCESS COMMAND.py ARGUMENTS...
+
+Signals go on to the job; the job's end, by exit code or by signal, becomes this process's own. Where the warm process
+refuses the job or is gone, this becomes a Python of the job's own. It imports little, since every job waits for it.
 """
 
 import marshal
@@ -20,21 +21,20 @@ FORWARDED = [
 
 
 def main(folder: str, *arguments: str) -> None:
-    # The job's own PATH, without the folder that leads here.
-    os.environ["PATH"] = os.environ["PATH"].removeprefix(folder + os.pathsep)
     with socket.socket(socket.AF_UNIX) as server, suppress(OSError):
         server.connect(f"{folder}/socket")
         hand_over(server, arguments)
         if server.recv(1):  # it has forked
             finish(server.recv(16))
-    os.execvp("python", ["python", *arguments])
+    os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def hand_over(server: socket.socket, arguments: tuple[str, ...]) -> None:
     """Send the job: its command line, surroundings and streams; from then on pass signals on."""
     umask = os.umask(0)
     os.umask(umask)
-    request = marshal.dumps((os.getpid(), arguments, os.getcwd(), dict(os.environ), umask))
+    name = f"{os.getppid()}-{os.getpid()}"
+    request = marshal.dumps((name, arguments, os.getcwd(), dict(os.environ), umask))
 
     def forward(number: int, frame: object) -> None:
         # The job is in a process group of its own, where the terminal's stop would have no effect.

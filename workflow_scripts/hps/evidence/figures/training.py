@@ -20,7 +20,7 @@ from hps.support.errors import InputError
 
 CURVES = {
     "loss": "Loss",
-    "margin": "Margin (nats)",
+    "margin": "Implicit reward\nmargin (nats)",
     "grad_norm": "Gradient norm",
     "gamma": "γ",
     "hardness": "Hardness of\nnegatives (0–1)",

@@ -1,10 +1,9 @@
-"""Warm jobs of a local run of Snakemake: starts the process that jobs are forked from, and leads their shells to it."""
+"""Which Python the jobs of a run use: the one that runs Snakemake, and here one that has imported already."""
 
 from __future__ import annotations
 
 import atexit
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,13 +17,21 @@ from snakemake import benchmark
 from snakemake.logging import logger
 from snakemake.shell import shell
 
-from hps.support import warm
+from hps.support import warm as warm_process
 
 SCRIPTS = Path(__file__).resolve().parents[2]
+STRICT = "set -euo pipefail; "
+"""Snakemake's own prefix of a shell line, which one of ours replaces."""
 
 
-def possible(workflow) -> bool:
-    """Whether a run's jobs can be warm: on this Linux machine, in this environment, and without a GPU.
+def python_is(*command: str) -> None:
+    """From now on, `python` in a shell line of this run is this command."""
+    # Snakemake fills in what stands in braces.
+    shell.prefix(f'{STRICT}python() {{{{ {shlex.join(command)} "$@"; }}}}; ')
+
+
+def can_be_warm(workflow) -> bool:
+    """Whether the jobs of a run can be warm: on this Linux machine, in this environment, and without a GPU.
 
     A process that has spoken to a GPU cannot fork, and jobs on GPUs are long.
     """
@@ -33,35 +40,35 @@ def possible(workflow) -> bool:
     return sys.platform == "linux" and local and not gpus
 
 
-def use(scripts: Path = SCRIPTS, imports: Sequence[str] = warm.IMPORTS) -> None:
-    """From now on, `python` in a shell line of this run asks a warm process for the commands in `scripts`."""
+def warm(scripts: Path = SCRIPTS, imports: Sequence[str] = warm_process.IMPORTS) -> None:
+    """From now on, jobs of this run that are commands in `scripts` are forked from a process that has imported."""
     try:
         folder, _ = start(scripts, imports)
     except OSError as error:
         logger.warning(f"Every job imports its libraries anew, since no warm process could be started: {error}")
         return
-    shell.prefix(f"set -euo pipefail; PATH={shlex.quote(str(folder))}:$PATH; ")
+    python_is(*client(folder))
     measure_workers(folder)
 
 
+def client(folder: Path) -> list[str]:
+    """The command that stands for `python` where the warm process of this folder does the work."""
+    return [sys.executable, "-IS", str(SCRIPTS / "hps/support/warm_client.py"), str(folder)]
+
+
 def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen]:
-    """Start the warm process for the commands in `scripts`; it ends with this process, however that ends.
+    """Start a warm process for the commands in `scripts`; it ends with this process, however that ends.
 
     Returns:
-        A private folder and the process. With the folder first in PATH, `python` asks the process.
+        Its private folder, and the process.
     """
-    python = shutil.which("python") or sys.executable
     folder = Path(tempfile.mkdtemp(prefix="hps-"))
-    client = folder / "python"
-    command = shlex.join([python, "-IS", str(SCRIPTS / "hps/support/warm_client.py"), str(folder)])
-    client.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    client.chmod(0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
         code = "import sys; from hps.support import warm; warm.serve(int(sys.argv[1]), *sys.argv[2:])"
         process = subprocess.Popen(
-            [python, "-c", code, str(listener.fileno()), str(folder), *imports],
+            [sys.executable, "-c", code, str(listener.fileno()), str(folder), *imports],
             cwd=scripts,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -76,19 +83,28 @@ def stop(folder: Path, process: subprocess.Popen) -> None:
     """End a warm process, and with it the jobs that it may still have."""
     process.stdin.close()
     process.wait()
-    warm.remove(folder)
+    warm_process.remove(folder)
 
 
 def measure_workers(folder: Path) -> None:
     """Let Snakemake's benchmark files count a warm job's process, which is no descendant of the job's shell."""
 
+    def read(pid: int, kind: str) -> list[list[float]]:
+        """The numbers in the warm process's files about what the process `pid` has called."""
+        found = []
+        for path in folder.glob(f"{pid}-*.{kind}"):
+            with suppress(FileNotFoundError):
+                found.append([float(word) for word in path.read_text().split()])
+        return found
+
     class Tree(psutil.Process):
         def children(self, recursive: bool = False) -> list[psutil.Process]:
             found = super().children(recursive=recursive)
             for process in [self, *found]:
-                with suppress(OSError, ValueError, psutil.NoSuchProcess):
-                    worker = psutil.Process(int((folder / f"{process.pid}.worker").read_text()))
-                    found += [worker, *worker.children(recursive=True)]
+                for worker in read(process.pid, "worker"):
+                    with suppress(psutil.NoSuchProcess, ValueError):
+                        worker = psutil.Process(int(*worker))
+                        found += [worker, *worker.children(recursive=True)]
             return found
 
     class Timer(benchmark.BenchmarkTimer):
@@ -100,12 +116,10 @@ def measure_workers(folder: Path) -> None:
             """Snakemake looks twice a second; what it has missed of a short job, the kernel knows."""
             super().cancel()
             record = self.bench_record
-            for pid in {self.pid, *self.procs}:
-                with suppress(OSError):
-                    memory, seconds = map(float, (folder / f"{pid}.used").read_text().split())
-                    record.max_rss = max(record.max_rss or 0, memory / 1024)
-                    record.cpu_time = max(record.cpu_time, seconds)
-                    record.cpu_usage = max(record.cpu_usage, 100 * seconds)
-                    record.data_collected = True
+            for memory, seconds in read(self.pid, "used"):
+                record.max_rss = max(record.max_rss or 0, memory / 1024)
+                record.cpu_time = max(record.cpu_time, seconds)
+                record.cpu_usage = max(record.cpu_usage, 100 * seconds)
+                record.data_collected = True
 
     benchmark.BenchmarkTimer = Timer

@@ -12,13 +12,14 @@ import pytest
 from conftest import SCRIPTS, python_environment
 
 from hps.support import warm
-from hps.workflow import warm_jobs
+from hps.workflow import jobs
 
+ENVIRONMENT = python_environment()
 SHOW = """
 import os, sys
 print(sys.argv, __name__, __file__, os.getcwd(), sys.path[0], sorted(vars()))
-print(sorted(item for item in os.environ.items() if item[0] != "_"), os.umask(0o77), sys.stdout.line_buffering)
-print(sys.stdin.read(), os.getpgrp() == os.getpid() or "plain", file=sys.stderr)
+print(sorted(os.environ.items()), os.umask(0o77), sys.stdout.line_buffering)
+print(sys.stdin.read(), os.getpgrp() == os.getpid(), file=sys.stderr)
 """
 WAIT = """
 import os, pathlib, signal, sys, time
@@ -32,7 +33,7 @@ while not got and time.monotonic() < end:
 sys.exit(f"got {got}")
 """
 ENDS = {
-    "raises": "def f():\n    raise ValueError\ntry:\n    f()\nexcept ValueError as error:\n    raise KeyError from error",
+    "raises": "def f():\n    raise ValueError\ntry:\n    f()\nexcept ValueError as e:\n    raise KeyError from e",
     "error": "import sys\nsys.exit('error: pairs.parquet: no such file')",
     "number": "import atexit, sys\natexit.register(print, 'at exit')\nsys.exit(3)",
     "success": "import atexit\natexit.register(print, 'at exit')\nprint('done', end='')",
@@ -55,36 +56,27 @@ def scripts(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def started(scripts) -> tuple[Path, subprocess.Popen]:
-    return warm_jobs.start(scripts, ["json"])
+PLAIN = [sys.executable]
 
 
 @pytest.fixture(scope="module")
-def environment(started) -> dict[str, str]:
-    return warm_environment(started[0])
+def client(scripts):
+    """`python` as a warm job's shell has it."""
+    folder, process = jobs.start(scripts, ["json"])
+    yield jobs.client(folder)
+    jobs.stop(folder, process)
 
 
-@pytest.fixture(scope="module")
-def plain_environment(environment, started) -> dict[str, str]:
-    return environment | {"PATH": environment["PATH"].removeprefix(f"{started[0]}{os.pathsep}")}
+def call(python: list[str], folder: Path, *words: str, env=None, **more) -> subprocess.CompletedProcess:
+    env = env or ENVIRONMENT
+    return subprocess.run([*python, *words], cwd=folder, env=env, capture_output=True, text=True, **more)
 
 
-def warm_environment(folder: Path) -> dict[str, str]:
-    env = python_environment()
-    return env | {"PATH": f"{folder}{os.pathsep}{env['PATH']}"}
-
-
-def shell(line: str, environment: dict[str, str], cwd: Path, **more) -> subprocess.CompletedProcess:
-    line = f"set -euo pipefail; {line}"
-    return subprocess.run(["bash", "-c", line], env=environment, cwd=cwd, capture_output=True, text=True, **more)
-
-
-def running(environment: dict[str, str], scripts: Path, sign: Path, *words: str) -> tuple[subprocess.Popen, int]:
-    """A job that waits: its shell, and the process that does the work."""
+def running(python: list[str], scripts: Path, sign: Path, *words: str) -> tuple[subprocess.Popen, int]:
+    """A job that waits: the process that the shell has started, and the one that does the work."""
     sign.unlink(missing_ok=True)
-    line = f"set -euo pipefail; python wait.py {sign} {' '.join(words)}"
-    job = subprocess.Popen(["bash", "-c", line], env=environment, cwd=scripts, stderr=subprocess.PIPE, text=True)
+    words = [*python, "wait.py", str(sign), *words]
+    job = subprocess.Popen(words, cwd=scripts, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: sign.exists() and sign.read_text())
     return job, int(sign.read_text())
 
@@ -103,50 +95,54 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_a_warm_job_sees_what_a_plain_one_sees(environment, plain_environment, scripts):
-    """Command line, folder, environment, umask and streams; and it is forked, for it leads a process group."""
-    line = "umask 027; python show.py --a 'b c' '' ü"
-    warm_one, plain = (shell(line, env, scripts, input="in") for env in (environment, plain_environment))
-    assert warm_one.stdout == plain.stdout
-    assert (warm_one.stderr, plain.stderr) == ("in True\n", "in plain\n")
-    assert warm_one.returncode == plain.returncode == 0
+def is_warm(done: subprocess.CompletedProcess) -> bool:
+    """Of `show.py`: a forked process leads a process group of its own."""
+    return done.stderr.endswith("True\n")
+
+
+def test_a_warm_job_sees_what_a_plain_one_sees(client, scripts):
+    """Command line, folder, environment, umask and streams."""
+    words = ("show.py", "--a", "b c", "", "ü")
+    forked, plain = (call(python, scripts, *words, input="in", umask=0o27) for python in (client, PLAIN))
+    assert (forked.stdout, forked.returncode) == (plain.stdout, 0)
+    assert (forked.stderr, plain.stderr) == ("in True\n", "in False\n")
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_warm_job_ends_as_a_plain_one_ends(environment, plain_environment, scripts, name):
-    warm_one, plain = (shell(f"python {name}.py", env, scripts) for env in (environment, plain_environment))
-    assert (warm_one.stdout, warm_one.stderr, warm_one.returncode) == (plain.stdout, plain.stderr, plain.returncode)
+def test_a_warm_job_ends_as_a_plain_one_ends(client, scripts, name):
+    forked, plain = (call(python, scripts, f"{name}.py") for python in (client, PLAIN))
+    assert (forked.stdout, forked.stderr, forked.returncode) == (plain.stdout, plain.stderr, plain.returncode)
 
 
-def test_options_of_python_itself_and_other_folders_are_left_to_a_python_of_their_own(environment, scripts, tmp_path):
-    assert shell("python -c 'print(1)'", environment, scripts).stdout == "1\n"
+def test_options_of_python_itself_and_other_folders_are_left_to_a_python_of_their_own(client, scripts, tmp_path):
+    assert call(client, scripts, "-c", "print(1)").stdout == "1\n"
     (tmp_path / "own.py").write_text("import sys; print('hps.support.warm' in sys.modules)")
-    assert shell("python own.py", environment, tmp_path).stdout == "False\n"
+    assert call(client, tmp_path, "own.py").stdout == "False\n"
 
 
-def test_another_environment_is_left_to_a_python_of_its_own(environment, scripts):
+def test_another_environment_is_left_to_a_python_of_its_own(client, scripts):
     """Threads, say, are set when torch is imported."""
-    assert "True" in shell("python show.py", environment, scripts, input="").stderr
-    other = shell("python show.py", environment | {"OMP_NUM_THREADS": "2"}, scripts, input="")
-    assert "plain" in other.stderr
+    assert is_warm(call(client, scripts, "show.py", input=""))
+    other = call(client, scripts, "show.py", input="", env=ENVIRONMENT | {"OMP_NUM_THREADS": "2"})
+    assert not is_warm(other)
     assert "('OMP_NUM_THREADS', '2')" in other.stdout
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 @pytest.mark.parametrize("caught", [True, False])
-def test_signals_reach_a_warm_job(environment, plain_environment, scripts, tmp_path, name, caught):
+def test_signals_reach_a_warm_job(client, scripts, tmp_path, name, caught):
     ends = []
-    for env in (environment, plain_environment):
-        job, worker = running(env, scripts, tmp_path / "sign", *[name] * caught)
+    for python in (client, PLAIN):
+        job, worker = running(python, scripts, tmp_path / "sign", *[name] * caught)
         job.send_signal(getattr(signal, name))
         error = job.communicate(timeout=30)[1]
-        ends.append((job.returncode, error))
+        ends.append((job.returncode, error.splitlines()[-1:]))
         assert is_gone(worker)
     assert ends[0] == ends[1]
 
 
-def test_a_stopped_job_stops_and_goes_on(environment, scripts, tmp_path):
-    job, worker = running(environment, scripts, tmp_path / "sign")
+def test_a_stopped_job_stops_and_goes_on(client, scripts, tmp_path):
+    job, worker = running(client, scripts, tmp_path / "sign")
     job.send_signal(signal.SIGTSTP)
     wait_until(lambda: psutil.Process(worker).status() == psutil.STATUS_STOPPED)
     job.send_signal(signal.SIGCONT)
@@ -155,45 +151,42 @@ def test_a_stopped_job_stops_and_goes_on(environment, scripts, tmp_path):
     assert job.wait(30) == -signal.SIGTERM
 
 
-def test_a_job_dies_with_its_client(environment, scripts, tmp_path):
-    job, worker = running(environment, scripts, tmp_path / "sign")
+def test_a_job_dies_with_its_client(client, scripts, tmp_path):
+    job, worker = running(client, scripts, tmp_path / "sign")
     job.kill()
     wait_until(lambda: is_gone(worker))
-    assert "True" in shell("python show.py", environment, scripts, input="").stderr
+    assert is_warm(call(client, scripts, "show.py", input=""))
 
 
-def test_two_jobs_run_side_by_side(environment, scripts, tmp_path):
-    jobs = [running(environment, scripts, tmp_path / name) for name in ("one", "two")]
-    assert not any(is_gone(worker) for _, worker in jobs)
-    jobs[0][0].terminate()
-    assert jobs[0][0].wait(30) == -signal.SIGTERM
-    assert not is_gone(jobs[1][1])
-    jobs[1][0].terminate()
-    assert jobs[1][0].wait(30) == -signal.SIGTERM
+def test_two_jobs_run_side_by_side(client, scripts, tmp_path):
+    both = [running(client, scripts, tmp_path / name) for name in ("one", "two")]
+    for job, worker in both:
+        assert not is_gone(worker)
+        job.terminate()
+        assert job.wait(30) == -signal.SIGTERM
 
 
 def test_jobs_die_with_the_warm_process_and_later_ones_start_plain(scripts, tmp_path):
-    folder, process = warm_jobs.start(scripts, ["json"])
-    env = warm_environment(folder)
-    job, worker = running(env, scripts, tmp_path / "sign")
+    folder, process = jobs.start(scripts, ["json"])
+    job, worker = running(jobs.client(folder), scripts, tmp_path / "sign")
     process.kill()
     assert "forked from was killed" in job.communicate(timeout=30)[1]
     assert job.returncode == -signal.SIGKILL
     wait_until(lambda: is_gone(worker))
-    assert "plain" in shell("python show.py", env, scripts, input="").stderr
+    assert not is_warm(call(jobs.client(folder), scripts, "show.py", input=""))
 
 
 def test_the_warm_process_ends_with_its_run_even_when_that_is_killed(scripts, tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from hps.workflow import warm_jobs\n"
-        f"folder, process = warm_jobs.start(Path({str(scripts)!r}), ['json'])\n"
+        "import sys, time; from pathlib import Path; from hps.workflow import jobs\n"
+        f"folder, process = jobs.start(Path({str(scripts)!r}), ['json'])\n"
         "print(folder, process.pid, flush=True); time.sleep(60)"
     )
-    env = python_environment(PYTHONPATH=str(SCRIPTS))
+    env = ENVIRONMENT | {"PYTHONPATH": str(SCRIPTS)}
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as run:
         folder, server = run.stdout.readline().split()
         assert Path(folder).stat().st_mode & 0o777 == 0o700
-        job, worker = running(warm_environment(Path(folder)) | {"PYTHONPATH": str(SCRIPTS)}, scripts, tmp_path / "sign")
+        job, worker = running(jobs.client(Path(folder)), scripts, tmp_path / "sign")
         run.kill()
         wait_until(lambda: is_gone(worker) and is_gone(int(server)))
         assert job.wait(30) == -signal.SIGKILL
@@ -203,31 +196,30 @@ def test_the_warm_process_ends_with_its_run_even_when_that_is_killed(scripts, tm
 def test_imports_leave_neither_threads_nor_random_states_to_a_job(scripts):
     """With what real jobs import, on two threads: numbers as in a plain job, and none drawn twice."""
     (scripts / "compute.py").write_text(
-        "import os, random, threading, torch, numpy\n"
-        "names = [open(f'/proc/self/task/{task}/comm').read() for task in os.listdir('/proc/self/task')]\n"
-        "print(len(names), threading.active_count(), torch.get_num_threads(), torch.rand(2).tolist())\n"
+        "import os, sys, random, threading, torch, numpy\n"
+        "print(len(os.listdir('/proc/self/task')), random.random(), numpy.random.rand(), torch.rand(()).item())\n"
         "torch.manual_seed(0)\n"
-        "print((torch.randn(300, 300) @ torch.randn(300, 300)).double().sum().item())\n"
-        "import sys; print(random.random(), numpy.random.rand(), file=sys.stderr)\n"
+        "product = torch.randn(300, 300) @ torch.randn(300, 300)\n"
+        "print(torch.get_num_threads(), product.double().sum().item(), file=sys.stderr)\n"
     )
-    folder, process = warm_jobs.start(scripts, warm.IMPORTS)
-    two = {"OMP_NUM_THREADS": "2"}
-    first, second = (shell("python compute.py", warm_environment(folder) | two, scripts) for _ in range(2))
-    plain = shell("python compute.py", python_environment(**two), scripts)
-    assert first.stdout == second.stdout == plain.stdout
-    assert first.stdout.startswith("1 1 2 ")
-    drawn = [number for job in (first, second, plain) for number in job.stderr.split()]
-    assert len(set(drawn)) == 6
-    warm_jobs.stop(folder, process)
+    folder, process = jobs.start(scripts, warm.IMPORTS)
+    pythons = [jobs.client(folder), jobs.client(folder), PLAIN]
+    done = [call(python, scripts, "compute.py", env=ENVIRONMENT | {"OMP_NUM_THREADS": "2"}) for python in pythons]
+    jobs.stop(folder, process)
+    assert done[0].stderr == done[1].stderr == done[2].stderr
+    assert done[0].stderr.startswith("2 ")
+    threads, *drawn = zip(*(job.stdout.split() for job in done), strict=True)
+    assert threads[:2] == ("1", "1")
+    assert all(len(set(numbers)) == 3 for numbers in drawn)
 
 
 SNAKEFILE = """
 import sys
 sys.path.insert(0, {package!r})
-from hps.workflow import warm_jobs
+from hps.workflow import jobs
 onstart:
-    if config["warm"] and warm_jobs.possible(workflow):
-        warm_jobs.use(warm_jobs.Path({scripts!r}), ["json"])
+    if config["warm"] and jobs.can_be_warm(workflow):
+        jobs.warm(jobs.Path({scripts!r}), ["json"])
 rule job:
     output: "out"
     log: "log"
@@ -258,7 +250,7 @@ def run(scripts, tmp_path):
     def start(what: str, warm: bool, **more) -> subprocess.Popen:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         words = [f"what={what}", f"warm={warm}"]
-        return subprocess.Popen([*command, *words], cwd=tmp_path, env=python_environment(), **streams, **more)
+        return subprocess.Popen([*command, *words], cwd=tmp_path, env=ENVIRONMENT, **streams, **more)
 
     return start
 
@@ -270,7 +262,7 @@ def finished(process: subprocess.Popen, folder: Path) -> dict:
     left = {name: path.read_text() for name, path in files.items() if path.exists()}
     for path in files.values():
         path.unlink(missing_ok=True)
-    return left | {"code": process.returncode, "said": [line for line in said.splitlines() if "work.py" in line]}
+    return left | {"code": process.returncode, "said": [line for line in said.splitlines() if line.lstrip().startswith("python")]}
 
 
 def record(benchmark: str) -> dict[str, str]:
