@@ -256,13 +256,17 @@ def run(scripts, tmp_path):
 
 
 def finished(process: subprocess.Popen, folder: Path) -> dict:
-    """What a run has left, and each line that it said about the job's command."""
+    """What a run has left, and how it showed the job's command."""
     said = process.communicate(timeout=120)[0]
     files = {name: (folder / name) for name in ("out", "log", "bench.tsv")}
     left = {name: path.read_text() for name, path in files.items() if path.exists()}
+    commands = [line for line in said.splitlines() if line.lstrip().startswith("python")]
     for path in files.values():
         path.unlink(missing_ok=True)
-    return left | {"code": process.returncode, "said": [line for line in said.splitlines() if line.lstrip().startswith("python")]}
+    return left | {
+        "code": process.returncode,
+        "said": [line for line in said.splitlines() if line.lstrip().startswith("python")],
+    }
 
 
 def record(benchmark: str) -> dict[str, str]:

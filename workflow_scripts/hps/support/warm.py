@@ -37,15 +37,18 @@ class Job:
     """What a client asks for: `python` with these arguments, in these surroundings."""
 
     def __init__(self, connection: socket.socket):
-        """Receive it. Raises OSError or EOFError where the client ends before it has sent everything."""
+        """Receive it. A client that ends before it has sent everything asks for nothing."""
+        self.streams: list[int] = []
+        self.name, self.arguments, self.folder, self.environment, self.umask = "", (), "", {}, 0
         connection.settimeout(SECONDS_TO_HAND_OVER)
-        size, self.streams, *_ = socket.recv_fds(connection, 8, 3)
-        request = bytearray()
-        while (missing := int.from_bytes(size, "big") - len(request)) > 0:
-            if not (part := connection.recv(missing)):
-                raise EOFError
-            request += part
-        self.name, self.arguments, self.folder, self.environment, self.umask = marshal.loads(request)
+        with suppress(OSError, EOFError):
+            size, self.streams, *_ = socket.recv_fds(connection, 8, 3)
+            request = bytearray()
+            while (missing := int.from_bytes(size, "big") - len(request)) > 0:
+                if not (part := connection.recv(missing)):
+                    raise EOFError
+                request += part
+            self.name, self.arguments, self.folder, self.environment, self.umask = marshal.loads(request)
 
     @property
     def surroundings(self) -> dict[str, str]:
@@ -88,7 +91,7 @@ class Job:
             sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
         sys.excepthook = show
-        exec(loader.get_code("__main__"), vars(module))
+        exec(loader.source_to_code(loader.get_data(script), script), vars(module))
         # What Python does at its end, except that it would then take apart, for half a second, what was never its own.
         threading._shutdown()
         atexit._run_exitfuncs()
@@ -126,30 +129,16 @@ class Server:
         os._exit(0)
 
     def accept(self, listener: socket.socket) -> Job | None:
+        """Fork for a client, or close the connection, which means no. Returns the job in the forked process."""
         connection, _ = listener.accept()
-        try:
-            job = Job(connection)
-        except (OSError, EOFError):
-            connection.close()
-            return None
-        if self.surroundings is None and job.runs_in(self.scripts):
-            self.surroundings = job.surroundings
-            os.environ.clear()
-            os.environ.update(job.environment)
-            preload(self.names)
-        worker = None
-        # Another environment (a job with more threads) may mean other imports.
-        if job.runs_in(self.scripts) and job.surroundings == self.surroundings:
+        job = Job(connection)
+        if self.takes(job):
+            with suppress(OSError):
+                # Before the fork: what may have begun must not begin again, should this process be killed.
+                connection.sendall(b"w")
             server, worker = os.getpid(), os.fork()
             if worker == 0:
-                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != server:
-                    os._exit(1)
-                os.setpgid(0, 0)
-                for key in list(self.events.get_map().values()):
-                    if key.fd:
-                        os.close(key.fd) if isinstance(key.fileobj, int) else key.fileobj.close()
-                self.events.close()
+                self.leave(server)
                 connection.close()
                 return job
             self.watch(worker, connection, job.name)
@@ -158,6 +147,30 @@ class Server:
         for stream in job.streams:
             os.close(stream)
         return None
+
+    def takes(self, job: Job) -> bool:
+        """Whether a fork of this process can do the job. The first one decides in which environment imports are made.
+
+        Another environment, such as that of a job with more threads, might mean other imports.
+        """
+        if not job.runs_in(self.scripts):
+            return False
+        if self.surroundings is None:
+            self.surroundings = job.surroundings
+            os.environ.clear()
+            os.environ.update(job.environment)
+            preload(self.names)
+        return job.surroundings == self.surroundings
+
+    def leave(self, server: int) -> None:
+        """In a forked process: end when the server does, be no part of its process group, close what is its own."""
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:
+            os._exit(1)
+        os.setpgid(0, 0)
+        for key in list(self.events.get_map().values()):
+            os.close(key.fd) if isinstance(key.fileobj, int) else key.fileobj.close()
+        self.events.close()
 
     def watch(self, worker: int, connection: socket.socket, name: str) -> None:
         """Pass signals on to a worker, and its end to its client; a client that is killed takes it along."""
@@ -188,8 +201,6 @@ class Server:
 
         self.events.register(os.pidfd_open(worker), selectors.EVENT_READ, finish)
         self.events.register(connection, selectors.EVENT_READ, forward)
-        with suppress(OSError):
-            connection.sendall(b"w")
 
 
 def preload(names: tuple[str, ...]) -> None:
