@@ -261,8 +261,9 @@ def facts(test_set: str, files: StageFiles, arguments: Arguments) -> dict:
     from hps.evaluation import bleu
 
     inputs = [files.pairs, *files.candidates, *files.scored, *files.reference, arguments.policy, arguments.eval_reward]
+    trained = read_json(arguments.training) if arguments.training else {}
     return {
-        "run": read_json(arguments.training)["run"] if arguments.training else None,
+        **{name: trained.get(name) for name in ("run", "responses")},
         "test_set": test_set,
         "bleu_signature": bleu.signatures(),
         "provenance": provenance.collect(asdict(arguments), [*inputs, *filter(None, [arguments.training])]),
