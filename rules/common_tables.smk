@@ -15,16 +15,15 @@ def caption(text, what="Ours: results"):
 
 
 RUNS = {
-    "grid": hps_config.grid_runs(CONFIG),
-    "n": hps_config.n_runs(CONFIG),
-    "beta": hps_config.beta_runs(CONFIG),
-    "attribution": hps_config.attribution_runs(CONFIG),
+    **{"grid": grid_runs(CONFIG), "n": n_runs(CONFIG), "beta": beta_runs(CONFIG)},
+    **{"attribution": attribution_runs(CONFIG)},
+    **{name: runs for name, (_, runs) in ablation_runs(CONFIG).items()},
 }
 # With one data set there is no transfer, and no table of it.
 TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
 SPECS = {
     name: spec
-    for name, spec in evidence.tables(CONFIG["ablations"].get("over", {})).items()
+    for name, spec in evidence.tables(CONFIG["ablations"]["over"]).items()
     if RUNS[spec.runs] and (TRANSFER or not spec.transfer)
 }
 PAPER_NUMBERS = [
@@ -55,7 +54,7 @@ def judge_model():
     """The model that judges: part of the rule's parameters, so that another one judges anew."""
     if CONFIG["judge"]["source"] == "true_reward":
         return "true reward"
-    return hps_files.read_json(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
+    return read_facts(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
 
 
 def judge_policies(number):
@@ -67,9 +66,17 @@ def judge_policies(number):
 
 
 # Table 3: the human study, of the methods that the grid has, at the first training seed.
-STUDY_RUNS = hps_config.study_runs(CONFIG)
+STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
+
+# What comes from outside and is read last of all is looked at first.
+try:
+    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+        endpoint_from(os.environ, *JUDGE_VARIABLES)
+    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 
 
 def why_no_study():
@@ -90,9 +97,8 @@ def study_ratings(wildcards):
     if not RETURNED:
         own = {"study": f"{RESULTS}/user_study"}
         return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
-    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
     key = Path(RETURNED) / "key.json"
-    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+    return {"ratings": RATINGS} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
 
 
 def study_files(input):

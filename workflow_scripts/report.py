@@ -74,7 +74,7 @@ def table(arguments: TablePart) -> None:
 
 
 def named(config: Mapping[str, Any], name: str) -> TableSpec:
-    known = tables(config["ablations"].get("over", {}))
+    known = tables(config["ablations"]["over"])
     if name not in known:
         raise InputError("--name", f"{name}: no such table; there are {', '.join(known)}")
     return known[name]

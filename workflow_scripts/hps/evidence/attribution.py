@@ -18,7 +18,7 @@ from hps.evidence.statistics import Estimate, paired_difference
 from hps.evidence.table_page import both_pairs, our_cell, table
 from hps.evidence.table_rows import Choices, TableRow, label, per_prompt
 from hps.evidence.tables import TableSpec
-from hps.method.losses import parts_of_hps
+from hps.runs import Run, parts_of_hps
 from hps.support.errors import InputError
 
 READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 as printed; released code")}
@@ -48,10 +48,10 @@ def contrasts(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, multi
     """
     by_key = {row.key: row for row in rows}
     parameterization = rows[0].evaluations[0].run.parameterization
-    names = parts_of_hps(multiplicity)
+    settings_of = parts_of_hps(multiplicity)
 
     def cell(test_set: str, part: tuple[str, str]) -> TableRow:
-        key = (test_set, f"{parameterization}-{names[part]}")
+        key = (test_set, Run("", parameterization, "hps", 0, 0.0, 0, settings_of[part]).row)
         if key not in by_key:
             raise InputError("--evaluations", f"{key[1]} was not evaluated on {test_set}")
         return by_key[key]
@@ -98,11 +98,12 @@ def to_page(
     world: str,
 ) -> Page:
     """The cells, the effects with their intervals, and both pairs' margins of the cells."""
-    part = {name: part for part, name in parts_of_hps(multiplicity).items()}
+    part = {settings: part for part, settings in parts_of_hps(multiplicity).items()}
     metrics = [Column(label(name), numeric=True) for name in spec.metrics]
     cells = []
     for row in rows:
-        sampling, n = part.get(row.evaluations[0].run.loss, ("worst (BT)", ""))
+        run = row.evaluations[0].run
+        sampling, n = part[run.settings] if run.loss == "hps" else ("worst (BT)", "")
         stands, reading = READINGS.get(n, ("1", ""))
         cells.append([Cell(sampling), Cell(stands), Cell(reading), *(our_cell(row, name) for name in spec.metrics)])
     effects = [

@@ -81,7 +81,8 @@ def both_pairs(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> T
 
 def method_cell(row: TableRow) -> Cell:
     """The method, and how many responses its loss saw where those were not all n."""
-    return Cell(row.key[1].upper(), row.evaluations[0].told)
+    method, _, settings = row.key[1].partition(" ")
+    return Cell(f"{method.upper()} {settings}".strip(), row.evaluations[0].told)
 
 
 def our_cell(row: TableRow, name: str) -> Cell:

@@ -144,9 +144,7 @@ def _key(spec: TableSpec, evaluation: Evaluation, choices: Choices) -> tuple[obj
     if evaluation.run is None:
         return evaluation.test_set, SFT
     others = tuple((key, value) for key, value in evaluation.run.settings if key != spec.varies)
-    return _attribute(spec, evaluation, spec.varies, choices.configured), replace(
-        evaluation.run, settings=others
-    ).method
+    return _attribute(spec, evaluation, spec.varies, choices.configured), replace(evaluation.run, settings=others).row
 
 
 def _place(evaluation: Evaluation) -> tuple:

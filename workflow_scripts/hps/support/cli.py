@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from argparse_dataclass import ArgumentParser
 
 from hps.models import offline
+from hps.support import secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -58,7 +59,10 @@ def run(
     """
     if not network:
         offline.enforce()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(secrets.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[log])
+    sys.excepthook = secrets.print_traceback
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
     gc.set_threshold(100_000)
@@ -67,8 +71,8 @@ def run(
     try:
         main(parser.parse_args(words))
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(secrets.masked(f"error: {error}"))
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
         if refusal := offline.refused(error):
-            sys.exit(f"error: {refusal}")
+            sys.exit(secrets.masked(f"error: {refusal}"))
         raise
