@@ -114,11 +114,12 @@ def of_trainings(spec: TableSpec, arguments: TablePart, config: Mapping[str, Any
 
 def of_judgements(spec: TableSpec, arguments: TablePart, config: Mapping[str, Any]) -> tuple[str, render.Page]:
     from hps.judge.comparisons import JUDGEMENTS as COLUMNS
+    from hps.judge.comparisons import read_facts
     from hps.judge.table import to_csv, to_page
     from hps.judge.verdicts import win_rates
 
     folder, resamples = Path(given(arguments, "judge")), config["evaluation.resamples"]
-    facts = files.read_json(folder / "judge.json")
+    facts = read_facts(folder / "judge.json")
     judgements = files.read_table(folder / "judgements.parquet", COLUMNS.names)
     rates = win_rates(judgements, resamples=resamples, seed=0)
     page = to_page(rates, Path(arguments.paper) / spec.paper, facts, resamples, config["world"])

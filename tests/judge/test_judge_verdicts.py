@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from synthetic_results import configuration, report
 
 from hps.evidence import render
-from hps.judge.comparisons import JUDGEMENTS
+from hps.judge.comparisons import JUDGEMENTS, read_facts
 from hps.judge.judging import on_scale
 from hps.judge.table import direction, to_csv, to_page
 from hps.judge.verdicts import win_rates
+from hps.support.errors import InputError
 from hps.support.files import write_json, write_table
 
 PAPER = Path(__file__).parents[2] / "paper" / "table4_win_rate.csv"
@@ -144,3 +145,20 @@ def test_the_command(tmp_path):
     words = ["table", "--name", "table4", "--config", configuration(tmp_path), "--paper", PAPER.parent]
     report(*words, "--judge", tmp_path / "judge", "--out", tmp_path)
     assert "Win (%)" in (tmp_path / "table4.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [{}, {"model": 5}, {"source": "me"}, {"samples": True}, {"temperature": "0"}])
+def test_a_record_of_a_judge_that_is_none_is_named(tmp_path, change):
+    path = tmp_path / "judge.json"
+    write_json(path, FACTS | change)
+    if not change:
+        assert read_facts(path) == FACTS
+        return
+    ((name, value),) = change.items()
+    with pytest.raises(InputError, match=f"^{path}: is no record of a judge: {name} is {value!r}$"):
+        read_facts(path)
+
+
+def test_a_judge_without_a_temperature_of_ours_is_shown_as_such():
+    page = to_page(rates(both(0, (4.0, 3.0), (4.0, 3.0))), str(PAPER), FACTS | {"temperature": None}, 200, "real")
+    assert "Judge: judge-1, temperature of its own, blind" in render.markdown(page)

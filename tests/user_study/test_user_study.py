@@ -18,6 +18,7 @@ from judge_files import policy
 from synthetic_results import configuration, report
 
 from hps.data.schemas import PAIRS
+from hps.runs import Run
 from hps.support import cli
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_json, write_table
@@ -357,8 +358,8 @@ def evaluations(folder: Path, prompts: int = 4) -> list[Path]:
     """Made-up evaluations of all methods on both data sets; the true reward of an answer is its length."""
     paths = []
     for test_set, (number, method) in itertools.product(("hh_rlhf", "pku_saferlhf"), enumerate(METHODS)):
-        reward, _, loss = method.partition("-")
-        of = {"dataset": test_set, "reward": reward, "loss": loss, "n": 8, "beta": 0.1, "seed": 0} if loss else None
+        parameterization, _, loss = method.partition("-")
+        of = Run(test_set, parameterization, loss, n=8, beta=0.1, seed=0).record() if loss else None
         texts = [["x" * (number + 1)] for _ in range(prompts)]
         paths.append(policy(folder / test_set / method, of, texts, test_set))
     for test_set in ("hh_rlhf", "pku_saferlhf"):

@@ -149,7 +149,7 @@ def _key(spec: TableSpec, evaluation: Evaluation, choices: Choices) -> tuple[obj
 
 def _place(evaluation: Evaluation) -> tuple:
     run = evaluation.run
-    return (-1, -1, ()) if run is None else (*(order.index(name) for order, name in _named(run)), run.settings)
+    return (-1, -1) if run is None else tuple(order.index(name) for order, name in _named(run))
 
 
 def _named(run) -> list[tuple[list[str], str]]:
