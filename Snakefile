@@ -6,7 +6,7 @@
 #   snakemake --cores 1 pin                 the commits of the hub's repositories, to config/hub.lock.yaml
 #   snakemake --cores 1 fetch               all models and data, nothing else
 #
-# download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
+# download -> augment -> annotate -> reference -> examples -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -30,6 +30,7 @@ include: "rules/hub.smk"
 include: "rules/augment.smk"
 include: "rules/annotate.smk"
 include: "rules/reference.smk"
+include: "rules/examples.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/judge.smk"

@@ -63,6 +63,11 @@ def of_run(section, **options_of):
     return lambda wildcards: options(CONFIG.under(RUN_OF[wildcards.run])[section], **options_of)
 
 
+# Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f'python() {{{{ {shlex.quote(sys.executable)} "$@"; }}}}; ')
+
+
 scattergather:
     **COMPUTE["shards"],
 
@@ -210,7 +215,7 @@ def launcher():
     """The command that starts a training. One process needs no launcher, whose own start takes half as long again."""
     if COMPUTE["processes"] == 1:
         return "python"
-    return f"accelerate launch --config_file {hps_config.accelerate_file(CONFIG)}"
+    return f"python -m accelerate.commands.launch --config_file {hps_config.accelerate_file(CONFIG)}"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -233,11 +238,6 @@ def transfer_sets(run):
 def test_sets(policy):
     """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
     return next(([run.dataset, *transfer_sets(run)] for name, run in RUN_OF.items() if name == policy), DATASETS)
-
-
-def test_shards(name, policy):
-    """All shards of a stage's file for the test prompts, test set by test set."""
-    return [file for test_set in test_sets(policy) for file in shards(name, test_set, "test")]
 
 
 def evaluation_seed(wildcards):

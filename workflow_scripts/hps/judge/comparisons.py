@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hps.data import stages
 from hps.data.schemas import PAIRS, SAMPLES
 from hps.evidence.results import SFT
 from hps.runs import Run
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, stable_hash
+from hps.support.files import read_json, stable_hash
 
 if TYPE_CHECKING:
     from hps.data.chat import Message
@@ -104,7 +105,7 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
         raise InputError(path, "missing, or not of an evaluation (run, test_set)")
     run = None if facts["run"] is None else Run.read(facts["run"], path)
     by_prompt: dict[str, list[dict]] = {}
-    for row in sorted(read_table(folder / "samples.parquet", SAMPLES.names), key=lambda row: row["index"]):
+    for row in sorted(stages.rows(folder / "samples.parquet", SAMPLES), key=lambda row: row["index"]):
         by_prompt.setdefault(row["prompt_id"], []).append(row)
     for prompt_id, rows in by_prompt.items():
         if [row["index"] for row in rows[:samples]] != list(range(samples)):
@@ -116,7 +117,7 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
 
 def read_prompts(path: str | Path) -> dict[str, list[Message]]:
     """The conversations of a test set by prompt."""
-    return {row["prompt_id"]: row["messages"] for row in read_table(path, PAIRS.names)}
+    return {row["prompt_id"]: row["messages"] for row in stages.rows(path, PAIRS)}
 
 
 def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[Item]:
