@@ -77,7 +77,6 @@ wildcard_constraints:
     split="train|test",
     run=r"dataset~[^/]+/method~[^/]+",
     policy=r"sft|dataset~[^/]+/method~[^/]+",
-    table=r"table[25678]",
 
 
 def model(role):
