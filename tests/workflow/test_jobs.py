@@ -263,10 +263,7 @@ def finished(process: subprocess.Popen, folder: Path) -> dict:
     commands = [line for line in said.splitlines() if line.lstrip().startswith("python")]
     for path in files.values():
         path.unlink(missing_ok=True)
-    return left | {
-        "code": process.returncode,
-        "said": [line for line in said.splitlines() if line.lstrip().startswith("python")],
-    }
+    return left | {"code": process.returncode, "said": commands}
 
 
 def record(benchmark: str) -> dict[str, str]:
