@@ -117,12 +117,21 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]
 
     Control tokens spelt out in the response's text are encoded as plain text, so that a data file cannot end a turn.
     """
+    return responses_ids(tokenizer, [response])[0]
+
+
+def responses_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
+    """Those of many responses at once, which a fast tokenizer encodes in parallel."""
     from transformers.utils.chat_template_utils import mark_control_tokens
 
     end, controls = _turn(tokenizer, _template(tokenizer))
-    spelt_out = controls.search(response) is not None
-    text = mark_control_tokens(response, controls) if spelt_out else response
-    return [*_encoded(tokenizer, text, spelt_out), end]
+    spelt_out = [controls.search(response) is not None for response in responses]
+    plain = [response for response, spelt in zip(responses, spelt_out, strict=True) if not spelt]
+    encoded = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else ())
+    return [
+        [*(_encoded(tokenizer, mark_control_tokens(response, controls), True) if spelt else next(encoded)), end]
+        for response, spelt in zip(responses, spelt_out, strict=True)
+    ]
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:

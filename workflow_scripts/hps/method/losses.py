@@ -4,8 +4,8 @@ The stages of a prompt with n responses are an (n, n) matrix of log w: row j is 
 column k its negative k, -inf where k is no negative of j; a row without negatives is no stage. Equations are those of
 arXiv 2502.14400; tau is the ranking by annotated reward r, best first.
 
-Ties: of the responses tied for the best, the first listed is the positive and the others take no part. Below the best,
-tied responses rank as listed.
+Ties (`ranking.py`): of the responses tied for the best, the first listed is the positive and the others take no part.
+Below the best, tied responses rank as listed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
+from hps.method.ranking import order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,12 @@ class Ranking:
     gamma: Tensor | None = None
 
     @property
+    def tau(self) -> Tensor:
+        """(B, n) indices, the best first; the dispreferred, the last of them the worst, are at the end."""
+        tau = order(self.rewards.numpy(force=True), self.dispreferred.numpy(force=True))
+        return self.rewards.new_tensor(tau).long()
+
+    @property
     def in_play(self) -> Tensor:
         """(B, n) bool: neither masked nor tied with the best."""
         return self.positives | self.dispreferred
@@ -50,17 +57,14 @@ class Ranking:
 
 def every_suffix(ranking: Ranking) -> Tensor:
     """tau(j) against tau(j+1) .. tau(n), for j = 1 .. n-1 (Eqs. 4, 5)."""
-    r_j, r_k = ranking.rewards[:, :, None], ranking.rewards[:, None, :]
-    listed_later = ranking.dispreferred.new_ones(r_j.shape[1], r_k.shape[2]).triu(1)
-    return ranking.log_weights((r_k < r_j) | ((r_k == r_j) & listed_later))
+    place = ranking.tau.argsort(1)
+    return ranking.log_weights(place[:, None, :] > place[:, :, None])
 
 
 def best_and_worst(ranking: Ranking) -> Tensor:
     """tau(1) against tau(n) (Eq. 15)."""
-    worst = ranking.rewards.masked_fill(~ranking.dispreferred, math.inf).amin(1, keepdim=True)
-    tied = ranking.dispreferred & (ranking.rewards == worst)
-    last = tied & (tied.flip(1).cumsum(1).flip(1) == 1)
-    return ranking.log_weights(ranking.positives[:, :, None] & last[:, None, :])
+    worst = ranking.positives.new_zeros(ranking.positives.shape).scatter(1, ranking.tau[:, -1:], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & worst[:, None, :])
 
 
 def every_pair(ranking: Ranking) -> Tensor:
@@ -114,23 +118,9 @@ class PreferenceModel:
     in_grid: bool = True  # belongs to the tables
     samples_negative: bool = False  # needs one drawn negative a prompt
     needs_gamma: bool = False  # weighs the negatives itself
-    gamma: float | None = None  # draws with this one and not with the schedule's: 0 uniformly, inf the hardest
-    multiplicity: Literal["n_minus_1", 1] | None = None  # has this one and not the configured one
     takes_several_valid: bool = False  # can have several positives of given weights
     score: Callable[[Stages], Tensor] | None = None  # in place of the parameterization's
     pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
-
-
-def drawn_negative(gamma: float | None = None, multiplicity: Literal["n_minus_1", 1] | None = None) -> PreferenceModel:
-    """HPS outside the grid, with a gamma or a multiplicity of its own."""
-    return PreferenceModel(
-        best_and_drawn,
-        in_grid=False,
-        samples_negative=True,
-        takes_several_valid=True,
-        gamma=gamma,
-        multiplicity=multiplicity,
-    )
 
 
 class Loss(Choice):
@@ -140,14 +130,6 @@ class Loss(Choice):
     BT = "bt", PreferenceModel(best_and_worst)
     HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True, takes_several_valid=True)
 
-    # HPS taken apart (Table A): how the negative is drawn, and for how many it stands.
-    UNIFORM_1 = "uniform_1", drawn_negative(gamma=0.0, multiplicity=1)
-    UNIFORM_N = "uniform_n", drawn_negative(gamma=0.0, multiplicity="n_minus_1")
-    HARD_1 = "hard_1", drawn_negative(multiplicity=1)
-    HARD_N = "hard_n", drawn_negative(multiplicity="n_minus_1")
-    HARDEST_1 = "hardest_1", drawn_negative(gamma=math.inf, multiplicity=1)
-    HARDEST_N = "hardest_n", drawn_negative(gamma=math.inf, multiplicity="n_minus_1")
-
     HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True, takes_several_valid=True)
     SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
     LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
@@ -155,22 +137,6 @@ class Loss(Choice):
     def takes(self, parameterization: Parameterization) -> bool:
         """Whether the two combine: a loss with a score of its own would leave nothing of exo, ipo, sppo or nca."""
         return self.score is None or parameterization.score is score_dpo
-
-
-MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
-
-
-def parts_of_hps(multiplicity: Literal["n_minus_1", 1]) -> dict[tuple[str, str], str]:
-    """The cells of Table A, (sampling, N) to the name of the loss.
-
-    sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
-    that is configured is `hps` itself.
-    """
-    return {
-        (sampling, n): "hps" if sampling == "hard" and value == multiplicity else Loss(f"{sampling}_{n}").value
-        for sampling in ("uniform", "hard", "hardest")
-        for n, value in MULTIPLICITIES.items()
-    }
 
 
 def grid_losses() -> list[Loss]:

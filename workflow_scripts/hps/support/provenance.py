@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -25,7 +26,6 @@ PACKAGES = (
     "peft",
     "accelerate",
     "vllm",
-    "datasets",
     "huggingface-hub",
     "sacrebleu",
     "numpy",
@@ -155,3 +155,8 @@ def model_files(folder: str | Path) -> dict[str, str]:
 def _hash(path: str, changed: int, size: int) -> str:
     """SHA-256 of a file in the state that `changed` and `size` tell from others."""
     return sha256(path)
+
+
+def identity(path: str | Path) -> str:
+    """The `fingerprint` as one hash."""
+    return hashlib.sha256(json.dumps(fingerprint(path), sort_keys=True).encode()).hexdigest()
