@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -90,14 +89,9 @@ def package_versions() -> dict[str, str]:
 
 
 def threads() -> dict[str, int | None]:
-    """CPUs of the machine, OMP_NUM_THREADS, and the threads torch computes with (None where not set or not loaded)."""
-    torch = sys.modules.get("torch")
+    """CPUs of the machine, and OMP_NUM_THREADS (None where it is no number), which torch follows."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return {
-        "cpus": os.cpu_count(),
-        "omp_num_threads": int(asked) if asked.isdigit() else None,
-        "torch": torch.get_num_threads() if torch else None,
-    }
+    return {"cpus": os.cpu_count(), "omp_num_threads": int(asked) if asked.isdigit() else None}
 
 
 def fingerprint(path: str | Path) -> str | dict[str, str]:
