@@ -66,8 +66,15 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]
 
     Special tokens spelt out in the response's text are encoded as plain text, so that a data file cannot end a turn.
     """
-    ids = tokenizer(response, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*ids, end_of_turn(tokenizer)]
+    return responses_ids(tokenizer, [response])[0]
+
+
+def responses_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
+    """Those of many responses at once, which a fast tokenizer encodes in parallel."""
+    if not responses:
+        return []
+    encoded = tokenizer(list(responses), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [[*ids, end_of_turn(tokenizer)] for ids in encoded]
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -146,3 +147,8 @@ def fingerprint(path: str | Path) -> str | dict[str, str]:
         else f"{file.stat().st_size} bytes"
         for file in found
     }
+
+
+def identity(path: str | Path) -> str:
+    """The `fingerprint` as one hash."""
+    return hashlib.sha256(json.dumps(fingerprint(path), sort_keys=True).encode()).hexdigest()
