@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,13 +39,16 @@ MODEL = "model.json"
 """The file in a model folder that says what it is; it is written last, and its key `files` has the others' hashes."""
 SMALL = 10 * 2**20
 """Bytes up to which a file inside a folder is hashed."""
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Where Linux says which NVIDIA driver is loaded."""
 
 
 def collect(settings: Mapping[str, Any], inputs: Sequence[str | Path]) -> dict[str, Any]:
     """A JSON-ready record for a result made with `settings` from `inputs`.
 
     Keys: `code` (see `code_version`), `time` (UTC), `python`, `packages` (of `PACKAGES`, those installed),
-    `platform`, `threads`, `settings`, and `inputs` (path to hash, see `fingerprint`). No package is imported for it.
+    `installed` (see `installed_packages`), `platform`, `threads`, `gpu` (see `gpus`), `settings`, and `inputs` (path to
+    hash, see `fingerprint`). No package is imported for it.
 
     Raises InputError for an input that does not exist.
     """
@@ -53,8 +57,10 @@ def collect(settings: Mapping[str, Any], inputs: Sequence[str | Path]) -> dict[s
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": package_versions(),
+        "installed": installed_packages(),
         "platform": platform.platform(),
         "threads": threads(),
+        "gpu": gpus(),
         "settings": json.loads(json.dumps(dict(settings), default=str)),
         "inputs": {str(path): fingerprint(path) for path in inputs},
     }
@@ -86,6 +92,30 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def installed_packages() -> str:
+    """All that Python finds installed, sorted, in one line: `accelerate-1.15.0 aiohttp-3.14.5 ...`.
+
+    From the names of the folders with their metadata: to read those takes as long as many a job computes.
+    """
+    found = {path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info")}
+    return " ".join(sorted(found, key=str.lower))
+
+
+def gpus() -> dict[str, Any] | None:
+    """Names of the GPUs that torch sees, the CUDA version it was built for and the driver's; None where it sees none,
+    or is not loaded (then nothing was computed on one).
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    driver = re.search(r"\d+(?:\.\d+)+", DRIVER.read_text()) if DRIVER.is_file() else None
+    return {
+        "names": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "driver": driver[0] if driver else None,
+    }
 
 
 def threads() -> dict[str, int | None]:
