@@ -8,7 +8,6 @@ import math
 import sys
 from pathlib import Path
 
-import make_human_table
 import make_user_study
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ import simulate_ratings
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_files import policy
+from synthetic_results import configuration, report
 
 from hps.data.schemas import PAIRS
 from hps.runs import Run
@@ -383,20 +383,19 @@ def test_the_commands(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="is sft on hh_rlhf, not dpo-hps on hh_rlhf"):
         run(monkeypatch, make_user_study, [*words, "--methods", *METHODS[::-1]])
 
-    table = ["--key", key, "--paper", PAPER, "--world", "toy"]
-    for kind in ("csv", "markdown", "html"):
-        table += [f"--{kind}", tmp_path / f"table3.{kind}"]
-    run(monkeypatch, make_human_table, table)
+    table = ["table", "--name", "table3", "--config", configuration(tmp_path, world="toy"), "--key", key]
+    table += ["--paper", PAPER.parent, "--out", tmp_path]
+    report(*table)
     text = (tmp_path / "table3.csv").read_text()
     assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",")
     assert [row["quality_score"] for row in csv.DictReader(text.splitlines())] == [""] * 4
-    assert "No ratings have been returned" in (tmp_path / "table3.markdown").read_text()
-    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.markdown").read_text()
+    assert "No ratings have been returned" in (tmp_path / "table3.md").read_text()
+    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.md").read_text()
 
     run(monkeypatch, simulate_ratings, ["--key", key, "--evaluations", *found, "--out", tmp_path / "simulated"])
     files = sorted((tmp_path / "simulated").iterdir())
-    run(monkeypatch, make_human_table, [*table, "--ratings", *files])
-    text = (tmp_path / "table3.markdown").read_text()
+    report(*table, "--ratings", *files)
+    text = (tmp_path / "table3.md").read_text()
     assert "SIMULATED" in text
     assert "toy world" in text
     assert "2 raters, 6 prompts, 4 methods, 4 criteria from 1.00 to 5.00 (App. D.2): 192 of 192 ratings" in text
