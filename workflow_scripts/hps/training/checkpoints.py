@@ -69,8 +69,10 @@ class Checkpoints:
         """
         try:
             state = read_json(self.saved / "state.json")
-        except FileNotFoundError:
-            return Done()
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return Done()
+            raise
         if state.pop("fingerprint") != self.fingerprint:
             logging.info("%s: of another configuration or other data, starting anew", self.saved)
             return Done()
