@@ -55,12 +55,8 @@ localrules:
     tokenizer,
     fetch_model,
     table,
-    make_table_attribution,
-    make_training_time,
     user_study,
     simulate_ratings,
-    human_table,
-    win_rates,
     figure,
     training_curves,
     human_pairs,
@@ -84,11 +80,12 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
+        jobs.warm()
 
 
-# Targets table2 to table8, table_attribution and training_time: one table each, with what it needs. A table that is left
-# out keeps its target, which says why.
-for name in dict.fromkeys([*TABLE_NAMES, *CANNOT]):
+# A target a table, with what it needs. A table that is left out keeps its target, which says why.
+for name in SPECS:
 
     rule:
         name:

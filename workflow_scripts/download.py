@@ -94,6 +94,7 @@ def main(arguments: Arguments) -> None:
         max_prompt_chars=arguments.max_prompt_chars or None,
         max_response_chars=arguments.max_response_chars or None,
         train_from_fraction=arguments.train_from_fraction,
+        read={part: {"rows": 0} | counted["rows"] for part, counted in counts.items()},
     )
     for part, counted in prompts.items():
         counts[part]["prompts"] = dict(counted)

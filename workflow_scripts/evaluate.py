@@ -250,6 +250,7 @@ def facts(number: int, run: dict | None, arguments: Arguments) -> dict:
     inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.training])]
     return {
         "run": run,
+        "responses": read_json(arguments.training).get("responses") if run else None,
         "test_set": arguments.test_sets[number],
         "bleu_signature": bleu.signatures(),
         "provenance": provenance.collect(asdict(arguments), inputs),
