@@ -67,9 +67,12 @@ class Checkpoints:
         Raises:
             InputError: another job on the same run has replaced the checkpoint while it was read.
         """
+        path = self.saved / "state.json"
         try:
-            state = read_json(self.saved / "state.json")
-        except FileNotFoundError:
+            state = read_json(path)
+        except InputError:
+            if path.is_file():
+                raise
             return Done()
         if state.pop("fingerprint") != self.fingerprint:
             logging.info("%s: of another configuration or other data, starting anew", self.saved)
