@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config
+from hps.workflow import config as hps_config, jobs
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
 from hps.workflow.grid import (
@@ -65,7 +65,7 @@ def of_run(section, **options_of):
 
 # Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f'python() {{{{ {shlex.quote(sys.executable)} "$@"; }}}}; ')
+    jobs.python_is(sys.executable)
 
 
 scattergather:
