@@ -55,7 +55,8 @@ class Lines(logging.Formatter):
             return f"[{record.done}/{record.total}] {self.finished}, about {left} left"
         if event == LogEvent.JOB_ERROR:
             name = self.jobs.get(record.jobid, record.rule_name)
-            return "\n".join([f"Failed: {name}", *(line for path in record.log for line in end_of(path))])
+            facts = [f"  {key}: {value}" for key, value in record.aux.items()]  # of a cluster's job
+            return "\n".join([f"Failed: {name}", *facts, *(line for path in record.log for line in end_of(path))])
         return self.others.format(record)
 
 
