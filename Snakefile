@@ -77,6 +77,8 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
+        jobs.warm()
 
 
 # A target a table, with what it needs. A table that is left out keeps its target, which says why.

@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config
+from hps.workflow import config as hps_config, jobs
 from hps.models import hub_lock
 from hps.workflow.pipeline import Pipeline
 from hps.workflow.grid import (
@@ -74,7 +74,7 @@ transfer_sets = PIPELINE.transfer_sets
 
 # Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
 if not workflow.deployment_settings.deployment_method:
-    shell.prefix(f'python() {{{{ {shlex.quote(sys.executable)} "$@"; }}}}; ')
+    jobs.python_is(sys.executable)
 
 
 scattergather:

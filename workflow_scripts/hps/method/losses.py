@@ -80,7 +80,11 @@ def best_and_drawn(ranking: Ranking) -> Tensor:
 
 
 def best_and_all(ranking: Ranking) -> Tensor:
-    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): Eq. 10 without the Monte Carlo draw."""
+    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): the draw of Eq. 8 replaced by its mean.
+
+    With N = 1 it is Eq. 10 read literally, p uniform over the dispreferred and q normalised to 1; with gamma = 0 and
+    N the number of the dispreferred, Eq. 6.
+    """
     exponents = (ranking.gamma * ranking.rewards).masked_fill(~ranking.dispreferred, -math.inf)
     log_q = exponents.log_softmax(1)[:, None, :]
     return ranking.log_weights(ranking.positives[:, :, None]) + log_q + ranking.log_multiplicity

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from argparse_dataclass import ArgumentParser
 
 from hps.models import offline
-from hps.support import secrets
+from hps.support import files, secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -77,4 +77,6 @@ def run(
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
         if refusal := offline.refused(error):
             sys.exit(secrets.masked(f"error: {refusal}"))
+        if reason := files.unwritable(error):  # what `files.writing` does not write: logs, caches of libraries
+            sys.exit(f"error: {getattr(error, 'filename', None) or 'writing'}: {reason}")
         raise
