@@ -14,9 +14,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hps.models.offline import FETCH
 from hps.support import files, provenance
 from hps.support.errors import InputError
+from hps.support.offline import FETCH
 
 if TYPE_CHECKING:
     import torch
