@@ -25,6 +25,8 @@ def argument(help: str, default: Any = REQUIRED, **metadata: Any) -> Any:
     metadata["help"] = help
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"nargs": "*"} | metadata)
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
