@@ -54,6 +54,8 @@ POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE
 # How reward models read and score, in annotation and evaluation.
 REWARD_OPTIONS = options({f"reward_{key}": value for key, value in CONFIG["rewards"].items()})
 
+REWARD_SYSTEM_TURN = CONFIG["rewards"]["system_turn"]
+
 # One row a training; ablations are part of the same space, so no run is trained twice.
 RUN_OF = {run.name: run for run in all_runs(CONFIG)}
 
@@ -187,6 +189,22 @@ SOURCES = ROLES | SERVED
 def roles_from(*sources):
     """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
     return "|".join(role for role, given in SOURCES.items() if given["source"] in sources) or "(?!)"
+
+
+def fetched_models(*roles):
+    """Folders of those roles whose model is made elsewhere, and so has a chat template that may refuse a prompt."""
+    return [model(role) for role in roles if role in ROLES and ROLES[role]["source"] in ("hub", "path", "gguf")]
+
+
+def model_state(wildcards):
+    """Name, size and time of each file of a model of `source: path`: one overwritten in place is fetched anew.
+
+    Its contents are hashed then; to hash them at every start would take minutes.
+    """
+    given = SOURCES[wildcards.role]
+    found = [Path(given["path"]).glob(pattern) for pattern in hub_lock.MODEL_FILES] if given["source"] == "path" else []
+    files = sorted({file for files in found for file in files if file.is_file()})
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def model_options(*leave_out):

@@ -51,6 +51,7 @@ rule fetch_model:
     params:
         options=model_options(),
         pinned=pinned_model,
+        state=model_state,
         lock=lock_option(pinned_model),
         dtype=COMPUTE["dtype"],
     shell:
