@@ -12,9 +12,6 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
-
-
 include: "rules/common.smk"
 include: "rules/common_tables.smk"
 
@@ -80,6 +77,8 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
+        jobs.warm()
 
 
 # A target a table, with what it needs. A table that is left out keeps its target, which says why.

@@ -1,5 +1,8 @@
 """Margins, KL and best-of-N against their definitions on a small model."""
 
+from math import log
+from types import SimpleNamespace
+
 import pytest
 import stage_files
 import torch
@@ -7,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from hps.evaluation import measures
 from hps.generation.engine import Response
-from hps.logprobs.scorer import SequenceScorer
+from hps.logprobs.scorer import Group, SequenceScorer
 from hps.models.sources import load_causal
 from hps.support.files import read_table
 
@@ -102,6 +105,21 @@ def test_kl_by_definition_and_zero_for_the_reference(files, tuned, model_folder)
         assert value > 0
     same = measures.response_states(reference, own)
     assert measures.sequence_kl(reference.head, same, reference, own) == [0.0] * len(own)
+
+
+def test_kl_by_hand():
+    """Of two words the policy says each with 1/2, then with 1/4 and 3/4; the reference the other way round."""
+    group = Group([0], [[0, 1]])
+    policy, reference = (torch.tensor(rows).log() for rows in ([[0.5, 0.5], [0.25, 0.75]], [[0.25, 0.75], [0.5, 0.5]]))
+    head = torch.nn.Linear(2, 2, bias=False)
+    head.weight.data = torch.eye(2)
+    scorer = SimpleNamespace(
+        head=head, packed=lambda items, group_of: [items], response_hidden=lambda groups: reference
+    )
+    (value,) = measures.sequence_kl(head, [policy], scorer, [group])
+    first = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
+    second = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
+    assert value == pytest.approx(first + second)
 
 
 SAMPLES = [

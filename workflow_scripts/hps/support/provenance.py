@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,13 +40,16 @@ MODEL = "model.json"
 """The file in a model folder that says what it is; it is written last, and its key `files` has the others' hashes."""
 SMALL = 10 * 2**20
 """Bytes up to which a file inside a folder is hashed."""
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Where Linux says which NVIDIA driver is loaded."""
 
 
 def collect(settings: Mapping[str, Any], inputs: Sequence[str | Path]) -> dict[str, Any]:
     """A JSON-ready record for a result made with `settings` from `inputs`.
 
     Keys: `code` (see `code_version`), `time` (UTC), `python`, `packages` (of `PACKAGES`, those installed),
-    `platform`, `threads`, `settings`, and `inputs` (path to hash, see `fingerprint`). No package is imported for it.
+    `installed` (see `installed_packages`), `platform`, `threads`, `gpu` (see `gpus`), `settings`, and `inputs` (path to
+    hash, see `fingerprint`). No package is imported for it.
 
     Raises InputError for an input that does not exist.
     """
@@ -54,8 +58,10 @@ def collect(settings: Mapping[str, Any], inputs: Sequence[str | Path]) -> dict[s
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": package_versions(),
+        "installed": installed_packages(),
         "platform": platform.platform(),
         "threads": threads(),
+        "gpu": gpus(),
         "settings": json.loads(json.dumps(dict(settings), default=str)),
         "inputs": {str(path): fingerprint(path) for path in inputs},
     }
@@ -89,15 +95,34 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def threads() -> dict[str, int | None]:
-    """CPUs of the machine, OMP_NUM_THREADS, and the threads torch computes with (None where not set or not loaded)."""
+def installed_packages() -> str:
+    """All that Python finds installed, sorted, in one line: `accelerate-1.15.0 aiohttp-3.14.5 ...`.
+
+    From the names of the folders with their metadata: to read those takes as long as many a job computes.
+    """
+    found = {path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info")}
+    return " ".join(sorted(found, key=str.lower))
+
+
+def gpus() -> dict[str, Any] | None:
+    """Names of the GPUs that torch sees, the CUDA version it was built for and the driver's; None where it sees none,
+    or is not loaded (then nothing was computed on one).
+    """
     torch = sys.modules.get("torch")
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    driver = re.search(r"\d+(?:\.\d+)+", DRIVER.read_text()) if DRIVER.is_file() else None
     return {
-        "cpus": os.cpu_count(),
-        "omp_num_threads": int(asked) if asked.isdigit() else None,
-        "torch": torch.get_num_threads() if torch else None,
+        "names": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "driver": driver[0] if driver else None,
     }
+
+
+def threads() -> dict[str, int | None]:
+    """CPUs of the machine, and OMP_NUM_THREADS (None where it is no number), which torch follows."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return {"cpus": os.cpu_count(), "omp_num_threads": int(asked) if asked.isdigit() else None}
 
 
 def fingerprint(path: str | Path) -> str | dict[str, str]:
