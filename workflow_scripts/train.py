@@ -121,7 +121,7 @@ def main(arguments: Arguments) -> None:
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),
-            "responses": pool_size(arguments),
+            "responses": pool_size(arguments.loss, arguments.n, arguments.pl_responses),
             "counts": dict(examples.counts),
             "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
             "devices": accelerator.num_processes,
