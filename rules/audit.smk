@@ -3,7 +3,7 @@
 # leaves out. They cost no generation.
 rule human_pairs:
     input:
-        lambda w: data_files(w.dataset, CONFIG["data"]["splits"]["test"]["from"]),
+        lambda w: PIPELINE.data_files(w.dataset, CONFIG["data"]["splits"]["test"]["from"]),
     output:
         directory(f"{RESULTS}/audit/human_pairs/{{dataset}}"),
     log:
@@ -11,7 +11,7 @@ rule human_pairs:
     conda:
         "../envs/data.yaml"
     params:
-        source=data_source,
+        source=lambda w: PIPELINE.data_source(w.dataset),
         pinned=pinned_data,
         lock=lock_option(pinned_data),
         part=CONFIG["data"]["splits"]["test"]["from"],
@@ -23,7 +23,7 @@ rule human_pairs:
 rule human_lengths:
     input:
         pairs=rules.human_pairs.output,
-        policy=model("policy"),
+        policy=PIPELINE.tokenizer,
     output:
         f"{RESULTS}/audit/human_lengths/{{dataset}}.parquet",
     log:

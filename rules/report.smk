@@ -16,10 +16,13 @@ rule configuration:
         f"{LOGS}/configuration.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
+    # A change of what only costs writes it no more than it makes any result anew.
+    params:
+        values=PIPELINE.values,
     shell:
-        "python workflow_scripts/resolve_config.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/resolve_config.py --given {resources.given} --out {output} > {log} 2>&1"
 
 
 rule overview:
@@ -105,9 +108,9 @@ rule report:
         f"{LOGS}/report.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
     # Snakemake makes its report from finished jobs, so a second Snakemake is asked for it when they are. It reads the
     # same configuration, and only reads: hence no lock.
     shell:
-        "python workflow_scripts/report.py document --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/report.py document --given {resources.given} --out {output} > {log} 2>&1"

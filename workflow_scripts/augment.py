@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from hps.data import chat, stages
 from hps.data.schemas import CANDIDATES, PAIRS
@@ -18,22 +17,16 @@ from hps.support import cli, progress, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import identity, write_json
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("augment")):
     pairs: str = argument("prompts with their human pair (Parquet)")
     generator: str = argument("model folder")
     shard: str = argument("which of how many, such as 1-of-4")
     n: int = argument("responses a prompt")
-    temperature: float = argument("of sampling")
-    top_p: float = argument("nucleus of sampling; 1: all tokens")
-    max_new_tokens: int = argument("a response that has not ended by then is truncated")
     seed: int = argument("with prompt and number, decides each response")
-    sequences: int = argument("responses generated together")
-    dtype: str = argument("of the weights", "float32")
-    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
-    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("candidates (Parquet)")
     stats: str = argument("counts (JSON)")
 

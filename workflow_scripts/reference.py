@@ -14,15 +14,14 @@ from hps.data.schemas import CANDIDATES, KEY, PROMPTS, REFERENCE
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.files import identity
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("reference")):
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     policy: str = argument("model folder")
-    score_tokens: int = argument("tokens of a batch")
-    dtype: str = argument("of the weights", "float32")
     out: str = argument("log-probs and token ids of the responses (Parquet)")
     out_prompts: str = argument("token ids of the prompts (Parquet)")
 

@@ -296,8 +296,8 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
     words = {
         "augment": f"--pairs {files['pairs']} --generator {model_folder} --shard 1-of-1 --n 2 --top-p 1 "
         f"--stats {tmp_path}/stats.json",
-        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --candidates {files['candidates']} "
-        f"--scored {files['scored']} --reference {files['reference']} --policy {model_folder} "
+        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --examples {files['examples']} "
+        f"--policy {model_folder} "
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
         "--score-tokens 512 --reward-output gated --reward-system-turn keep",
     }[command]

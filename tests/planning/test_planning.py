@@ -23,8 +23,8 @@ from hps.planning.stages import Estimate, Lengths, Stage
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
+from hps.support.yaml_file import read_yaml
 from hps.workflow import config
-from hps.workflow.config import read_yaml
 
 NOWHERE = Path("/nonexistent")
 

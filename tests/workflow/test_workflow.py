@@ -120,6 +120,13 @@ def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(ch
     assert not (checkout / "results").exists()
 
 
+def test_a_broken_judge_stops_before_any_job(checkout):
+    variables = {"HPS_JUDGE_URL": "http://localhost:99999/v1", "HPS_JUDGE_MODEL": "m", "HPS_JUDGE_KEY": "none"}
+    done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **variables)
+    assert done.returncode != 0
+    assert "HPS_JUDGE_URL: is no URL of the form http://host:port/v1" in done.stdout + done.stderr
+
+
 def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
     given = ["--config", 'grid={"losses": ["bt", "pl"]}', "ablations={methods: [dpo-bt]}"]
     assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
@@ -138,6 +145,10 @@ def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(che
     done = snakemake(*words, folder=checkout)
     assert planned_jobs(done) == {"configuration": 1, "table": 1, "table3": 1, "total": 3}
     assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
+    (returned / "RATINGS.JSON").write_text("{}")
+    done = snakemake(*words, folder=checkout)
+    assert done.returncode != 0
+    assert "returned/RATINGS.JSON: is no returned file" in done.stdout + done.stderr
 
 
 def test_table_3_without_methods_in_the_grid_is_left_out(checkout):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from argparse_dataclass import ArgumentParser
 
 from hps.models import offline
-from hps.support import secrets
+from hps.support import files, secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -25,6 +25,8 @@ def argument(help: str, default: Any = REQUIRED, **metadata: Any) -> Any:
     metadata["help"] = help
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"nargs": "*"} | metadata)
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
@@ -75,4 +77,6 @@ def run(
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
         if refusal := offline.refused(error):
             sys.exit(secrets.masked(f"error: {refusal}"))
+        if reason := files.unwritable(error):  # what `files.writing` does not write: logs, caches of libraries
+            sys.exit(f"error: {getattr(error, 'filename', None) or 'writing'}: {reason}")
         raise

@@ -137,7 +137,7 @@ class OurResults:
         for evaluation in evaluations:
             for table, key in _places(evaluation, settings):
                 seeds = results.grid.setdefault(table, {}).setdefault(key, {})
-                seed = evaluation.run.seed if evaluation.run else 0
+                seed = evaluation.seed
                 if seed in seeds:
                     other = seeds[seed].folder
                     raise InputError(evaluation.folder / "evaluation.json", f"the same row and seed as {other}")
