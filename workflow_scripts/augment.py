@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from hps.data import chat, stages
 from hps.data.schemas import CANDIDATES, PAIRS
