@@ -24,7 +24,7 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 
-CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput", "warm")
+CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput", "reading", "warm")
 ON_REQUEST = ("run",)
 """Parts too long for the whole suite: two whole runs, cut down."""
 THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
@@ -75,7 +75,7 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
     """The parts that were asked for, on SmolLM2-135M in bfloat16."""
     import torch
 
-    from benchmarks import growth, ours, rows, warm_rows
+    from benchmarks import growth, ours, reading, rows, warm_rows
 
     parts = arguments.only or CPU_PARTS
     found: dict[str, Any] = {"rows": []}
@@ -104,6 +104,8 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
             began = time.perf_counter()
             if part == "growth":
                 found["growth"] = growth.growth(setting)
+            elif part == "reading":
+                found["reading"] = reading.reading()
             elif part == "throughput":
                 found |= cpu_throughput(setting)
             else:

@@ -32,8 +32,8 @@ def test_record_is_json_and_names_what_it_was_made_from(tmp_path):
 
 def test_no_package_is_imported_for_it():
     code = (
-        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps.support import provenance; "
-        "provenance.collect({}, []); "
+        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps.support import provenance\n"
+        "provenance.collect({}, [])\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]
