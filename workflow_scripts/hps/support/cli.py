@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from argparse_dataclass import ArgumentParser
 
-from hps.models import offline
-from hps.support import files, secrets
+from hps.support import files, offline, secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
