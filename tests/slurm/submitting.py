@@ -12,7 +12,7 @@ import pytest
 from cluster import run
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 QUICK = bool(os.environ.get("QUICK"))
 left_out_of_the_cut = pytest.mark.skipif(QUICK, reason="not in the cut; `make test-slurm` runs it")
