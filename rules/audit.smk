@@ -67,11 +67,10 @@ rule audit:
         test_sets=DATASETS,
         annotated=lambda w: annotated_sets(),
         truncated=CONFIG["candidates"]["truncated"],
-        resamples=CONFIG["evaluation"]["resamples"],
         world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_audit.py --test-sets {params.test_sets} --human {input.human} "
         "--annotated-sets {params.annotated} --candidates {input.candidates} --scored {input.scored} "
-        "--reference {input.reference} --truncated {params.truncated} --resamples {params.resamples} "
+        "--reference {input.reference} --truncated {params.truncated} "
         "--world {params.world} --csv {output.csv} --gaps {output.gaps} --markdown {output.md} --html {output.html} "
         "--png {output.png} --svg {output.svg} > {log} 2>&1"

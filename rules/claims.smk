@@ -5,7 +5,7 @@ rule claims:
         schema="paper/claims.schema.yaml",
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
-        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=map(RUN_NAMES.get, hps_config.grid_runs(CONFIG))),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=CLAIMS_POLICIES[1:]),
         tables=CLAIMS_TABLES,
     output:
         csv=f"{RESULTS}/claims/claims.csv",
@@ -28,16 +28,17 @@ rule claims:
             for policy in CLAIMS_POLICIES
             for test_set in test_sets(policy)
         ],
-        trainings=[f"{RESULTS}/runs/{RUN_NAMES[run]}" for run in hps_config.grid_runs(CONFIG)],
+        trainings=expand(f"{RESULTS}/runs/{{run}}", run=CLAIMS_POLICIES[1:]),
         tables=options({"tables": CLAIMS_TABLES}),
         options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")} | CONFIG["claims"]),
         grid_n=CONFIG["grid"]["n"],
         beta=CONFIG["objective"]["beta"],
         dataset=CONFIG["ablations"]["dataset"],
         world=CONFIG["world"],
+        reward_scale="log_odds" if CONFIG["models"]["eval_reward"]["source"] == "trained" else "paper",
     shell:
         "python workflow_scripts/make_claims.py --claims {input.claims} --schema {input.schema} --paper paper "
         "--evaluations {params.evaluations} --trainings {params.trainings} {params.tables} "
         "--grid-n {params.grid_n} --beta {params.beta} --ablation-dataset {params.dataset} {params.options} "
-        "--world {params.world} --csv {output.csv} --json {output.json} --markdown {output.md} --html {output.html} "
+        "--reward-scale {params.reward_scale} --world {params.world} --csv {output.csv} --json {output.json} --markdown {output.md} --html {output.html} "
         "--fragment {output.fragment} > {log} 2>&1"

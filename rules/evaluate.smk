@@ -19,7 +19,7 @@ rule evaluate:
     params:
         test_sets=lambda w: test_sets(w.policy),
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
-        options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
+        options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair")),
         toy=TOY_FLAG,
         rewards=REWARD_OPTIONS,
         truncated=CONFIG["candidates"]["truncated"],

@@ -49,9 +49,8 @@ rule win_rates:
     conda:
         "../envs/report.yaml"
     params:
-        resamples=CONFIG["evaluation"]["resamples"],
         world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_win_rates.py --judge {input.judge} --paper {input.paper} "
-        "--resamples {params.resamples} --world {params.world} "
+        "--world {params.world} "
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

@@ -19,7 +19,7 @@ rule table:
     params:
         evaluations=table_evaluations,
         rows=table_rows,
-        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
+        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")}),
         world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_table.py --table {wildcards.table} --evaluations {params.evaluations} "
@@ -54,7 +54,7 @@ rule make_table_attribution:
                 "multiplicity": CONFIG["objective"]["multiplicity"],
             }
         ),
-        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair", "resamples")}),
+        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")}),
         world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_attribution.py --evaluations {params.evaluations} {params.rows} {params.options} "

@@ -59,9 +59,8 @@ rule human_table:
     params:
         key=lambda w, input: f"{input.study}/key.json" if "study" in input.keys() else input.key,
         ratings=lambda w, input: study_files(input),
-        resamples=CONFIG["evaluation"]["resamples"],
         world=CONFIG["world"],
     shell:
         "python workflow_scripts/make_human_table.py --key {params.key} {params.ratings} --paper {input.paper} "
-        "--resamples {params.resamples} --world {params.world} "
+        "--world {params.world} "
         "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

@@ -46,7 +46,7 @@ def training(folder: Path, of: dict, step_seconds=1.0, log: list[dict] | None = 
     """A folder with training.json and log.jsonl."""
     folder.mkdir(parents=True)
     values = {"run": of, "seconds": 10.0, "step_seconds": step_seconds, "steps": 10, "tokens": 1000, "groups": 5}
-    write_json(folder / "training.json", values | {"counts": {}, "provenance": {}} | summary)
+    write_json(folder / "training.json", values | {"responses": of["n"], "counts": {}, "provenance": {}} | summary)
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log or []), encoding="utf-8")
     return folder
 

@@ -19,7 +19,7 @@ from hps.evidence.audit_page import gaps_to_csv, to_csv, to_page
 from hps.evidence.figures import style
 from hps.evidence.figures.gaps import implied_gaps
 from hps.evidence.paper import read_rows
-from hps.evidence.statistics import Estimate, mean_interval
+from hps.evidence.statistics import Estimate, estimate
 from hps.support import cli, files
 from hps.support.errors import InputError
 from hps.training.examples import usable_statuses
@@ -41,7 +41,6 @@ class Arguments:
     scored: list[str] = cli.argument("their rewards, likewise", [])
     reference: list[str] = cli.argument("their reference log-probs, likewise", [])
     truncated: str = cli.argument("drop or keep: may a truncated response be in the annotated pair?", "drop")
-    resamples: int = cli.argument("bootstrap resamples", 2000)
     seed: int = cli.argument("seed of the bootstrap", 0)
     world: str = cli.argument("`toy`: the measured pairs are a toy world's", "real", choices=["real", "toy"])
 
@@ -69,13 +68,7 @@ def measure(arguments: Arguments) -> dict[str, dict[str, Estimate]]:
     gaps = {name: {"human": human_gaps(path)} for name, path in zip(arguments.test_sets, arguments.human, strict=True)}
     for name, files_of_stages in zip(arguments.annotated_sets, annotated_files(arguments), strict=True):
         gaps[name]["annotated"] = annotated_gaps(*files_of_stages, usable_statuses(arguments.truncated))
-    return {
-        name: {
-            pair: mean_interval(values, resamples=arguments.resamples, seed=arguments.seed)
-            for pair, values in pairs.items()
-        }
-        for name, pairs in gaps.items()
-    }
+    return {name: {pair: estimate(values) for pair, values in pairs.items()} for name, pairs in gaps.items()}
 
 
 def annotated_files(arguments: Arguments) -> list[list[list[str]]]:

@@ -34,21 +34,20 @@ class Arguments:
     json: str = cli.argument("output: everything")
     markdown: str = cli.argument("output: for readers")
     html: str = cli.argument("output: the same for a browser")
-    fragment: str = cli.argument("output: the list alone, for the report's first page")
+    fragment: str = cli.argument("output: the lists alone, for the report's first page")
     evaluations: list[str] = cli.argument("folders of evaluation.json and per_prompt.parquet", [])
     trainings: list[str] = cli.argument("folders of training.json", [])
     tables: list[str] = cli.argument("further tables of ours, CSV, named as in the claims", [])
     margin_pair: str = cli.argument("pair of RM_DPO and RM_R-DPO", "human", choices=list(PAIRS))
     bleu: str = cli.argument("BLEU over words or characters", "word", choices=["word", "char"])
     alpha: float = cli.argument("level of the corrected tests", 0.05)
-    resamples: int = cli.argument("of bootstrap and sign flips", 20000)
-    seed: int = cli.argument("of both", 0)
+    reward_scale: str = cli.argument("`log_odds`: its model was trained here", "paper", choices=["paper", "log_odds"])
     world: str = cli.argument("`toy` says that the models are toys", "real", choices=["real", "toy"])
 
 
 def main(arguments: Arguments) -> None:
     claims = read_claims(arguments.claims, arguments.schema)
-    test = Level(arguments.alpha, arguments.resamples, arguments.seed)
+    test = Level(arguments.alpha, arguments.reward_scale == "log_odds")
     choices = Choices([], [], [], arguments.margin_pair, arguments.bleu)
     ours = OurResults.of(
         map(read_evaluation, arguments.evaluations),
@@ -66,7 +65,7 @@ def main(arguments: Arguments) -> None:
     files.write_text(arguments.markdown, render.markdown(readable))
     files.write_text(arguments.html, render.html(readable))
     # The page that it stands in says itself whether the world is a toy.
-    alone = replace(readable, notes=[page.summary(pairs)], tables=readable.tables[:1])
+    alone = replace(readable, notes=[page.summary(pairs)], tables=page.lists(pairs))
     files.write_text(arguments.fragment, render.fragment(alone))
     logging.info("%s", page.summary(pairs))
 

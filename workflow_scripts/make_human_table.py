@@ -23,7 +23,6 @@ class Arguments:
     markdown: str = cli.argument("output: ours beside the paper's")
     html: str = cli.argument("output: the same for a browser")
     ratings: list[str] = cli.argument("returned files (JSON)", [])
-    resamples: int = cli.argument("bootstrap resamples", 2000)
     seed: int = cli.argument("seed of the bootstrap", 0)
     world: str = cli.argument("`toy` says in the notes that the models are toys", "real", choices=["real", "toy"])
 
@@ -33,8 +32,8 @@ def main(arguments: Arguments) -> None:
     ratings = scores = None
     if arguments.ratings:
         ratings = read_ratings(arguments.ratings, key)
-        scores = score(ratings, resamples=arguments.resamples, seed=arguments.seed)
-    page = to_page(key, ratings, scores, arguments.paper, arguments.resamples, arguments.world)
+        scores = score(ratings, seed=arguments.seed)
+    page = to_page(key, ratings, scores, arguments.paper, arguments.world)
     files.write_text(arguments.csv, to_csv(key, ratings, scores))
     files.write_text(arguments.markdown, render.markdown(page))
     files.write_text(arguments.html, render.html(page))

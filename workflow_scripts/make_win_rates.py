@@ -22,16 +22,14 @@ class Arguments:
     csv: str = cli.argument("output: all numbers")
     markdown: str = cli.argument("output: ours beside the paper's")
     html: str = cli.argument("output: the same for a browser")
-    resamples: int = cli.argument("bootstrap resamples", 2000)
-    seed: int = cli.argument("seed of the bootstrap", 0)
     world: str = cli.argument("`toy` says in the notes that the models are toys", "real", choices=["real", "toy"])
 
 
 def main(arguments: Arguments) -> None:
     facts = files.read_json(Path(arguments.judge) / "judge.json")
     judgements = files.read_table(Path(arguments.judge) / "judgements.parquet", JUDGEMENTS.names)
-    rates = win_rates(judgements, resamples=arguments.resamples, seed=arguments.seed)
-    page = to_page(rates, arguments.paper, facts, arguments.resamples, arguments.world)
+    rates = win_rates(judgements)
+    page = to_page(rates, arguments.paper, facts, arguments.world)
     files.write_text(arguments.csv, to_csv(rates, facts["model"]))
     files.write_text(arguments.markdown, render.markdown(page))
     files.write_text(arguments.html, render.html(page))

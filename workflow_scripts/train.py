@@ -132,6 +132,7 @@ def main(arguments: Arguments) -> None:
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),
+            "responses": pool_size(arguments),
             "counts": dict(counts),
             "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
             "devices": accelerator.num_processes,

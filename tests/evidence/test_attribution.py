@@ -16,7 +16,7 @@ from hps.method.objectives import Loss, Objective
 from hps.support.errors import InputError
 
 LOSSES = ["bt", "uniform_1", "uniform_n", "hard_1", "hps", "hardest_1", "hardest_n"]
-CHOICES = Choices(["hh_rlhf"], ["dpo"], LOSSES, resamples=200)
+CHOICES = Choices(["hh_rlhf"], ["dpo"], LOSSES)
 MARGINS = dict(zip(LOSSES, [1.0, 2.0, 4.0, 5.0, 8.0, 6.0, 7.0], strict=True))  # in nats without beta
 
 
@@ -85,7 +85,6 @@ def test_command_writes_cells_and_effects(tmp_path):
             datasets=["hh_rlhf"],
             reward="dpo",
             multiplicity="n_minus_1",
-            resamples=200,
             world="toy",
             **out,
         )

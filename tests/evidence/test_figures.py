@@ -30,7 +30,7 @@ def make_table(tmp_path):
     def make(name: str, runs: list[dict | None], test_set: str = "hh_rlhf") -> str:
         prompts = [{"margin_human": margin} for margin in (0.0, 10.0, 20.0)]
         folders = [evaluation(tmp_path / name / str(i), of, prompts, test_set) for i, of in enumerate(runs)]
-        chosen = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo", "kto"], ["pl", "bt", "hps", "slic"], resamples=50)
+        chosen = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo", "kto"], ["pl", "bt", "hps", "slic"])
         rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
         path = tmp_path / f"{name}.csv"
         path.write_text(to_csv(LAYOUTS[name], rows, chosen), encoding="utf-8")

@@ -23,7 +23,7 @@ PAPER_FILES = {
     "table7": PAPER / "table7_responses_transfer.csv",
     "table8": PAPER / "table8_beta_finetuning.csv",
 }
-CHOICES = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo"], ["pl", "bt", "hps"], resamples=200)
+CHOICES = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo"], ["pl", "bt", "hps"])
 
 
 def choices(**changes) -> Choices:
@@ -185,7 +185,7 @@ def test_notes_name_what_the_numbers_are(tmp_path):
     assert "toy world" in toy
     assert "n = 20, β = 0.1, training seeds: 0" in setting
     assert SIGNATURE["word"] in scores
-    assert "95% percentile bootstrap interval over prompts, 200 resamples" in scores
+    assert "95% interval; of a row with several training seeds it holds for the method" in scores
     assert "31 of the paper's 32" in absent
     assert len(page("table2", [folder]).notes) == 3
     transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
@@ -282,7 +282,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
 def command(tmp_path: Path, folders: list[Path], **changes: str) -> list[str]:
     options = {"table": "table2", "paper": PAPER_FILES["table2"], "datasets": "hh_rlhf", "rewards": "dpo"} | changes
     options |= {kind: tmp_path / f"out.{kind}" for kind in ("csv", "markdown", "html")}
-    words = ["make_table.py", "--evaluations", *map(str, folders), "--losses", "bt", "hps", "--resamples", "50"]
+    words = ["make_table.py", "--evaluations", *map(str, folders), "--losses", "bt", "hps"]
     return words + [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 

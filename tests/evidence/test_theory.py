@@ -32,7 +32,7 @@ from hps.method.objectives import Objective
 from hps.support import cli
 from hps.support.errors import InputError
 
-SIZES = Sizes(3, (60, 240, 960), (2, 4, 8), 8, 0, 500)
+SIZES = Sizes(3, (60, 240, 960), (2, 4, 8), 8, 0)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_verdicts_of_the_theorems(points, tmp_path):
     chosen = [
         c for c in read_claims(ROOT / "paper/claims.yaml", ROOT / "paper/claims.schema.yaml") if c.table == "theory"
     ]
-    level = Level(resamples=1000)
+    level = Level()
     verdicts = {r.claim.id: r.verdict for r in judge([evaluate(c, evidence, level) for c in chosen], level)}
     assert verdicts["sample_efficiency"] == "contradicted"
     for name in ("theorem1_hps_in_responses", "theorem1_pl_in_responses", "theorem2_worst_case", "theorem3_max_margin"):

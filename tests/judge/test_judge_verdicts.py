@@ -34,7 +34,7 @@ def both(prompt: int, shown_first: tuple, shown_second: tuple, **changes) -> lis
 
 
 def rates(rows, **options):
-    return win_rates(rows, resamples=200, seed=0, **options)
+    return win_rates(rows, **options)
 
 
 def test_rates_by_hand():
@@ -130,7 +130,7 @@ def test_a_direction_that_differs_from_the_papers_is_marked():
 
 def test_the_page_says_who_judged_and_what_is_missing():
     rows = [*both(0, (4.0, 3.0), (4.0, 3.0)), *both(1, (None, None), (4.0, 3.0))]
-    page = to_page(rates(rows), str(PAPER), FACTS, 200, "real")
+    page = to_page(rates(rows), str(PAPER), FACTS, "real")
     text = render.markdown(page)
     assert "Judge: judge-1, temperature 0, blind, each pair in both orders" in text
     assert "Not run: 5 of the paper's 6 rows" in text

@@ -191,7 +191,7 @@ def test_rated_exported_and_aggregated(browser, folder, tmp_path, monkeypatch, r
     assert content["simulated"] is False
     saved = sorted((tmp_path / "downloads").glob("*.json"))
     assert [path.name for path in saved] == [f"ratings-{content['study']}-{content['rater']}.json"]
-    words = ["x", "--key", folder / "key.json", "--ratings", *saved, "--paper", PAPER, "--resamples", "200"]
+    words = ["x", "--key", folder / "key.json", "--ratings", *saved, "--paper", PAPER]
     words += [word for kind in ("csv", "markdown", "html") for word in (f"--{kind}", tmp_path / f"table3.{kind}")]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     cli.run(make_human_table.main, make_human_table.Arguments)

@@ -17,7 +17,7 @@ from hps.evidence.render import TOY, Cell, Column, Page, Table
 from hps.evidence.results import Evaluation
 from hps.evidence.statistics import Estimate, paired_difference
 from hps.evidence.table_page import LABELS
-from hps.evidence.tables import Choices, Layout, Row, build, per_prompt, plain
+from hps.evidence.tables import Choices, Layout, Row, build, on_shared_seeds, per_prompt, plain
 from hps.method.losses import parts_of_hps
 from hps.support.errors import InputError
 
@@ -74,11 +74,9 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
             for sampling in ("uniform", "hard", "hardest")
         ]
         for effect, given, first, second in compared:
-            a, b = (per_prompt(cell(test_set, part).evaluations, choices) for part in (first, second))
-            estimates = {
-                metric: paired_difference(a[metric], b[metric], resamples=choices.resamples, seed=choices.seed)
-                for metric in LAYOUT.metrics
-            }
+            rows_of_both = [cell(test_set, part).evaluations for part in (first, second)]
+            a, b = (per_prompt(on_shared_seeds(*pair), choices) for pair in (rows_of_both, rows_of_both[::-1]))
+            estimates = {metric: paired_difference(a[metric], b[metric]) for metric in LAYOUT.metrics}
             found.append(Contrast(test_set, effect, given, estimates))
     return found
 
@@ -89,7 +87,7 @@ def to_csv(found: Sequence[Contrast]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for one in found:
-        for metric, (mean, lo, hi, prompts) in one.estimates.items():
+        for metric, (mean, lo, hi, prompts, *_) in one.estimates.items():
             writer.writerow([one.test_set, one.effect, one.given, metric, *map(plain, (mean, lo, hi)), prompts])
     return text.getvalue()
 
@@ -120,8 +118,8 @@ def to_page(
         "The paper shows hard sampling and the weight N of the drawn negative (Eq. 8) only together; its released code "
         "has N = 1. Here each is changed alone. hard: gamma follows the schedule; hardest: always the dispreferred "
         "response with the highest reward; uniform: gamma = 0.",
-        f"n = {run.n}, beta = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % bootstrap "
-        "interval over prompts, of the paired difference in the second table.",
+        f"n = {run.n}, beta = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % interval "
+        "over seeds and prompts, of the paired difference in the second table.",
     ]
     tables = [
         Table(

@@ -61,6 +61,7 @@ class Training:
     step_seconds: float  # mean of an optimizer step
     tokens: int
     groups: int  # prompts trained on
+    responses: int  # responses a prompt that the loss saw: n, or for PL perhaps fewer
     counts: dict[str, Any]  # prompts left out, by reason
     provenance: dict[str, Any]
 
@@ -96,9 +97,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
 def read_training(folder: str | Path) -> Training:
     """Read `training.json` of `folder`. Raises InputError naming file and field."""
     path = Path(folder) / "training.json"
-    names = ("seconds", "step_seconds", "tokens", "groups", "counts", "provenance")
+    names = ("seconds", "step_seconds", "tokens", "groups", "responses", "counts", "provenance")
     summary = _summary(path, "training", ("run", *names))
-    for name in ("seconds", "step_seconds", "tokens", "groups"):
+    for name in ("seconds", "step_seconds", "tokens", "groups", "responses"):
         if not _is_number(summary[name]) or summary[name] <= 0:
             raise InputError(path, f"{name} is {summary[name]!r}, not a number above 0")
     run = _run(summary["run"], path)

@@ -14,10 +14,8 @@ class TableArguments:
     datasets: list[str] = argument("data sets, in row order", nargs="+")
     margin_pair: str = argument("pair of RM_DPO and RM_R-DPO", "human", choices=list(PAIRS))
     bleu: str = argument("BLEU over words or characters", "word", choices=["word", "char"])
-    resamples: int = argument("bootstrap resamples", 2000)
-    seed: int = argument("seed of the bootstrap", 0)
     world: str = argument("`toy` says in the notes that the models are toys", "real", choices=["real", "toy"])
 
     def choices(self, rewards: Sequence[str], losses: Sequence[str]) -> Choices:
         """What the user chose, with these rewards and losses in row order."""
-        return Choices(self.datasets, rewards, losses, self.margin_pair, self.bleu, self.resamples, self.seed)
+        return Choices(self.datasets, rewards, losses, self.margin_pair, self.bleu)

@@ -11,7 +11,7 @@ import numpy as np
 from hps.evidence import render
 from hps.evidence.paper import ROUNDING, read_paper
 from hps.evidence.render import Cell, Column, Page, Table, world_note
-from hps.evidence.statistics import CONFIDENCE
+from hps.evidence.statistics import CONFIDENCE, SCOPE
 from hps.evidence.tables import DIFFERENCE, Choices, Layout, Row, plain
 
 TRUE_REWARD = "true_reward"
@@ -117,13 +117,13 @@ def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) ->
     signatures = sorted({evaluation.bleu_signature[choices.bleu] for evaluation in evaluations})
     scores = (
         f"Margins: the {choices.pair} pair of a test prompt. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
-        f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
+        f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
     return [*world_note(world), " ".join(setting), scores]
 
 
 def _our_cell(row: Row, name: str) -> Cell:
-    mean, lo, hi, _ = row.estimates[name]
+    mean, lo, hi, *_ = row.estimates[name]
     return render.interval(mean, lo, hi)
 
 

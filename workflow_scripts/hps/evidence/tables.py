@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from hps.evidence.results import Evaluation
-from hps.evidence.statistics import Estimate, mean_intervals, over_seeds, paired_difference
+from hps.evidence.statistics import Estimate, estimate, paired_difference
 from hps.support.errors import InputError
 
 PAIRS = ("human", "annotated")
@@ -51,15 +51,13 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose: names in row order (others are refused), the variants of the metrics, the bootstrap."""
+    """What the user chose: names in row order (others are refused), and the variants of the metrics."""
 
     datasets: Sequence[str]
     rewards: Sequence[str]
     losses: Sequence[str]
     pair: str = "human"
     bleu: str = "word"
-    resamples: int = 2000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,15 +99,14 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
     quantities = {key: per_prompt(group, choices) for key, group in groups.items()}
     rows = []
     for key in sorted(groups, key=lambda key: _position(layout, key, groups[key][0], choices)):
-        names, values = list(quantities[key]), np.stack(list(quantities[key].values()))
-        intervals = mean_intervals(values, resamples=choices.resamples, seed=choices.seed)
-        estimates = dict(zip(names, intervals, strict=True))
+        estimates = {name: estimate(values) for name, values in quantities[key].items()}
         run = groups[key][0].run
-        base = quantities.get((key[0], f"{run.reward}-bt")) if run and run.loss != "bt" else None
-        for name in layout.metrics if base else ():
-            estimates[DIFFERENCE.format(name)] = paired_difference(
-                quantities[key][name], base[name], resamples=choices.resamples, seed=choices.seed
-            )
+        base = (key[0], f"{run.reward}-bt") if run and run.loss != "bt" else None
+        if base in groups:
+            pairs = (groups[key], groups[base]), (groups[base], groups[key])
+            own, other = (per_prompt(on_shared_seeds(*pair), choices) for pair in pairs)
+            for name in layout.metrics:
+                estimates[DIFFERENCE.format(name)] = paired_difference(own[name], other[name])
         rows.append(Row(key, groups[key], estimates))
     return rows
 
@@ -141,25 +138,31 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
             record["run_beta"] = plain(evaluation.run.beta)
         for name in (*layout.metrics, *extras):
             if name in row.estimates:
-                mean, lo, hi, _ = row.estimates[name]
+                mean, lo, hi, *_ = row.estimates[name]
                 record |= {name: plain(mean), f"{name}_lo": plain(lo), f"{name}_hi": plain(hi)}
         writer.writerow(record)
     return text.getvalue()
 
 
 def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
-    """Everything a row reports, per prompt: (prompts,), averaged over its seeds."""
+    """Everything a row reports: (seeds, prompts), the seeds in the order of the evaluations."""
 
-    def mean(values) -> np.ndarray:
-        return over_seeds([values(evaluation) for evaluation in group])
+    def stacked(values) -> np.ndarray:
+        return np.stack([values(evaluation) for evaluation in group])
 
     named = {"bleu": f"bleu_{choices.bleu}", "reward": "reward"} | {name: name for name in MEASURED}
     named |= {f"{name}_{pair}": f"{name}_{pair}" for pair in PAIRS for name in ("margin", "length_gap")}
-    result = {name: mean(lambda e, c=column: e.values[c]) for name, column in named.items()}
+    result = {name: stacked(lambda e, c=column: e.values[c]) for name, column in named.items()}
     for pair in PAIRS:
-        result[f"rm_dpo_{pair}"] = mean(lambda e, p=pair: e.rm_dpo(p))
-        result[f"rm_rdpo_{pair}"] = mean(lambda e, p=pair: e.rm_rdpo(p))
+        result[f"rm_dpo_{pair}"] = stacked(lambda e, p=pair: e.rm_dpo(p))
+        result[f"rm_rdpo_{pair}"] = stacked(lambda e, p=pair: e.rm_rdpo(p))
     return result | {name: result[f"{name}_{choices.pair}"] for name in ("rm_dpo", "rm_rdpo")}
+
+
+def on_shared_seeds(group: list[Evaluation], other: list[Evaluation]) -> list[Evaluation]:
+    """The evaluations of `group` whose training seed `other` has too, so that differences are paired by seed."""
+    seeds = {evaluation.run.seed for evaluation in other}
+    return [evaluation for evaluation in group if evaluation.run.seed in seeds]
 
 
 def _position(layout: Layout, key: tuple, evaluation: Evaluation, choices: Choices) -> tuple:
