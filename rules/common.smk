@@ -8,9 +8,7 @@ from collections import namedtuple
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 from snakemake.exceptions import WorkflowError
-from snakemake.utils import Paramspace
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
@@ -46,13 +44,7 @@ POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE
 REWARD_OPTIONS = options({f"reward_{key}": value for key, value in CONFIG["rewards"].items()})
 
 # One row a training; ablations are part of the same space, so no run is trained twice.
-RUNS = hps_config.all_runs(CONFIG)
-run_space = Paramspace(
-    pd.DataFrame(map(hps_config.as_dict, RUNS)),
-    filename_params=["reward", "loss", "n", "beta", "seed"],
-    single_wildcard="run",
-)
-RUN_NAMES = dict(zip(RUNS, run_space.instance_patterns))
+RUN_OF = {run.name: run for run in hps_config.all_runs(CONFIG)}
 
 
 scattergather:
@@ -62,8 +54,8 @@ scattergather:
 wildcard_constraints:
     dataset="|".join(DATASETS),
     split="train|test",
-    run=r"dataset~[^/]+/reward~[^/]+",
-    policy=r"sft|dataset~[^/]+/reward~[^/]+",
+    run=r"dataset~[^/]+/method~[^/]+",
+    policy=r"sft|dataset~[^/]+/method~[^/]+",
     table=r"table[25678]",
 
 
@@ -224,7 +216,7 @@ def transfer_sets(run):
 
 def test_sets(policy):
     """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
-    return next(([run.dataset, *transfer_sets(run)] for run, name in RUN_NAMES.items() if name == policy), DATASETS)
+    return next(([run.dataset, *transfer_sets(run)] for name, run in RUN_OF.items() if name == policy), DATASETS)
 
 
 def test_shards(name, policy):
@@ -234,5 +226,5 @@ def test_shards(name, policy):
 
 def evaluation_seed(wildcards):
     """A run is sampled with its own seed, which all methods share; the SFT policy with the first."""
-    seeds = [run.seed for run, name in RUN_NAMES.items() if name == wildcards.policy]
+    seeds = [run.seed for name, run in RUN_OF.items() if name == wildcards.policy]
     return (seeds or CONFIG["seeds"])[0]

@@ -45,7 +45,7 @@ def judge_policies(number):
     """Folders of the evaluations that are compared: of the method (number 0) or of the baselines (1)."""
     if why := why_no_judge():
         raise WorkflowError(f"Table 4: {why}")
-    names = [("sft" if pair[number] is None else RUN_NAMES[pair[number]], pair[0].dataset) for pair in JUDGED]
+    names = [("sft" if pair[number] is None else pair[number].name, pair[0].dataset) for pair in JUDGED]
     return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
 
 
@@ -65,7 +65,7 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [f"{RESULTS}/evaluations/{RUN_NAMES[run] if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
+    return [f"{RESULTS}/evaluations/{run.name if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
 
 
 def study_ratings(wildcards):
@@ -129,7 +129,7 @@ def table_evaluations(wildcards):
     found = [f"{RESULTS}/evaluations/sft/{test_set}" for test_set in DATASETS if shown.sft]
     for run in shown.runs:
         for test_set in transfer_sets(run) if shown.transfer else [run.dataset]:
-            found.append(f"{RESULTS}/evaluations/{RUN_NAMES[run]}/{test_set}")
+            found.append(f"{RESULTS}/evaluations/{run.name}/{test_set}")
     return found
 
 
@@ -161,7 +161,7 @@ def annotated_files(name):
 CLAIMS_RUNS = dict.fromkeys(
     run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
 )
-CLAIMS_POLICIES = ["sft", *(RUN_NAMES[run] for run in CLAIMS_RUNS)]
+CLAIMS_POLICIES = ["sft", *(run.name for run in CLAIMS_RUNS)]
 CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
 CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 

@@ -25,7 +25,7 @@ rule overview:
             for split in ("train", "test")
         ],
         models=[model(role) for role in ROLES],
-        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=RUN_NAMES.values()),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=RUN_OF),
     output:
         **{
             name: report(

@@ -2,10 +2,10 @@
 rule train:
     input:
         policy=model("policy"),
-        pairs=lambda w: f"{RESULTS}/data/{run_space.instance(w)['dataset']}/train.parquet",
-        candidates=lambda w: shards("candidates", run_space.instance(w)["dataset"], "train"),
-        scored=lambda w: shards("scored", run_space.instance(w)["dataset"], "train"),
-        reference=lambda w: shards("reference", run_space.instance(w)["dataset"], "train"),
+        pairs=lambda w: f"{RESULTS}/data/{RUN_OF[w.run].dataset}/train.parquet",
+        candidates=lambda w: shards("candidates", RUN_OF[w.run].dataset, "train"),
+        scored=lambda w: shards("scored", RUN_OF[w.run].dataset, "train"),
+        reference=lambda w: shards("reference", RUN_OF[w.run].dataset, "train"),
     output:
         policy=directory(f"{RESULTS}/runs/{{run}}/policy"),
         log=f"{RESULTS}/runs/{{run}}/log.jsonl",
@@ -18,7 +18,7 @@ rule train:
         "../envs/train.yaml"
     params:
         launch=launcher(),
-        run=lambda w: options(run_space.instance(w)),
+        run=lambda w: options(RUN_OF[w.run].record(), leave_out=("settings",)),
         objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
         pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),

@@ -19,7 +19,7 @@ def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str
     return folder
 
 
-HPS = {"dataset": "hh_rlhf", "reward": "dpo", "loss": "hps", "n": 8, "beta": 0.1, "seed": 0}
+HPS = {"dataset": "hh_rlhf", "parameterization": "dpo", "loss": "hps", "n": 8, "beta": 0.1, "seed": 0}
 
 
 def command(folder: Path, prompts: int = 12) -> list[str]:

@@ -14,25 +14,26 @@ PROMPT = {
     "reward_mean": 0.5,
     "true_reward": None,
     "length": 10.0,
+    "log_ratio_chosen_human": 4.0,
     "margin_human": 1.0,
     "length_gap_human": 10.0,
+    "log_ratio_chosen_annotated": 5.0,
     "margin_annotated": 2.0,
     "length_gap_annotated": -10.0,
     "kl": 3.0,
-    "log_ratio_w": 4.0,
 }
 """One prompt of an evaluation; tests change what they look at."""
 
 
 def run(method="dpo-hps", dataset="hh_rlhf", n=100, beta=0.1, seed=0) -> dict:
-    reward, loss = method.split("-")
-    return {"dataset": dataset, "reward": reward, "loss": loss, "n": n, "beta": beta, "seed": seed}
+    parameterization, loss = method.split("-")
+    return {"dataset": dataset, "parameterization": parameterization, "loss": loss, "n": n, "beta": beta, "seed": seed}
 
 
 def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_rlhf", **summary) -> Path:
     """A folder with evaluation.json and per_prompt.parquet; `prompts` are changes to PROMPT, one a prompt."""
     folder.mkdir(parents=True)
-    without_margins = {name: None for name in PROMPT if "margin" in name} if of is None else {}
+    without_margins = {name: None for name in PROMPT if "human" in name or "annotated" in name} if of is None else {}
     rows = [{"prompt_id": f"p{i:04d}"} | PROMPT | without_margins | prompt for i, prompt in enumerate(prompts)]
     write_table(folder / "per_prompt.parquet", rows, PER_PROMPT)
     write_json(

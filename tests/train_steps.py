@@ -37,7 +37,7 @@ def trainer(accelerator, case: dict) -> Trainer:
         model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
     if case["recompute"]:
         recompute_layers(model)
-    objective = Objective(reward="dpo", loss=case["loss"], beta=0.1)
+    objective = Objective(parameterization="dpo", loss=case["loss"], beta=0.1)
     sharded = case["full"] and accelerator.num_processes > 1
     return Trainer(accelerator, model, objective, examples, Schedule(**case["schedule"]), case["batch_tokens"], sharded)
 

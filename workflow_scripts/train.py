@@ -1,6 +1,6 @@
 """Train one policy: a reward parameterization with a preference loss on one data set.
 
-    accelerate launch --cpu workflow_scripts/train.py --dataset hh_rlhf --reward dpo --loss hps --n 100 --beta 0.1 ...
+    accelerate launch --cpu workflow_scripts/train.py --dataset hh_rlhf --parameterization dpo --loss hps ...
 
 The workflow's rule `train` shows every argument in use (`snakemake -p`). Killed and started again with the same
 arguments, it goes on from its last checkpoint and ends with the same policy, bit for bit on a CPU.
@@ -22,7 +22,7 @@ from hps.support.files import stable_hash, write_json, write_text, writing
 @dataclass(kw_only=True)
 class Arguments:
     dataset: str = argument("data set trained on; recorded with the run")
-    reward: str = argument("reward parameterization, such as dpo")
+    parameterization: str = argument("of the reward, such as dpo")
     loss: str = argument("preference loss: bt, pl, hps, ...")
     n: int = argument("responses a prompt")
     beta: float = argument("the implicit reward is beta x log-ratio")
@@ -87,11 +87,11 @@ def main(arguments: Arguments) -> None:
     multiplicity = arguments.multiplicity
     try:
         objective = Objective(
-            reward=arguments.reward,
+            parameterization=arguments.parameterization,
             loss=arguments.loss,
             beta=arguments.beta,
             multiplicity=multiplicity if multiplicity == "n_minus_1" else int(multiplicity),
-            label_smoothing=smoothing.get(arguments.reward),
+            label_smoothing=smoothing.get(arguments.parameterization),
         )
     except ValueError as error:
         raise InputError("objective", str(error)) from error
@@ -128,7 +128,7 @@ def main(arguments: Arguments) -> None:
     write_json(
         arguments.out_summary,
         {
-            "run": {name: settings[name] for name in ("dataset", "reward", "loss", "n", "beta", "seed")},
+            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")},
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),

@@ -89,5 +89,5 @@ def test_an_adapter_and_its_merged_weights_are_worth_the_same(files, model_folde
 def test_the_sft_policy_has_no_margin_and_no_kl(files, model_folder, folders, tmp_path):
     evaluate.main(arguments(files, model_folder, folders, "", tmp_path / "out"))
     rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
-    assert {row[name] for row in rows for name in ("kl", "margin_human", "margin_annotated", "log_ratio_w")} == {None}
+    assert {row[name] for row in rows for name in ("kl", "margin_human", "log_ratio_chosen_annotated")} == {None}
     assert all(row["reward"] is not None for row in rows)

@@ -88,7 +88,7 @@ def test_margins_by_definition(tokenizer, files, tuned):
                 sum(log_probs[t - 1, ids[0, t]].item() for t in range(start, ids.shape[1])) - prompt.reference[key]
             )
         assert row["margin_human"] == pytest.approx(rho[0] - rho[1], abs=1e-3)
-        assert row["log_ratio_w"] == pytest.approx(rho[0], abs=1e-3)
+        assert row["log_ratio_chosen_human"] == pytest.approx(rho[0], abs=1e-3)
         assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])
 
 

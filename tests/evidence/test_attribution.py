@@ -17,7 +17,7 @@ from hps.support.errors import InputError
 
 LOSSES = ["bt", "uniform_1", "uniform_n", "hard_1", "hps", "hardest_1", "hardest_n"]
 CHOICES = Choices(["hh_rlhf"], ["dpo"], LOSSES)
-MARGINS = dict(zip(LOSSES, [1.0, 2.0, 4.0, 5.0, 8.0, 6.0, 7.0], strict=True))  # in nats without beta
+MARGINS = dict(zip(LOSSES, [1.0, 2.0, 4.0, 5.0, 8.0, 6.0, 7.0], strict=True))
 
 
 def folders(tmp_path, losses=LOSSES):
@@ -58,13 +58,13 @@ def test_effects_by_hand(tmp_path):
     means = {(one.effect, one.given): one.estimates["rm_dpo"].mean for one in found}
     assert means == pytest.approx(
         {
-            ("hard instead of uniform", "N = 1"): 0.3,
-            ("hard instead of uniform", "N = n - 1"): 0.4,
-            ("hardest instead of hard", "N = 1"): 0.1,
-            ("hardest instead of hard", "N = n - 1"): -0.1,
-            ("N = n - 1 instead of 1", "uniform negatives"): 0.2,
-            ("N = n - 1 instead of 1", "hard negatives"): 0.3,
-            ("N = n - 1 instead of 1", "hardest negatives"): 0.1,
+            ("hard instead of uniform", "N = 1"): 3.0,
+            ("hard instead of uniform", "N = n - 1"): 4.0,
+            ("hardest instead of hard", "N = 1"): 1.0,
+            ("hardest instead of hard", "N = n - 1"): -1.0,
+            ("N = n - 1 instead of 1", "uniform negatives"): 2.0,
+            ("N = n - 1 instead of 1", "hard negatives"): 3.0,
+            ("N = n - 1 instead of 1", "hardest negatives"): 1.0,
         }
     )
     assert all(one.estimates["rm_dpo"].lo == pytest.approx(one.estimates["rm_dpo"].mean) for one in found)  # paired

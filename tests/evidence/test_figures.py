@@ -63,7 +63,7 @@ def test_margins_of_two_tables_beside_the_papers(make_table):
     ours = ["HH-RLHF\nfine-tuning, ours", "PKU-SafeRLHF\ntransfer, ours"]
     assert titles(figure) == ours + [title.replace("ours", "paper") for title in ours]
     assert labels(figure) == ["PL", "BT", "HPS"]
-    assert sorted(x for x, _ in markers(figure.axes[0])) == [1.0] * 4  # 0.1 * mean(0, 10, 20); the SFT policy has none
+    assert sorted(x for x, _ in markers(figure.axes[0])) == [10.0] * 4  # the SFT policy has none
     theirs = dict((round(y, 2), x) for x, y in markers(figure.axes[2]))
     assert theirs[0.25] == 2.723  # DPO-HPS: the lowest of the first reward's three
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["DPO", "EXO"]
@@ -73,7 +73,7 @@ def test_a_method_alone_and_beyond_the_paper(make_table):
     figure = margins([make_table("table2", [run("kto-slic")])], [])
     assert titles(figure) == ["HH-RLHF\nfine-tuning, ours"]
     assert labels(figure) == ["SLIC"]
-    assert markers(figure.axes[0]) == [(1.0, 0.0)]
+    assert markers(figure.axes[0]) == [(10.0, 0.0)]
 
 
 def test_every_loss_has_a_colour_and_marker_of_its_own():
@@ -99,7 +99,7 @@ def test_ablation_of_n(make_table):
 
 def test_ablation_of_one_value_and_one_loss(make_table):
     figure = ablation_n([make_table("table6", [run(n=20)])], [])
-    assert [markers(axes) for axes in figure.axes] == [[(20, 1.0)], [(20, 0.2)], [(20, 1.0)]]
+    assert [markers(axes) for axes in figure.axes] == [[(20, 10.0)], [(20, 0.2)], [(20, 1.0)]]
 
 
 def test_ablation_of_beta(make_table):
@@ -107,7 +107,7 @@ def test_ablation_of_beta(make_table):
     figure = ablation_beta([table], [PAPER / "table8_beta_finetuning.csv"])
     assert [title.split(", ")[1] for title in titles(figure)] == ["ours", "ours", "paper", "paper"]
     assert markers(figure.axes[0]) == [(0.1, 3.0), (0.5, 3.0)]
-    assert markers(figure.axes[1]) == [(0.1, 1.0), (0.5, 5.0)]
+    assert markers(figure.axes[1]) == [(0.1, 10.0), (0.5, 10.0)]
     assert (0.1, 11.767) in [(round(x, 1), y) for x, y in markers(figure.axes[2])]
 
 

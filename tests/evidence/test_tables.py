@@ -44,6 +44,10 @@ def margins(*values: float) -> list[dict]:
     return [{"margin_human": value} for value in values]
 
 
+def numbers(row: dict[str, str], name: str) -> tuple[float, ...]:
+    return tuple(float(row[f"{name}{end}"]) for end in ("", "_lo", "_hi"))
+
+
 def test_cells_by_hand(tmp_path):
     prompts = [
         {"bleu_word": 0.1, "reward": 1.0, "margin_human": 4.0, "length_gap_human": 10.0, "margin_annotated": None},
@@ -51,11 +55,12 @@ def test_cells_by_hand(tmp_path):
     ]
     (row,) = table("table2", [evaluation(tmp_path / "e", run(beta=0.25), prompts)])
     assert (row["evaluated_on"], row["method"]) == ("hh_rlhf", "dpo-hps")
-    assert (row["bleu"], row["bleu_lo"], row["bleu_hi"]) == ("0.2", "0.1", "0.3")
-    assert (row["reward"], row["reward_lo"], row["reward_hi"]) == ("1.5", "1", "2")
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("1.5", "1", "2")  # 0.25 * 4 and 0.25 * 8
-    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("1.6", "0.9", "2.3")  # 1 - 0.1 and 2 + 0.3
-    assert (row["margin_human"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("6", "1.5", "0.75")
+    half = 12.7062  # of an interval of two values that are 2 apart: t with one degree of freedom
+    assert numbers(row, "bleu") == pytest.approx((0.2, 0.2 - 0.1 * half, 0.2 + 0.1 * half), rel=1e-4)
+    assert numbers(row, "reward") == pytest.approx((1.5, 1.5 - 0.5 * half, 1.5 + 0.5 * half), rel=1e-4)
+    assert numbers(row, "rm_dpo") == pytest.approx((6, 6 - 2 * half, 6 + 2 * half), rel=1e-4)
+    assert numbers(row, "rm_rdpo") == pytest.approx((6.1, 6.1 - 2.2 * half, 6.1 + 2.2 * half), rel=1e-4)  # 3.9, 8.3
+    assert (row["implicit_margin"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("1.5", "6", "3")
     assert (row["prompts"], row["prompts_human"], row["prompts_annotated"]) == ("2", "2", "1")
     assert row["rm_dpo_annotated_lo"] == row["true_reward"] == row["rm_dpo_minus_bt"] == ""
     assert (row["bleu_char"], row["bleu_word"], row["kl"], row["length"]) == ("0.5", "0.2", "3", "10")
@@ -66,7 +71,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     folder = evaluation(tmp_path / "e", run(), [{"margin_annotated": None}, {"margin_annotated": 5.0}])
     chosen = choices(pair="annotated", bleu="char")
     (row,) = table("table2", [folder], chosen)
-    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "0.5", "0.6")  # one prompt, -10 tokens
+    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "5", "5.1")  # one prompt, -10 tokens
     assert (row["margin_pair"], row["bleu_variant"]) == ("annotated", "char")
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
@@ -127,13 +132,15 @@ def test_a_further_reward_is_a_row_without_a_paper_value(tmp_path):
     assert "Not run: 31 of the paper's 32 rows." in text
 
 
-def test_seeds_are_averaged_and_prompts_resampled(tmp_path):
+def test_several_seeds_have_an_interval_over_seeds_and_prompts(tmp_path):
     folders = [
         evaluation(tmp_path / f"s{seed}", run(seed=seed), margins(*values))
         for seed, values in ((1, (10.0, 30.0)), (0, (20.0, 40.0)))
     ]
     (row,) = table("table2", folders)
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("2.5", "1.5", "3.5")
+    # Mean squares of seeds 100, of prompts 400, of the rest 0: variances 25 and 100, each with one degree of freedom.
+    half = 12.7062 * 125**0.5
+    assert numbers(row, "rm_dpo") == pytest.approx((25, 25 - half, 25 + half), rel=1e-4)
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
     assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
 
@@ -146,17 +153,17 @@ def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Pat
 
 @pytest.mark.parametrize(
     ("hps", "mark"),
-    [([2.0, 3.0, 4.0], ""), ([0.0, 1.0, 1.0], "▼ "), ([0.0, 1.0, 4.0], "▽ ")],
+    [([2.0, 3.0, 4.0], ""), ([0.0, 1.0, 2.0], "▼ "), ([0.0, 1.0, 4.0], "▽ ")],
     ids=["as in the paper", "reversed", "reversed within the interval"],
 )
 def test_direction_of_hps_against_bt(tmp_path, hps, mark):
     folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], hps)
     _, row = table("table2", folders)
-    difference = sum(hps) / 30 - 0.2
+    difference = sum(hps) / 3 - 2
     assert float(row["rm_dpo_minus_bt"]) == pytest.approx(difference, rel=1e-5)
     shown = page("table2", folders)
     _, cells = shown.tables[0].rows
-    assert cells[6].text == f"{mark}{sum(hps) / 30:.3f}"
+    assert cells[6].text == f"{mark}{sum(hps) / 3:.3f}"
     assert cells[7].text == "2.723"
     assert f"HPS in RM_DPO {int(not mark)} of 1;" in shown.legend[0]
 
@@ -215,7 +222,7 @@ def test_html_is_one_escaped_page():
 
 REFUSED = {
     "a test set not asked for": (run(dataset="other"), {"test_set": "other"}, "test_set is 'other', not one of"),
-    "a reward not asked for": (run("nca-hps"), {}, "reward is 'nca', not one of dpo, exo"),
+    "a parameterization not asked for": (run("nca-hps"), {}, "parameterization is 'nca', not one of dpo, exo"),
     "a loss not asked for": (run("dpo-slic"), {}, "loss is 'slic', not one of"),
     "transfer": (run(), {"test_set": "pku_saferlhf"}, "is transfer, which is not for Table 2"),
     "no beta": ({"dataset": "hh_rlhf"}, {}, "run must have the fields"),
@@ -310,5 +317,5 @@ def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
     with_truth = render.markdown(page("table2", [evaluation(tmp_path / "a", run(), known)], world="toy"))
     without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
     assert "True reward" in with_truth
-    assert "2.000 [1.000, 3.000]" in with_truth
+    assert "2.000 [-10.706, 14.706]" in with_truth
     assert "True reward" not in without

@@ -146,8 +146,10 @@ def test_verdicts_of_the_theorems(points, tmp_path):
     level = Level()
     verdicts = {r.claim.id: r.verdict for r in judge([evaluate(c, evidence, level) for c in chosen], level)}
     assert verdicts["sample_efficiency"] == "contradicted"
-    for name in ("theorem1_hps_in_responses", "theorem1_pl_in_responses", "theorem2_worst_case", "theorem3_max_margin"):
+    assert verdicts["theorem2_worst_case_other_rewards"] == "contradicted"
+    for name in ("theorem1_hps_in_responses", "theorem1_pl_in_responses", "theorem2_worst_case_own_scores"):
         assert verdicts[name] == "supported"
+    assert verdicts["theorem3_max_margin"] == "supported"
 
 
 def test_the_figure_has_a_panel_a_question(points):

@@ -135,7 +135,7 @@ def test_the_page_says_who_judged_and_what_is_missing():
     assert "Judge: judge-1, temperature 0, blind, each pair in both orders" in text
     assert "Not run: 5 of the paper's 6 rows" in text
     assert "| hh_rlhf | SFT | 100.0 | 63.9 | 0.0 | 13.2 | 0.0 | 22.9 | 100.0 | 1 invalid: 1 |" in text
-    toy = to_page(rates(rows), str(PAPER), FACTS | {"source": "true_reward"}, 200, "toy")
+    toy = to_page(rates(rows), str(PAPER), FACTS | {"source": "true_reward"}, "toy")
     assert "toy world" in toy.notes[0]
     assert "no language model" in render.markdown(toy)
 

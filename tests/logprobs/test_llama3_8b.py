@@ -204,7 +204,7 @@ def train_two_layers() -> None:
         seed=0,
         checkpoint_every=10,
     )
-    objective = Objective(reward="dpo", loss="hps", beta=0.1)
+    objective = Objective(parameterization="dpo", loss="hps", beta=0.1)
     trainer = Trainer(Accelerator(cpu=True), model, objective, examples, schedule, 4096)
     adapter = {name: p.detach().clone() for name, p in trainer.parameters.items()}
     frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hps
-from hps.method.objectives import Loss, Objective, Reward, grid_losses, grid_rewards
+from hps.method.objectives import Loss, Objective, Parameterization, grid_losses, grid_parameterizations
 
 REWARDS = torch.tensor([[2.0, 3.0, 1.0]], dtype=torch.float64)  # tau = 1, 0, 2
 ODDS = [2.0, 6.0, 1.0]  # exp h, as listed
@@ -20,8 +20,10 @@ def rho(odds):
     return torch.tensor([odds], dtype=torch.float64).log() * 2
 
 
-def loss_of(reward, loss, *, odds=ODDS, rewards=REWARDS, multiplicity="n_minus_1", label_smoothing=None, **given):
-    objective = Objective(reward, loss, beta=0.5, multiplicity=multiplicity, label_smoothing=label_smoothing)
+def loss_of(
+    parameterization, loss, *, odds=ODDS, rewards=REWARDS, multiplicity="n_minus_1", label_smoothing=None, **given
+):
+    objective = Objective(parameterization, loss, beta=0.5, multiplicity=multiplicity, label_smoothing=label_smoothing)
     return objective(rho(odds), rewards, **given).item()
 
 
@@ -128,8 +130,8 @@ class TestRewards:
 
     def test_simpo_scores_normalised_log_probs_as_dpo_scores_log_ratios(self):
         assert loss_of("simpo", "pl") == pytest.approx(-log(6 / 9) - log(2 / 3))
-        assert Reward.SIMPO.length_normalised
-        assert not Reward.SIMPO.needs_reference
+        assert Parameterization.SIMPO.length_normalised
+        assert not Parameterization.SIMPO.needs_reference
 
 
 class TestSeveralValidResponses:
@@ -164,7 +166,9 @@ class TestSeveralValidResponses:
 
 class TestNames:
     def test_the_grid_is_the_paper_s_tables(self):
-        methods = [f"{reward}-{loss}" for reward in grid_rewards() for loss in grid_losses()]
+        methods = [
+            f"{parameterization}-{loss}" for parameterization in grid_parameterizations() for loss in grid_losses()
+        ]
         assert methods[:4] == ["dpo-pl", "dpo-bt", "dpo-hps", "exo-pl"]
         assert methods[-1] == "nca-hps"
         assert len(methods) == 15
@@ -174,11 +178,14 @@ class TestNames:
         parts = {f"{sampling}_{n}" for sampling in ("uniform", "hard", "hardest") for n in ("1", "n")}
         assert {loss for loss in Loss if loss.samples_negative} == {"hps"} | parts
         assert [loss for loss in Loss if loss.needs_gamma] == ["hps_full"]
-        assert {reward for reward in Reward if not reward.in_grid} == {"kto", "simpo"}
+        assert {parameterization for parameterization in Parameterization if not parameterization.in_grid} == {
+            "kto",
+            "simpo",
+        }
         assert {loss for loss in Loss if not loss.in_grid} == {"hps_full", "slic", "lipo"} | parts
 
     def test_defaults_are_resolved(self):
-        assert Objective() == Objective(Reward.EXO, Loss.PL, 0.1, "n_minus_1", 1e-3)
+        assert Objective() == Objective(Parameterization.EXO, Loss.PL, 0.1, "n_minus_1", 1e-3)
         assert Objective("dpo").label_smoothing == 0
         assert Objective("ipo").label_smoothing is None
 

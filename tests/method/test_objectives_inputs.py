@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from hps.method.objectives import Loss, Objective, Reward
+from hps.method.objectives import Loss, Objective, Parameterization
 
-COMBINATIONS = [(reward, loss) for reward in Reward for loss in Loss if loss.takes(reward)]
+COMBINATIONS = [
+    (parameterization, loss) for parameterization in Parameterization for loss in Loss if loss.takes(parameterization)
+]
 NAN = float("nan")
 
 # Response 0 is the positive, 2 ties with it, 1 and 4 are the tied worst, 5 is padding.
@@ -39,9 +41,9 @@ class TestUses:
         uses = Objective("dpo", "hps").uses(REWARDS, MASK, torch.tensor([[1, 0, 0, 4, 0, 0]]), valid_weights=weights)
         assert uses[0].tolist() == responses(0, 1, 3, 4)
 
-    @pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-    def test_nothing_else_is_read(self, reward, loss):
-        objective = Objective(reward, loss)
+    @pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+    def test_nothing_else_is_read(self, parameterization, loss):
+        objective = Objective(parameterization, loss)
         uses = objective.uses(REWARDS, MASK, NEGATIVES)
         log_ratios = LOG_RATIOS.masked_fill(~uses, NAN).requires_grad_()
         got = objective(log_ratios, REWARDS, MASK, NEGATIVES, 1.0)
@@ -50,27 +52,27 @@ class TestUses:
         assert log_ratios.grad.isfinite().all()
         assert (log_ratios.grad[~uses] == 0).all()
 
-    @pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-    def test_everything_named_is_read(self, reward, loss):
-        objective = Objective(reward, loss)
+    @pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+    def test_everything_named_is_read(self, parameterization, loss):
+        objective = Objective(parameterization, loss)
         log_ratios = LOG_RATIOS.clone().requires_grad_()
         objective(log_ratios, REWARDS, MASK, NEGATIVES, 1.0).sum().backward()
         assert ((log_ratios.grad != 0) == objective.uses(REWARDS, MASK, NEGATIVES)).all()
 
 
 class TestMask:
-    @pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-    def test_is_the_same_as_leaving_the_response_out(self, reward, loss):
-        objective = Objective(reward, loss)
+    @pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+    def test_is_the_same_as_leaving_the_response_out(self, parameterization, loss):
+        objective = Objective(parameterization, loss)
         mask = torch.tensor([[True, False, True, True, True, False]])
         kept = mask[0].nonzero()[:, 0]
         short = objective(LOG_RATIOS[:, kept], REWARDS[:, kept], negatives=torch.tensor([2]), gamma=-2.0)
         padded = objective(LOG_RATIOS, REWARDS, mask, NEGATIVES, -2.0)
         torch.testing.assert_close(padded, short)
 
-    @pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-    def test_prompts_of_a_batch_do_not_mix(self, reward, loss):
-        objective = Objective(reward, loss)
+    @pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+    def test_prompts_of_a_batch_do_not_mix(self, parameterization, loss):
+        objective = Objective(parameterization, loss)
         log_ratios = torch.cat([LOG_RATIOS, -2 * LOG_RATIOS])
         rewards = torch.cat([REWARDS, REWARDS.flip(1)])
         mask, negatives = torch.cat([MASK, torch.ones_like(MASK)]), torch.tensor([3, 4])
@@ -95,8 +97,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"reward": "exp"}, "'exp' is not a reward: did you mean 'exo'"),
-            ({"reward": "DPO"}, "'DPO' is not a reward: did you mean 'dpo'"),
+            ({"parameterization": "exp"}, "'exp' is not a parameterization: did you mean 'exo'"),
+            ({"parameterization": "DPO"}, "'DPO' is not a parameterization: did you mean 'dpo'"),
             ({"loss": "hsp"}, "'hsp' is not a loss: did you mean 'hps'"),
             ({"loss": ""}, "'' is not a loss"),
             ({"beta": 0.0}, "beta is 0.0"),
@@ -106,10 +108,10 @@ class TestRefusals:
             ({"multiplicity": 2}, "multiplicity is 2"),
             ({"multiplicity": "n"}, "multiplicity is 'n'"),
             ({"label_smoothing": 0.0}, "exo takes more than 0"),
-            ({"reward": "dpo", "label_smoothing": 0.5}, "dpo takes at least 0 and less than 0.5"),
-            ({"reward": "dpo", "label_smoothing": NAN}, "label_smoothing is nan"),
-            ({"reward": "ipo", "label_smoothing": 0.1}, "ipo has none"),
-            ({"reward": "exo", "loss": "slic"}, "loss slic .* reward exo"),
+            ({"parameterization": "dpo", "label_smoothing": 0.5}, "dpo takes at least 0 and less than 0.5"),
+            ({"parameterization": "dpo", "label_smoothing": NAN}, "label_smoothing is nan"),
+            ({"parameterization": "ipo", "label_smoothing": 0.1}, "ipo has none"),
+            ({"parameterization": "exo", "loss": "slic"}, "loss slic .* parameterization exo"),
         ],
     )
     def test_of_settings(self, arguments, message):

@@ -1,4 +1,4 @@
-"""Laws that every combination of reward and loss keeps, on responses drawn at random, in float64."""
+"""Laws that every combination of parameterization and loss keeps, on responses drawn at random, in float64."""
 
 from itertools import permutations
 
@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hps.method.objectives import Loss, Objective, Reward
+from hps.method.objectives import Loss, Objective, Parameterization
 from hps.method.parameterizations import Stages
 
-COMBINATIONS = [(reward, loss) for reward in Reward for loss in Loss if loss.takes(reward)]
+COMBINATIONS = [
+    (parameterization, loss) for parameterization in Parameterization for loss in Loss if loss.takes(parameterization)
+]
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -40,39 +42,39 @@ def negative(rewards, easier):
     return rewards.argsort(1)[:, easier]
 
 
-@pytest.mark.parametrize("reward", Reward)
+@pytest.mark.parametrize("parameterization", Parameterization)
 @few
 @given(h=st.floats(-30, 30), negatives=sizes.flatmap(numbers), data=st.data())
-def test_replication(reward, h, negatives, data):
+def test_replication(parameterization, h, negatives, data):
     """A negative of whole weight w scores as w copies of it, each of weight 1."""
     copies = data.draw(st.lists(st.integers(1, 6), min_size=len(negatives), max_size=len(negatives)))
     positive = torch.tensor([h], dtype=torch.float64)
     h_k, w = torch.tensor([negatives], dtype=torch.float64), torch.tensor([copies], dtype=torch.float64)
     copied = h_k.repeat_interleave(torch.tensor(copies), dim=1)
-    eps = reward.label_smoothing
-    weighted = reward.score(Stages(positive, h_k, w.log(), 0.1, eps))
-    close(weighted, reward.score(Stages(positive, copied, torch.zeros_like(copied), 0.1, eps)))
+    eps = parameterization.label_smoothing
+    weighted = parameterization.score(Stages(positive, h_k, w.log(), 0.1, eps))
+    close(weighted, parameterization.score(Stages(positive, copied, torch.zeros_like(copied), 0.1, eps)))
 
 
-@pytest.mark.parametrize("reward", Reward)
+@pytest.mark.parametrize("parameterization", Parameterization)
 @few
 @given(rho=numbers(2), rewards=distinct(2), gamma=st.floats(-5, 5))
-def test_reduction(reward, rho, rewards, gamma):
+def test_reduction(parameterization, rho, rewards, gamma):
     """Of two responses, pl, hps and hps_full are bt."""
     log_ratios, rewards = tensors(rho, rewards)
-    bt = Objective(reward, "bt")(log_ratios, rewards)
+    bt = Objective(parameterization, "bt")(log_ratios, rewards)
     for loss in ("pl", "hps", "hps_full"):
-        close(Objective(reward, loss)(log_ratios, rewards, negatives=negative(rewards, 0), gamma=gamma), bt)
+        close(Objective(parameterization, loss)(log_ratios, rewards, negatives=negative(rewards, 0), gamma=gamma), bt)
 
 
-@pytest.mark.parametrize("reward", Reward)
+@pytest.mark.parametrize("parameterization", Parameterization)
 @pytest.mark.parametrize("multiplicity", ["n_minus_1", 1])
 @few
 @given(prompt=prompts)
-def test_limits_of_gamma(reward, multiplicity, prompt):
+def test_limits_of_gamma(parameterization, multiplicity, prompt):
     """hps_full at large gamma is hps with the hardest negative, at very negative gamma with the easiest."""
     log_ratios, rewards = tensors(*prompt[:2])
-    full, drawn = (Objective(reward, loss, multiplicity=multiplicity) for loss in ("hps_full", "hps"))
+    full, drawn = (Objective(parameterization, loss, multiplicity=multiplicity) for loss in ("hps_full", "hps"))
     for gamma, easier in ((1e4, rewards.shape[1] - 2), (-1e4, 0)):
         expected = drawn(log_ratios, rewards, negatives=negative(rewards, easier))
         close(full(log_ratios, rewards, gamma=gamma), expected)
@@ -97,53 +99,53 @@ def test_pl_under_dpo_is_the_likelihood_of_the_ranking(prompt):
     close((-losses).exp().sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
+@pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
 @few
 @given(prompt=prompts)
-def test_the_order_of_listing_does_not_matter(reward, loss, prompt):
+def test_the_order_of_listing_does_not_matter(parameterization, loss, prompt):
     rho, rewards, permutation, easier = prompt
     log_ratios, rewards = tensors(rho, rewards)
-    objective = Objective(reward, loss)
+    objective = Objective(parameterization, loss)
     as_listed = objective(log_ratios, rewards, negatives=negative(rewards, easier), gamma=0.5)
     log_ratios, rewards = log_ratios[:, permutation], rewards[:, permutation]
     close(objective(log_ratios, rewards, negatives=negative(rewards, easier), gamma=0.5), as_listed)
 
 
-@pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
+@pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
 @few
 @given(prompt=prompts)
-def test_the_first_step_raises_the_best_and_lowers_the_worst(reward, loss, prompt):
+def test_the_first_step_raises_the_best_and_lowers_the_worst(parameterization, loss, prompt):
     """The gradient where the policy equals its reference: all log-ratios are 0."""
     log_ratios, rewards = tensors(*prompt[:2])
     log_ratios = torch.zeros_like(log_ratios, requires_grad=True)
-    Objective(reward, loss)(log_ratios, rewards, negatives=negative(rewards, 0), gamma=0.5).sum().backward()
+    Objective(parameterization, loss)(log_ratios, rewards, negatives=negative(rewards, 0), gamma=0.5).sum().backward()
     gradient = log_ratios.grad[0]
     assert gradient[rewards[0].argmax()] < 0 < gradient[rewards[0].argmin()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-def test_finite_for_large_rewards(reward, loss, dtype):
+@pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+def test_finite_for_large_rewards(parameterization, loss, dtype):
     """|h| of 1e4, and of 1e6, in all patterns of signs: no infinity, no NaN, in the loss or its gradient."""
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 4).to(dtype)
     rewards = torch.tensor([[3.0, 2.0, 1.0, 0.0]], dtype=torch.float64).expand(signs.shape)
     for size in (1e4, 1e6):
         log_ratios = (signs * size / 0.1).requires_grad_()
         negatives = torch.full((len(signs),), 2)
-        losses = Objective(reward, loss)(log_ratios, rewards, negatives=negatives, gamma=-5.0)
+        losses = Objective(parameterization, loss)(log_ratios, rewards, negatives=negatives, gamma=-5.0)
         losses.sum().backward()
         assert losses.dtype == dtype
         assert losses.isfinite().all()
         assert log_ratios.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("reward", "loss"), COMBINATIONS)
-def test_gradcheck(reward, loss):
+@pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
+def test_gradcheck(parameterization, loss):
     generator = torch.Generator().manual_seed(5)
     log_ratios = torch.randn(3, 5, dtype=torch.float64, generator=generator).mul(1.5).requires_grad_()
     rewards = torch.tensor([[0.1, 0.9, 0.5, 0.3, 0.9], [2, 1, 0, 1, 0], [5, 4, 3, 2, 1]], dtype=torch.float64)
     mask = torch.tensor([[True] * 5, [True] * 5, [True, True, True, False, False]])
-    objective = Objective(reward, loss, beta=0.2)
+    objective = Objective(parameterization, loss, beta=0.2)
     negatives = torch.tensor([2, 4, 1])
     losses = objective(log_ratios, rewards, mask, negatives, 0.5)
     assert (losses > 1e-3).all()  # the hinge, too, is off its kink and its flat part

@@ -20,6 +20,7 @@ from hps.planning.operations import GPUS, LLAMA3_8B, Architecture
 from hps.planning.plan import Planner, responses_used
 from hps.planning.rates import Rates
 from hps.planning.stages import Estimate, Lengths, Stage
+from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
 from hps.workflow import config
@@ -121,7 +122,7 @@ def test_a_training_by_hand():
         rates=Rates("cpu", None, [{"work": "train", "parameters": 1, "flops_per_second": 1.0}], responses=math.inf),
     )
     start = own.start("train", "policy")
-    run = config.Run("hh_rlhf", "dpo", "bt", 8, 0.1, 0)
+    run = Run("hh_rlhf", "dpo", "bt", 8, 0.1, 0)
     reply = own.usable(own.data["hh_rlhf"], 96)
     fed, prompt = reply - 1, own.data["hh_rlhf"].lengths.prompt
     attended = prompt * (prompt + 1) / 2 + 2 * (prompt * fed + fed * (fed + 1) / 2)
@@ -142,9 +143,7 @@ def test_sharing_and_a_stored_reference_cost_less_than_the_papers_style():
 def test_more_responses_cost_more_only_where_they_are_used():
     own = planner("paper")
     seconds = {
-        (loss, n): own.run_seconds(config.Run("hh_rlhf", "dpo", loss, n, 0.1, 0))[0]
-        for loss in ("bt", "pl")
-        for n in (5, 100)
+        (loss, n): own.run_seconds(Run("hh_rlhf", "dpo", loss, n, 0.1, 0))[0] for loss in ("bt", "pl") for n in (5, 100)
     }
     assert seconds["bt", 5] == seconds["bt", 100]
     assert seconds["pl", 100] > 10 * seconds["pl", 5]

@@ -26,7 +26,7 @@ QUICK = bool(os.environ.get("QUICK"))
 left_out_of_the_cut = pytest.mark.skipif(QUICK, reason="not in the cut; `make test-slurm` runs it")
 CONFIG = "tests/slurm/quick.yaml" if QUICK else "tests/smoke.yaml"
 N = 4 if QUICK else 8
-RUNS = [f"dataset~hh_rlhf/reward~dpo_loss~{loss}_n~{N}_beta~0.1_seed~0" for loss in ("bt", "hps")]
+RUNS = [f"dataset~hh_rlhf/method~dpo-{loss}_n~{N}_beta~0.1_seed~0" for loss in ("bt", "hps")]
 LONG = ("--config", "training={epochs: 150, checkpoint_every: 10}")  # 300 steps
 SOON = ("--slurm-init-seconds-before-status-checks", "3")  # the profile asks less often
 PROFILE = read_yaml(ROOT / "slurm" / "config.yaml")

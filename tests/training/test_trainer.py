@@ -54,11 +54,11 @@ def examples(files, model_folder):
     )[0]
 
 
-def trainer(model_folder, examples, loss="hps", reward="dpo", batch_tokens=4096, **changes) -> Trainer:
+def trainer(model_folder, examples, loss="hps", parameterization="dpo", batch_tokens=4096, **changes) -> Trainer:
     torch.manual_seed(0)
     model = load_causal(model_folder, dtype=torch.float32)
     model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
-    objective = Objective(reward=reward, loss=loss, beta=0.1)
+    objective = Objective(parameterization=parameterization, loss=loss, beta=0.1)
     return Trainer(Accelerator(cpu=True), model, objective, examples, replace(SCHEDULE, **changes), batch_tokens)
 
 
@@ -114,7 +114,7 @@ def test_float32_adapters_on_a_bfloat16_model(model_folder, examples):
     model = load_causal(model_folder, dtype=torch.bfloat16)
     model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
-    objective = Objective(reward="dpo", loss="pl", beta=0.1)
+    objective = Objective(parameterization="dpo", loss="pl", beta=0.1)
     one = Trainer(Accelerator(cpu=True), model, objective, examples, SCHEDULE, 60)
     hidden = one.scorer.encode_prompts([examples[0].prompt]).ends
     assert hidden.dtype == torch.bfloat16
@@ -130,9 +130,9 @@ def test_float32_adapters_on_a_bfloat16_model(model_folder, examples):
 
 
 @pytest.mark.parametrize("loss", ["pl", "bt", "hps"])
-@pytest.mark.parametrize("reward", ["dpo", "exo", "ipo", "sppo", "nca"])
-def test_every_method_of_the_grid_takes_finite_steps_from_its_reference(model_folder, examples, reward, loss):
-    one = trainer(model_folder, examples, loss, reward, learning_rate=1e-3)
+@pytest.mark.parametrize("parameterization", ["dpo", "exo", "ipo", "sppo", "nca"])
+def test_every_method_of_the_grid_takes_finite_steps_from_its_reference(model_folder, examples, parameterization, loss):
+    one = trainer(model_folder, examples, loss, parameterization, learning_rate=1e-3)
     before = adapter(one)
     rows = [one.step(step) for step in range(len(one.batches))]
     assert rows[0]["margin"] == pytest.approx(0, abs=1e-4)
@@ -243,7 +243,7 @@ def command(files: dict, model_folder: Path, out: Path, *more: str, processes: i
     config = ROOT / "config" / "accelerate" / f"{1 if processes == 1 else 4}.yaml"
     launch = f"launch --config_file {config} --num_processes {processes}"
     settings = (
-        "--dataset hh_rlhf --reward dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
+        "--dataset hh_rlhf --parameterization dpo --loss hps --n 4 --beta 0.1 --seed 0 --multiplicity n_minus_1 "
         "--gamma-levels -5 -2.5 0 2.5 5 --gamma-follows step --truncated drop --adapter lora --epochs 20 "
         "--learning-rate 0.01 --weight-decay 0 --max-grad-norm 1 --batch-size 2 --max-length 512 "
         f"--checkpoint-every 5 --train-tokens 4096 --processes {processes}"
@@ -360,7 +360,7 @@ def test_tensorboard_without_its_package_is_refused_before_training(files, model
     assert not (tmp_path / "work").exists()
 
 
-def test_a_misspelt_reward_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):
+def test_a_misspelt_parameterization_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):
     words = command(files, model_folder, tmp_path / "out", "--loss", "hpss")
     done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0

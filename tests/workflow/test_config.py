@@ -7,9 +7,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from hps.runs import Run
 from hps.support.errors import InputError
 from hps.workflow import config
-from hps.workflow.config import Run
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))

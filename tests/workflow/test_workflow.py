@@ -179,7 +179,7 @@ def test_tables_together_train_nothing_twice(checkout):
     assert planned["train"] == 44
 
 
-def test_a_reward_added_to_the_grid_is_a_row_everywhere(checkout):
+def test_a_parameterization_added_to_the_grid_is_a_row_everywhere(checkout):
     given = 'grid={"rewards": ["dpo", "kto"]}'
     planned = planned_jobs(snakemake("--dry-run", "table2", "--config", given, folder=checkout))
     assert planned["train"] == 2 * 3 * 2

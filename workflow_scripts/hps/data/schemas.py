@@ -80,14 +80,14 @@ PER_PROMPT = pa.schema(
         pa.field("reward_mean", pa.float64(), nullable=False),  # over the N samples, instead of the best
         pa.field("true_reward", pa.float64()),  # mean over the N samples; toy world only
         pa.field("length", pa.float64(), nullable=False),  # mean tokens of the N samples, EOS included
-        # rho_1 - rho_2 in nats and |y_1| - |y_2| in tokens, for the human pair and for the best and the worst
+        # rho_1 and rho_1 - rho_2 in nats and |y_1| - |y_2| in tokens, for the human pair and for the best and the worst
         # annotated response of the prompt; null for the SFT policy itself, and where a prompt has no such pair
-        pa.field("margin_human", pa.float64()),
-        pa.field("length_gap_human", pa.float64()),
-        pa.field("margin_annotated", pa.float64()),
-        pa.field("length_gap_annotated", pa.float64()),
+        *(
+            pa.field(f"{name}_{pair}", pa.float64())
+            for pair in ("human", "annotated")
+            for name in ("log_ratio_chosen", "margin", "length_gap")
+        ),
         pa.field("kl", pa.float64()),  # sum over y_1 of KL(policy || reference) of the next token, nats; y_1 human
-        pa.field("log_ratio_w", pa.float64()),  # rho_1, the plug-in estimate of the same
     ]
 )
 """The evaluation of one policy on one test prompt."""

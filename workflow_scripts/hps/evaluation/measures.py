@@ -72,9 +72,9 @@ def read_test_prompts(
 
 
 def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]:
-    """rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair, and rho_1 of the human pair; None without a pair.
+    """rho_1 and rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair; None without a pair.
 
-    Table 1: RM_DPO is beta times the margin, RM_R-DPO takes 0.01 a token of the length gap off it.
+    rho is log pi_theta(y|x)/pi_ref(y|x), and rho_1 - rho_2 is RM_DPO (Table 1).
     """
     log_probs = scorer.score([Group(p.prompt, list(p.responses.values())) for p in prompts if p.responses])
     remaining = iter(log_probs)
@@ -82,9 +82,10 @@ def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]
     for prompt in prompts:
         values = dict(zip(prompt.responses, next(remaining) if prompt.responses else (), strict=True))
         rho = {key: value - prompt.reference[key] for key, value in values.items()}
-        row = {"log_ratio_w": rho.get(("chosen", 0))}
+        row = {}
         for name in PAIRS:
             first, second = prompt.pairs.get(name, (None, None))
+            row[f"log_ratio_chosen_{name}"] = rho[first] if first else None
             row[f"margin_{name}"] = rho[first] - rho[second] if first else None
             row[f"length_gap_{name}"] = (
                 float(len(prompt.responses[first]) - len(prompt.responses[second])) if first else None

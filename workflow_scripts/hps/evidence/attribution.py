@@ -53,7 +53,7 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
     Raises InputError when a cell was not evaluated: an attribution with holes would compare what is left.
     """
     by_key = {row.key: row for row in rows}
-    reward = rows[0].evaluations[0].run.reward
+    reward = rows[0].evaluations[0].run.parameterization
     names = parts_of_hps(multiplicity)
 
     def cell(test_set: str, part: tuple[str, str]) -> Row:

@@ -8,14 +8,14 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from hps.data.schemas import PER_PROMPT
+from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json, read_table
-from hps.workflow.config import Run
 
 SFT = "sft"
 """The method name of the policy before preference training."""
@@ -40,15 +40,6 @@ class Evaluation:
     def transfer(self) -> bool:
         """Whether the policy was trained on another data set than the one it is evaluated on."""
         return self.run is not None and self.run.dataset != self.test_set
-
-    def rm_dpo(self, pair: str) -> np.ndarray:
-        """RM_DPO of Table 1, beta (rho_1 - rho_2) in nats, per prompt; NaN for the SFT policy."""
-        margin = self.values[f"margin_{pair}"]
-        return self.run.beta * margin if self.run else np.full_like(margin, np.nan)
-
-    def rm_rdpo(self, pair: str) -> np.ndarray:
-        """RM_R-DPO of Table 1: RM_DPO - 0.01 (|y_1| - |y_2|), lengths in tokens."""
-        return self.rm_dpo(pair) - 0.01 * self.values[f"length_gap_{pair}"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise InputError(prompts_path, f"prompt {twice} occurs twice")
     columns = [field for field in PER_PROMPT if field.name != "prompt_id"]
     values = {field.name: _column(prompts_path, rows, field.name, field.nullable) for field in columns}
-    run = None if summary["run"] is None else _run(summary["run"], summary_path)
+    run = None if summary["run"] is None else Run.read(summary["run"], summary_path)
     return Evaluation(folder, run, summary["test_set"], summary["bleu_signature"], prompt_ids, values)
 
 
@@ -102,7 +93,7 @@ def read_training(folder: str | Path) -> Training:
     for name in ("seconds", "step_seconds", "tokens", "groups", "responses"):
         if not _is_number(summary[name]) or summary[name] <= 0:
             raise InputError(path, f"{name} is {summary[name]!r}, not a number above 0")
-    run = _run(summary["run"], path)
+    run = Run.read(summary["run"], path)
     return Training(Path(folder), run, *(summary[name] for name in names))
 
 
@@ -162,17 +153,6 @@ def _summary(path: Path, what: str, names: tuple[str, ...]) -> dict[str, Any]:
         if name not in summary:
             raise InputError(path, f"has no field {name}")
     return summary
-
-
-def _run(value: Any, path: Path) -> Run:
-    kinds = get_type_hints(Run)
-    if not isinstance(value, dict) or not value.keys() >= kinds.keys():
-        raise InputError(path, f"run must have the fields {', '.join(kinds)}; it is {value!r}")
-    for name, kind in kinds.items():
-        good = _is_number(value[name]) if kind is float else type(value[name]) is kind
-        if not good:
-            raise InputError(path, f"run.{name} is {value[name]!r}, not a {kind.__name__}")
-    return Run(**{name: value[name] for name in kinds})
 
 
 def _is_number(value: Any) -> bool:

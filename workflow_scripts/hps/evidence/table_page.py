@@ -73,7 +73,7 @@ def direction(row: Row, metric: str, paper: dict[tuple, dict[str, float]]) -> st
     if run is None or run.loss == "bt" or difference not in row.estimates:
         return None
     ours = row.estimates[difference]
-    method, base = paper.get(row.key), paper.get((block, f"{run.reward}-bt"))
+    method, base = paper.get(row.key), paper.get((block, f"{run.parameterization}-bt"))
     theirs = method[metric] - base[metric] if method and base else math.nan
     if math.isnan(ours.mean) or math.isnan(theirs) or abs(theirs) <= 2 * ROUNDING + 1e-9:
         return None

@@ -11,13 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from hps.evidence.metrics import VARIANTS, measures
 from hps.evidence.results import Evaluation
 from hps.evidence.statistics import Estimate, estimate, paired_difference
 from hps.support.errors import InputError
 
-PAIRS = ("human", "annotated")
-MEASURED = ("kl", "bleu_word", "bleu_char", "reward_mean", "true_reward", "length", "log_ratio_w")
-BY_PAIR = ("margin", "length_gap", "rm_dpo", "rm_rdpo")
+PAIRS = VARIANTS["margin_pair"]
 DIFFERENCE = "{}_minus_bt"
 """A metric minus that of the BT policy of the same block and reward, paired by prompt."""
 
@@ -58,6 +57,11 @@ class Choices:
     losses: Sequence[str]
     pair: str = "human"
     bleu: str = "word"
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Of each metric that has variants, the one that goes by its name."""
+        return {"margin_pair": self.pair, "bleu": self.bleu}
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
     for key in sorted(groups, key=lambda key: _position(layout, key, groups[key][0], choices)):
         estimates = {name: estimate(values) for name, values in quantities[key].items()}
         run = groups[key][0].run
-        base = (key[0], f"{run.reward}-bt") if run and run.loss != "bt" else None
+        base = (key[0], f"{run.parameterization}-bt") if run and run.loss != "bt" else None
         if base in groups:
             pairs = (groups[key], groups[base]), (groups[base], groups[key])
             own, other = (per_prompt(on_shared_seeds(*pair), choices) for pair in pairs)
@@ -117,8 +121,7 @@ def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
     After `prompts`: further measures with their intervals, both pairs' margins with the prompts they rest on, the
     differences to BT, and what was run. A cell is empty where there is no value.
     """
-    extras = [name for name in MEASURED if name not in layout.metrics]
-    extras += [f"{name}_{pair}" for pair in PAIRS for name in BY_PAIR]
+    extras = [name for name, _ in measures(choices.variants) if name not in layout.metrics]
     extras += [DIFFERENCE.format(name) for name in layout.metrics]
     header = [*layout.keys, *layout.metrics, *(f"{name}_{end}" for name in layout.metrics for end in ("lo", "hi"))]
     header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
@@ -150,13 +153,7 @@ def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarra
     def stacked(values) -> np.ndarray:
         return np.stack([values(evaluation) for evaluation in group])
 
-    named = {"bleu": f"bleu_{choices.bleu}", "reward": "reward"} | {name: name for name in MEASURED}
-    named |= {f"{name}_{pair}": f"{name}_{pair}" for pair in PAIRS for name in ("margin", "length_gap")}
-    result = {name: stacked(lambda e, c=column: e.values[c]) for name, column in named.items()}
-    for pair in PAIRS:
-        result[f"rm_dpo_{pair}"] = stacked(lambda e, p=pair: e.rm_dpo(p))
-        result[f"rm_rdpo_{pair}"] = stacked(lambda e, p=pair: e.rm_rdpo(p))
-    return result | {name: result[f"{name}_{choices.pair}"] for name in ("rm_dpo", "rm_rdpo")}
+    return {name: stacked(of) for name, of in measures(choices.variants)}
 
 
 def on_shared_seeds(group: list[Evaluation], other: list[Evaluation]) -> list[Evaluation]:
@@ -169,7 +166,7 @@ def _position(layout: Layout, key: tuple, evaluation: Evaluation, choices: Choic
     block = choices.datasets.index(key[0]) if layout.varies == "evaluated_on" else key[0]
     if evaluation.run is None:
         return block, -1, -1
-    return block, choices.rewards.index(evaluation.run.reward), choices.losses.index(evaluation.run.loss)
+    return block, choices.rewards.index(evaluation.run.parameterization), choices.losses.index(evaluation.run.loss)
 
 
 def _attribute(evaluation: Evaluation, name: str) -> object:
@@ -182,7 +179,10 @@ def _check_choices(layout: Layout, evaluation: Evaluation, choices: Choices) -> 
     run, where = evaluation.run, _file(evaluation)
     named = [("test_set", evaluation.test_set, choices.datasets)]
     if run:
-        named += [("dataset", run.dataset, choices.datasets), ("reward", run.reward, choices.rewards)]
+        named += [
+            ("dataset", run.dataset, choices.datasets),
+            ("parameterization", run.parameterization, choices.rewards),
+        ]
         named += [("loss", run.loss, choices.losses)]
     elif layout.varies != "evaluated_on" or layout.transfer:
         raise InputError(where, f"the SFT policy has no place in {layout.title}")

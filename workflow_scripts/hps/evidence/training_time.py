@@ -116,7 +116,7 @@ def to_page(
         "Hours are of the whole training job (its benchmark file), seconds a step of the optimizer steps alone; both "
         "are means over runs ± the standard deviation between runs. Our ratio to BT is that of the seconds a step: it "
         "leaves out start-up, which is a large part of a short job. –: no value.",
-        f"Ours: n = {_values(trainings, 'n')}, rewards {_values(trainings, 'reward')}, data sets "
+        f"Ours: n = {_values(trainings, 'n')}, parameterizations {_values(trainings, 'parameterization')}, data sets "
         f"{_values(trainings, 'dataset')}, seeds {_values(trainings, 'seed')}.",
     ]
     cells = {loss: {_cell(t) for t in trainings if t.run.loss == loss} for loss in (time.loss for time in times)}
@@ -139,7 +139,7 @@ def _with_std(mean: float, std: float) -> Cell:
 
 def _cell(training: Training) -> tuple:
     run = training.run
-    return run.dataset, run.reward, run.n, run.beta, run.seed
+    return run.dataset, run.parameterization, run.n, run.beta, run.seed
 
 
 def _values(trainings: Sequence[Training], name: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hps.method.parameterizations import Choice, Reward, Stages, score_dpo
+from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +117,7 @@ class PreferenceModel:
     gamma: float | None = None  # draws with this one and not with the schedule's: 0 uniformly, inf the hardest
     multiplicity: Literal["n_minus_1", 1] | None = None  # has this one and not the configured one
     takes_several_valid: bool = False  # can have several positives of given weights
-    score: Callable[[Stages], Tensor] | None = None  # in place of the reward's
+    score: Callable[[Stages], Tensor] | None = None  # in place of the parameterization's
     pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
 
 
@@ -152,9 +152,9 @@ class Loss(Choice):
     SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
     LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
 
-    def takes(self, reward: Reward) -> bool:
+    def takes(self, parameterization: Parameterization) -> bool:
         """Whether the two combine: a loss with a score of its own would leave nothing of exo, ipo, sppo or nca."""
-        return self.score is None or reward.score is score_dpo
+        return self.score is None or parameterization.score is score_dpo
 
 
 MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}

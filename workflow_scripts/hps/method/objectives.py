@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hps.method.losses import Loss, Ranking, grid_losses
-from hps.method.parameterizations import Reward, Stages, grid_rewards
+from hps.method.parameterizations import Parameterization, Stages, grid_parameterizations
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss", "Objective", "Reward", "grid_losses", "grid_rewards"]
+__all__ = ["Loss", "Objective", "Parameterization", "grid_losses", "grid_parameterizations"]
 
 
 @dataclass(frozen=True)
@@ -25,33 +25,35 @@ class Objective:
     multiplicity is the N of Eq. 8 in `hps` and `hps_full`: "n_minus_1" counts the dispreferred responses in play
     (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code. A loss
     that has a multiplicity of its own replaces it.
-    label_smoothing None stands for the reward's default. Raises ValueError for a name that is not known (naming the
-    closest), a beta that is not positive, and combinations that mean nothing.
+    label_smoothing None stands for the parameterization's default. Raises ValueError for a name that is not known
+    (naming the closest), a beta that is not positive, and combinations that mean nothing.
     """
 
-    reward: Reward | str = "exo"
+    parameterization: Parameterization | str = "exo"
     loss: Loss | str = "pl"
     beta: float = 0.1
     multiplicity: Literal["n_minus_1", 1] = "n_minus_1"
     label_smoothing: float | None = None
 
     def __post_init__(self) -> None:
-        reward, loss, eps = Reward(self.reward), Loss(self.loss), self.label_smoothing
-        if not loss.takes(reward):
-            raise ValueError(f"loss {loss} scores with a form of its own, which leaves nothing of reward {reward}")
+        form, loss, eps = Parameterization(self.parameterization), Loss(self.loss), self.label_smoothing
+        if not loss.takes(form):
+            raise ValueError(
+                f"loss {loss} scores with a form of its own, which leaves nothing of parameterization {form}"
+            )
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta!r} where a positive number is expected")
         if self.multiplicity not in ("n_minus_1", 1):
             raise ValueError(f"multiplicity is {self.multiplicity!r} where 'n_minus_1' or 1 is expected")
         if eps is None:
-            eps = reward.label_smoothing
-        elif reward.label_smoothing is None:
-            raise ValueError(f"label_smoothing is {eps!r}, but reward {reward} has none")
-        elif not 0 <= eps < 0.5 or (eps == 0 and reward.label_smoothing > 0):  # exo's KL is infinite at 0
-            lowest = "more than 0" if reward.label_smoothing > 0 else "at least 0"
-            raise ValueError(f"label_smoothing is {eps!r} where {reward} takes {lowest} and less than 0.5")
+            eps = form.label_smoothing
+        elif form.label_smoothing is None:
+            raise ValueError(f"label_smoothing is {eps!r}, but parameterization {form} has none")
+        elif not 0 <= eps < 0.5 or (eps == 0 and form.label_smoothing > 0):  # exo's KL is infinite at 0
+            lowest = "more than 0" if form.label_smoothing > 0 else "at least 0"
+            raise ValueError(f"label_smoothing is {eps!r} where {form} takes {lowest} and less than 0.5")
         multiplicity = self.multiplicity if loss.multiplicity is None else loss.multiplicity
-        known = {"reward": reward, "loss": loss, "multiplicity": multiplicity, "label_smoothing": eps}
+        known = {"parameterization": form, "loss": loss, "multiplicity": multiplicity, "label_smoothing": eps}
         for name, value in known.items():
             object.__setattr__(self, name, value)
 
@@ -89,8 +91,8 @@ class Objective:
         unused = ~_used(log_weights)
         factor: float | Tensor = self.beta
         if factors is not None:
-            if not self.reward.takes_factors:
-                raise ValueError(f"factors are given, but reward {self.reward} takes none")
+            if not self.parameterization.takes_factors:
+                raise ValueError(f"factors are given, but parameterization {self.parameterization} takes none")
             _expect("factors", factors, (tuple(rewards.shape),), FLOATS)
             factor = factors.to(log_ratios.dtype).masked_fill(unused, 1)
             _refuse(~(factor > 0) | ~factor.isfinite(), "a factor is not a positive number")
@@ -103,7 +105,7 @@ class Objective:
         # A row without negatives is no stage. It gets some all the same, and its score is dropped: logsumexp over
         # nothing has no gradient but NaN.
         empty = (log_weights == -math.inf).all(-1)
-        score = self.loss.score or self.reward.score
+        score = self.loss.score or self.parameterization.score
         log_weights = log_weights.masked_fill(empty[..., None], 0)
         losses = score(Stages(positive, against, log_weights, self.beta, self.label_smoothing))
         return (stage_weights * losses).masked_fill(empty, 0).flatten(1).sum(1)

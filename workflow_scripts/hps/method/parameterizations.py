@@ -1,4 +1,4 @@
-"""Rewards: how one stage, a positive against weighted negatives, is scored.
+"""Parameterizations: how one stage, a positive against weighted negatives, is scored.
 
 Notation of arXiv 2502.14400: `rho_i = log pi_theta(y_i | x) - log pi_ref(y_i | x)` in nats, `h_i = beta * rho_i` the
 implicit reward (Eq. 3), p the positive, k the negatives, w_k > 0 their weights, `W = sum_k w_k`, eps the label
@@ -102,8 +102,8 @@ class Choice(StrEnum):
 
 
 @dataclass(frozen=True)
-class Parameterization:
-    """What a reward knows of itself."""
+class ParameterizationTraits:
+    """What a parameterization knows of itself."""
 
     score: Callable[[Stages], Tensor]
     in_grid: bool = True  # belongs to the tables
@@ -113,24 +113,29 @@ class Parameterization:
     label_smoothing: float | None = None  # default eps; None: the score has no eps
 
 
-class Reward(Choice):
-    """The rewards. Another one is a line here with its formula above; `in_grid` puts it into every table."""
+class Parameterization(Choice):
+    """The parameterizations of the reward. Another one is a line here with its formula above.
 
-    DPO = "dpo", Parameterization(score_dpo, label_smoothing=0.0)
-    EXO = "exo", Parameterization(score_exo, label_smoothing=1e-3)
-    IPO = "ipo", Parameterization(score_ipo)
-    SPPO = "sppo", Parameterization(score_sppo)
-    NCA = "nca", Parameterization(score_nca)
+    `in_grid` puts it into every table.
+    """
+
+    DPO = "dpo", ParameterizationTraits(score_dpo, label_smoothing=0.0)
+    EXO = "exo", ParameterizationTraits(score_exo, label_smoothing=1e-3)
+    IPO = "ipo", ParameterizationTraits(score_ipo)
+    SPPO = "sppo", ParameterizationTraits(score_sppo)
+    NCA = "nca", ParameterizationTraits(score_nca)
 
     # h_i = l(y_i) rho_i, l = beta unless it is given with the call
-    KTO = "kto", Parameterization(score_dpo, in_grid=False, takes_factors=True, label_smoothing=0.0)
+    KTO = "kto", ParameterizationTraits(score_dpo, in_grid=False, takes_factors=True, label_smoothing=0.0)
     # h_i = beta / |y_i| log pi_theta(y_i | x): the caller passes log pi_theta / |y_i| where others pass rho
     SIMPO = (
         "simpo",
-        Parameterization(score_dpo, in_grid=False, needs_reference=False, length_normalised=True, label_smoothing=0.0),
+        ParameterizationTraits(
+            score_dpo, in_grid=False, needs_reference=False, length_normalised=True, label_smoothing=0.0
+        ),
     )
 
 
-def grid_rewards() -> list[Reward]:
-    """The rewards of the tables, in their order."""
-    return [reward for reward in Reward if reward.in_grid]
+def grid_parameterizations() -> list[Parameterization]:
+    """The parameterizations of the tables, in their order."""
+    return [one for one in Parameterization if one.in_grid]

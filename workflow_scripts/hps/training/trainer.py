@@ -220,9 +220,9 @@ class Trainer:
 
         def log_ratios(log_probs: torch.Tensor) -> torch.Tensor:
             full = torch.zeros_like(rewards).index_put((rows, columns), log_probs.cpu().double())
-            if self.objective.reward.needs_reference:
+            if self.objective.parameterization.needs_reference:
                 full = full - reference
-            if self.objective.reward.length_normalised:
+            if self.objective.parameterization.length_normalised:
                 full = full / lengths
             return full.where(used, full.new_zeros(()))
 
@@ -241,7 +241,7 @@ class Trainer:
         margin = self.objective.beta * (rho.gather(1, best) - rho.gather(1, against)).sum()
         hard = sum(hardness(p.item.example.rewards, p.negative) for p in prepared if p.negative is not None)
         distance = 0.0
-        if self.objective.reward.needs_reference:
+        if self.objective.parameterization.needs_reference:
             distance = float((rho.abs() * (ROUNDING_TOKENS / lengths.clamp(min=ROUNDING_TOKENS)).sqrt()).sum())
         tokens = sum(p.group.tokens for p in prepared)
         total = float(losses[-1].detach().sum())

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from hps.method.losses import parts_of_hps
-from hps.method.objectives import Loss, Reward, grid_losses, grid_rewards
+from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.runs import Run
 from hps.support.errors import InputError
 
 MODEL_KEYS = {
@@ -46,22 +47,6 @@ class Config:
         """The layer that set `key`, or any part of it; for messages."""
         names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
         return ", ".join(sorted(names)) or "config.yaml"
-
-
-@dataclass(frozen=True, order=True)
-class Run:
-    """One training: a cell of the grid or of an ablation."""
-
-    dataset: str
-    reward: str
-    loss: str
-    n: int
-    beta: float
-    seed: int
-
-    @property
-    def method(self) -> str:
-        return f"{self.reward}-{self.loss}"
 
 
 def load(root: Path, given: Mapping[str, Any]) -> Config:
@@ -160,7 +145,7 @@ def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
         if run.method == config["judge"]["method"]:
             for baseline in config["judge"]["baselines"]:
                 reward, _, loss = baseline.partition("-")
-                other = None if baseline == "sft" else replace(run, reward=reward, loss=loss)
+                other = None if baseline == "sft" else replace(run, parameterization=reward, loss=loss)
                 pairs += [(run, other)] if other is None or other in grid else []
     return pairs
 
@@ -276,7 +261,9 @@ def _suggest(name: str, known) -> str:
 
 def _expand_grid(config: Config) -> None:
     grid = config["grid"]
-    grid["rewards"] = [str(name) for name in (grid_rewards() if grid["rewards"] == "all" else grid["rewards"])]
+    grid["rewards"] = [
+        str(name) for name in (grid_parameterizations() if grid["rewards"] == "all" else grid["rewards"])
+    ]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
     if config["attribution"]["datasets"] == "all":
         config["attribution"]["datasets"] = grid["datasets"]
@@ -294,9 +281,9 @@ def _validate_sense(config: Config) -> None:
             if name not in known:
                 refuse(key, f"unknown {name!r}{_suggest(name, known)}; there are {', '.join(known)}")
 
-    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Reward])
+    check_names("grid.rewards", config["grid"]["rewards"], [reward.value for reward in Parameterization])
     check_names("grid.losses", config["grid"]["losses"], [loss.value for loss in Loss])
-    methods = [f"{reward}-{loss}" for reward in Reward for loss in Loss if loss.takes(reward)]
+    methods = [f"{reward}-{loss}" for reward in Parameterization for loss in Loss if loss.takes(reward)]
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
@@ -324,7 +311,7 @@ def _validate_sense(config: Config) -> None:
     if judge["source"] == "true_reward" and judge["hub"]:
         refuse("judge.hub", "is a model, but with source true_reward none judges; null")
 
-    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Reward])
+    check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Parameterization])
 
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
@@ -380,8 +367,3 @@ def _check_data(config: Config, refuse) -> None:
             for file in files:
                 if not (Path(folder) / file).is_file():
                     refuse(f"data.{dataset}.files.{part}", f"no file {Path(folder) / file}")
-
-
-def as_dict(run: Run) -> dict[str, Any]:
-    """A run as plain values, as its result files record it."""
-    return asdict(run)

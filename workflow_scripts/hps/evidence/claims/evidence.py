@@ -14,8 +14,8 @@ from hps.evidence.claims.vocabulary import Operand, Value
 from hps.evidence.paper import TABLES
 from hps.evidence.results import Evaluation, Training, number, read_csv
 from hps.evidence.tables import Choices, per_prompt
+from hps.runs import Run
 from hps.support.errors import InputError
-from hps.workflow.config import Run
 
 PAPER_FILES = {name: source.file for name, source in TABLES.items()} | {
     "table3": "table3_human.csv",
@@ -235,7 +235,7 @@ def _seeds(row: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def _unit(run: Run) -> str:
-    return f"{run.dataset} {run.reward} {run.n} {run.beta:g} {run.seed}"
+    return f"{run.dataset} {run.parameterization} {run.n} {run.beta:g} {run.seed}"
 
 
 def _plain(value: Value) -> Value:

@@ -20,7 +20,7 @@ from hps.support.errors import InputError
 
 CURVES = {
     "loss": "Loss",
-    "margin": "Margin (nats)",
+    "margin": "Implicit reward\nmargin (nats)",
     "grad_norm": "Gradient norm",
     "gamma": "γ",
     "hardness": "Hardness of\nnegatives (0–1)",
@@ -82,7 +82,7 @@ def training_curves(folders: Sequence[str], dataset: str) -> Figure:
                 raise InputError(b.folder, f"{name} = {both}: curves of one {name} can be drawn together")
     logs = [(training, training.log()) for training in trainings]
     losses = list(dict.fromkeys(training.run.loss for training in trainings))
-    rewards = list(dict.fromkeys(training.run.reward for training in trainings))
+    rewards = list(dict.fromkeys(training.run.parameterization for training in trainings))
     shown = [name for name in CURVES if any(record.get(name) is not None for _, log in logs for record in log)]
     if not shown:
         raise InputError(trainings[0].folder / "log.jsonl", f"records none of {', '.join(CURVES)}")
@@ -92,7 +92,7 @@ def training_curves(folders: Sequence[str], dataset: str) -> Figure:
         grid = figure.subplots(len(shown), len(rewards), squeeze=False, sharex="col")
         for row, name in zip(grid, shown, strict=True):
             for axes, reward in zip(row, rewards, strict=True):
-                mine = [(training, log) for training, log in logs if training.run.reward == reward]
+                mine = [(training, log) for training, log in logs if training.run.parameterization == reward]
                 drawn = [_curve(axes, training, log, name, losses) for training, log in mine]
                 if not any(drawn):
                     axes.set_axis_off()

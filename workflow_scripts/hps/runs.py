@@ -1,0 +1,79 @@
+"""A run: one training of one policy. Its folder, its rows in the tables and its records are named after it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hps.support.errors import InputError
+
+Setting = bool | int | float | str | tuple
+"""A value of the configuration as a run holds it; lists are tuples there."""
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """What is trained. Two runs that are equal are one training.
+
+    `settings` are the configuration's other values that this run has in place of the configured ones, by their keys in
+    the order of the alphabet: `(("objective.multiplicity", 1), ("training.lora_rank", 16))`.
+    """
+
+    dataset: str
+    parameterization: str
+    loss: str
+    n: int  # responses a prompt
+    beta: float
+    seed: int
+    settings: tuple[tuple[str, Setting], ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The name of its rows: `dpo-hps`."""
+        return f"{self.parameterization}-{self.loss}"
+
+    @property
+    def name(self) -> str:
+        """Its folder below `runs/`: `dataset~hh_rlhf/method~dpo-hps_n~100_beta~0.1_seed~0`, then its settings."""
+        parts = {"method": self.method, "n": self.n, "beta": self.beta, "seed": self.seed}
+        parts |= {key.rpartition(".")[2]: value for key, value in self.settings}
+        return f"dataset~{self.dataset}/" + "_".join(f"{key}~{_word(value)}" for key, value in parts.items())
+
+    def record(self) -> dict[str, Any]:
+        """The run as JSON has it; `Run.read` is the reverse."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"settings": {key: _plain(value) for key, value in self.settings}}
+
+    @classmethod
+    def read(cls, record: Any, where: object) -> Run:
+        """The run of a record. Raises InputError naming `where` and the field where one is missing or wrong."""
+        kinds = {"dataset": str, "parameterization": str, "loss": str, "n": int, "beta": float, "seed": int}
+        if not isinstance(record, Mapping) or not record.keys() >= kinds.keys():
+            raise InputError(where, f"run must have the fields {', '.join(kinds)}; it is {record!r}")
+        for name, kind in kinds.items():
+            value = record[name]
+            good = isinstance(value, int | float) and math.isfinite(value) if kind is float else type(value) is kind
+            if not good or isinstance(value, bool):
+                raise InputError(where, f"run.{name} is {value!r}, not a {kind.__name__}")
+        settings = record.get("settings", {})
+        if not isinstance(settings, Mapping):
+            raise InputError(where, f"run.settings is {settings!r}, not a mapping of keys to values")
+        return cls(**{name: record[name] for name in kinds}, settings=as_settings(settings))
+
+
+def as_settings(values: Mapping[str, Any]) -> tuple[tuple[str, Setting], ...]:
+    """Values by key as a run holds them."""
+    return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items()))
+
+
+def _plain(value: Setting) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _word(value: Setting) -> str:
+    """A value as part of a folder's name."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return re.sub(r"[^A-Za-z0-9.,+-]", "-", text)
