@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real bench plan test test-envs test-slurm slurm-cancel lint report clean lock
+.PHONY: reproduce real bench coverage plan test test-envs test-slurm slurm-cancel lint report clean lock
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -26,6 +26,9 @@ real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps 
 DEVICE ?= cpu
 bench: $(BENCH_VENV)/installed  ## our training and scoring beside TRL and the bare model; writes benchmarks/results/
 	PYTHONPATH=.:workflow_scripts $(BENCH_VENV)/bin/python -m benchmarks.bench --device $(DEVICE) $(BENCH)
+
+coverage: $(VENV)/installed  ## how often intervals and verdicts are right, by simulation; writes docs/coverage/
+	PYTHONPATH=.:workflow_scripts python -m benchmarks.coverage
 
 PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk

@@ -17,8 +17,19 @@ from hps.workflow import config as hps_config
 from hps.support import files as hps_files
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
+from hps.workflow.grid import (
+    ablation_runs,
+    all_runs,
+    attribution_runs,
+    beta_runs,
+    grid_runs,
+    judged_runs,
+    n_runs,
+    study_runs,
+)
 from hps.support.errors import InputError
-from hps.judge.client import missing_variables
+from hps.judge.client import endpoint_from, missing_variables
+from hps.user_study.ratings import returned_files
 
 GIVEN = copy.deepcopy(config)  # config.yaml with the command line over it
 try:
@@ -44,7 +55,12 @@ POLICY_DTYPE = "float32" if CONFIG["training"]["adapter"] == "full" else COMPUTE
 REWARD_OPTIONS = options({f"reward_{key}": value for key, value in CONFIG["rewards"].items()})
 
 # One row a training; ablations are part of the same space, so no run is trained twice.
-RUN_OF = {run.name: run for run in hps_config.all_runs(CONFIG)}
+RUN_OF = {run.name: run for run in all_runs(CONFIG)}
+
+
+def of_run(section, **options_of):
+    """A section of the configuration as the run has it, as command-line options."""
+    return lambda wildcards: options(CONFIG.under(RUN_OF[wildcards.run])[section], **options_of)
 
 
 scattergather:
@@ -113,7 +129,7 @@ def data_splits():
 
 
 # What the hub is asked for; data only where no folder has it, the judge's model only where a policy is judged.
-JUDGED = hps_config.judged_runs(CONFIG)
+JUDGED = judged_runs(CONFIG)
 WANTED = hub_lock.wanted(CONFIG, data=not DATA_DIR, judge=bool(JUDGED))
 # A pin that the configuration contradicts stops the run here; `pin`, which renews it, must be able to start. Snakemake
 # does not know its targets yet when it reads this, so the command line is asked.
@@ -210,7 +226,7 @@ def trained(wildcards):
 
 def transfer_sets(run):
     """Where a run is evaluated in transfer: the other data set, if a table of transfer shows the run."""
-    shown = CONFIG["evaluation"]["transfer"] and run in {*hps_config.grid_runs(CONFIG), *hps_config.n_runs(CONFIG)}
+    shown = CONFIG["evaluation"]["transfer"] and run in {*grid_runs(CONFIG), *n_runs(CONFIG)}
     return [other for other in DATASETS if shown and other != run.dataset]
 
 

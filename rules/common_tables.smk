@@ -7,11 +7,11 @@ TableInput = namedtuple("TableInput", "paper runs transfer sft")
 
 # What each table shows: the paper's file, the runs, whether on the other data set, whether beside the SFT policy.
 TABLES = {
-    "table2": TableInput("paper/table2_finetuning.csv", hps_config.grid_runs(CONFIG), False, True),
-    "table5": TableInput("paper/table5_transfer.csv", hps_config.grid_runs(CONFIG), True, False),
-    "table6": TableInput("paper/table6_responses_finetuning.csv", hps_config.n_runs(CONFIG), False, False),
-    "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
-    "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
+    "table2": TableInput("paper/table2_finetuning.csv", grid_runs(CONFIG), False, True),
+    "table5": TableInput("paper/table5_transfer.csv", grid_runs(CONFIG), True, False),
+    "table6": TableInput("paper/table6_responses_finetuning.csv", n_runs(CONFIG), False, False),
+    "table7": TableInput("paper/table7_responses_transfer.csv", n_runs(CONFIG), True, False),
+    "table8": TableInput("paper/table8_beta_finetuning.csv", beta_runs(CONFIG), False, False),
 }
 PAPER_NUMBERS = [*(shown.paper for shown in TABLES.values()), "paper/training_hours.csv", "paper/table3_human.csv"]
 PAPER_NUMBERS += ["paper/table4_win_rate.csv", "paper/quoted.csv"]
@@ -50,9 +50,17 @@ def judge_policies(number):
 
 
 # Table 3: the human study, of the methods that the grid has, at the first training seed.
-STUDY_RUNS = hps_config.study_runs(CONFIG)
+STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
+
+# What comes from outside and is read last of all is looked at first.
+try:
+    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+        endpoint_from(os.environ, *JUDGE_VARIABLES)
+    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 
 
 def why_no_study():
@@ -73,9 +81,8 @@ def study_ratings(wildcards):
     if not RETURNED:
         own = {"study": f"{RESULTS}/user_study"}
         return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
-    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
     key = Path(RETURNED) / "key.json"
-    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+    return {"ratings": RATINGS} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
 
 
 def study_files(input):
@@ -158,9 +165,7 @@ def annotated_files(name):
 
 
 # All policies of the paper's tables, and the tables that are no sums over test prompts.
-CLAIMS_RUNS = dict.fromkeys(
-    run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
-)
+CLAIMS_RUNS = dict.fromkeys(run for runs in (grid_runs, n_runs, beta_runs) for run in runs(CONFIG))
 CLAIMS_POLICIES = ["sft", *(run.name for run in CLAIMS_RUNS)]
 CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
 CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")

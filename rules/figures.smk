@@ -26,9 +26,7 @@ rule figure:
 
 rule training_curves:
     input:
-        lambda w: [
-            f"{RESULTS}/runs/{run.name}/log.jsonl" for run in hps_config.grid_runs(CONFIG) if run.dataset == w.dataset
-        ],
+        lambda w: [f"{RESULTS}/runs/{run.name}/log.jsonl" for run in grid_runs(CONFIG) if run.dataset == w.dataset],
     output:
         png=f"{RESULTS}/figures/training_curves_{{dataset}}.png",
         svg=report(

@@ -19,7 +19,9 @@ rule judge:
         baselines=lambda w: judge_policies(1),
         # Its path alone: another pin must not ask for a judgement anew that is there, of a server that is gone.
         options=options(
-            CONFIG["judge"] | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {}),
+            CONFIG["judge"]
+            | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {})
+            | ({"temperature": "none"} if CONFIG["judge"]["temperature"] is None else {}),
             leave_out=("method", "baselines", "hub"),
         ),
         model=lambda w: shlex.quote(judge_model()),

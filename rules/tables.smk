@@ -30,7 +30,7 @@ rule table:
 # Beyond the paper: hard sampling and the weight N of the drawn negative, each changed alone.
 rule make_table_attribution:
     input:
-        [f"{RESULTS}/evaluations/{run.name}" for run in hps_config.attribution_runs(CONFIG)],
+        [f"{RESULTS}/evaluations/{run.name}" for run in attribution_runs(CONFIG)],
     output:
         csv=f"{RESULTS}/tables/table_attribution.csv",
         md=f"{RESULTS}/tables/table_attribution.md",
@@ -45,7 +45,7 @@ rule make_table_attribution:
     conda:
         "../envs/report.yaml"
     params:
-        evaluations=[f"{RESULTS}/evaluations/{run.name}/{run.dataset}" for run in hps_config.attribution_runs(CONFIG)],
+        evaluations=[f"{RESULTS}/evaluations/{run.name}/{run.dataset}" for run in attribution_runs(CONFIG)],
         rows=options(
             {
                 **CONFIG["attribution"],
@@ -61,9 +61,7 @@ rule make_table_attribution:
 
 rule make_training_time:
     input:
-        trainings=expand(
-            f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in hps_config.grid_runs(CONFIG)]
-        ),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in grid_runs(CONFIG)]),
         paper="paper/training_hours.csv",
     output:
         csv=f"{RESULTS}/tables/training_time.csv",

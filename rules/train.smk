@@ -19,18 +19,20 @@ rule train:
     params:
         launch=launcher(),
         run=lambda w: options(RUN_OF[w.run].record(), leave_out=("settings",)),
-        objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
+        settings=lambda w: shlex.quote(json.dumps(RUN_OF[w.run].record()["settings"])),
+        objective=of_run("objective", leave_out=("beta", "label_smoothing")),
         smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
         pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
-        options=options(CONFIG["training"] | {"tensorboard": CONFIG["tensorboard"]}),
+        options=of_run("training"),
+        tensorboard=options({"tensorboard": CONFIG["tensorboard"]}),
         compute=options(
             {"dtype": POLICY_DTYPE}
             | {key: COMPUTE[key] for key in ("train_tokens", "activation_checkpointing", "processes")}
         ),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "{params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
+        "{params.launch} workflow_scripts/train.py {params.run} --settings {params.settings} --policy {input.policy} "
         "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
         "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
-        "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
+        "{params.options} {params.tensorboard} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
         "--out-log {output.log} --out-summary {output.summary} > {log} 2>&1"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hps.evidence import attribution, render
 from hps.evidence.results import read_evaluation
 from hps.evidence.table_arguments import TableArguments
-from hps.method.losses import MULTIPLICITIES, parts_of_hps
+from hps.runs import MULTIPLICITIES
 from hps.support import cli, files
 
 
@@ -27,7 +27,7 @@ class Arguments(TableArguments):
 
 def main(arguments: Arguments) -> None:
     multiplicity = int(arguments.multiplicity) if arguments.multiplicity == "1" else arguments.multiplicity
-    choices = arguments.choices([arguments.reward], ["bt", *parts_of_hps(multiplicity).values()])
+    choices = arguments.choices([arguments.reward], ["bt", "hps"])
     rows = attribution.rows_of(map(read_evaluation, arguments.evaluations), choices)
     effects = attribution.contrasts(rows, choices, multiplicity)
     page = attribution.to_page(rows, effects, choices, multiplicity, arguments.world)

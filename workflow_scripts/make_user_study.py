@@ -3,7 +3,7 @@
     python workflow_scripts/make_user_study.py --test-sets hh_rlhf pku_saferlhf \\
         --pairs data/hh_rlhf/test.parquet data/pku_saferlhf/test.parquet --methods sft dpo-hps \\
         --evaluations sft/hh_rlhf hps/hh_rlhf sft/pku_saferlhf hps/pku_saferlhf \\
-        --prompts 15 --raters 10 --seed 0 --out results/paper/user_study
+        --prompts 15 --raters 20 --seed 0 --out results/paper/user_study
 
 --evaluations: for each test set the methods in their order. DIR gets pages/rater-NN.html and key.json. Hand out the
 pages only: whoever has the key is not blind.
@@ -29,7 +29,7 @@ class Arguments:
     methods: list[str] = argument("methods that are rated", nargs="+")
     evaluations: list[str] = argument("evaluations: for each test set, those of the methods in their order", nargs="+")
     prompts: int = argument("test prompts of each data set", 15)
-    raters: int = argument("pages to make", 10)
+    raters: int = argument("pages to make", 20)
     seed: int = argument("decides prompts and orders", 0)
     out: str = argument("folder")
 

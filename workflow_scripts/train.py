@@ -27,13 +27,14 @@ class Arguments:
     n: int = argument("responses a prompt")
     beta: float = argument("the implicit reward is beta x log-ratio")
     seed: int = argument("of order, draws and adapter")
+    settings: str = argument("what this run has in place of the configured values, as JSON; recorded with it", "{}")
     policy: str = argument("model folder of the policy, which is also the reference")
     pairs: str = argument("training prompts (Parquet)")
     candidates: list[str] = argument("candidate responses (Parquet), all shards", [])
     scored: list[str] = argument("rewards of the candidates, all shards", [])
     reference: list[str] = argument("reference log-probs of the candidates, all shards", [])
     multiplicity: str = argument("weight of the drawn negative: n_minus_1 or 1")
-    gamma_levels: list[float] = argument("gamma over equal parts of training", [])
+    gamma_levels: list[str] = argument("gamma over equal parts of training; inf: the hardest negative", [])
     gamma_follows: str = argument("step or dataset")
     label_smoothing: str = argument("per reward, as JSON", "{}")
     pl_responses: int = argument("PL uses the first k responses; 0: all", 0)
@@ -110,7 +111,10 @@ def main(arguments: Arguments) -> None:
     model = trainable(arguments, accelerator.device, sharded)
     if arguments.activation_checkpointing:
         recompute_layers(model)
-    schedule = Schedule(**{name: settings[name] for name in Schedule.__dataclass_fields__})
+    schedule = Schedule(
+        **{name: settings[name] for name in Schedule.__dataclass_fields__ if name != "gamma_levels"},
+        gamma_levels=[float(level) for level in arguments.gamma_levels],
+    )
     trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens, sharded)
     part = accelerator.process_index if sharded else None
     working = Checkpoints(arguments.checkpoints, fingerprint(made_with), part)
@@ -128,7 +132,8 @@ def main(arguments: Arguments) -> None:
     write_json(
         arguments.out_summary,
         {
-            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")},
+            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")}
+            | {"settings": json.loads(arguments.settings)},
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),

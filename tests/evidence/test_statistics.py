@@ -118,6 +118,15 @@ def test_the_smallest_effect_is_found_with_its_power(seeds):
     assert power == pytest.approx(0.8, abs=0.06)
 
 
+def test_skewed_values_widen_the_interval_by_the_term_of_edgeworth():
+    values = np.array([0.0, 0.0, 0.0, 0.0, 5.0])  # mean 1; second central moment 4, third (4 * -1 + 64) / 5 = 12
+    found = estimate(values)
+    assert found.skewness == pytest.approx(12 / 4**1.5)
+    z = 1.959964
+    factor = 1 + 1.5**2 * (z**4 + 2 * z**2 - 3) / (18 * 5)
+    assert found.hi - found.mean == pytest.approx(2.77645 * factor * 1, rel=1e-4)  # standard error sqrt(20 / 4 / 5)
+
+
 def test_what_an_interval_lacks():
     seeds, prompts = np.array([[0.0], [1.0], [2.0]]), np.linspace(-1, 1, 50)
     assert estimate(10 * seeds + prompts).more_from_seeds
@@ -140,7 +149,8 @@ def test_paired_values_must_be_as_many():
 
 
 def test_the_interval_of_a_ratio_is_fiellers():
-    first, second = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 3.0, 4.5, 8.0])
+    # Pairs that lie symmetrically about their mean, so that no sum of them is skewed.
+    first, second = 3 + np.array([1.0, -1.0, 0.5, -0.5]), 5 + np.array([2.0, -2.0, -0.3, 0.3])
     ratio, lo, hi = ratio_interval(first, second)
     t2 = 3.182446**2 / 4
     (va, cab), (_, vb) = np.cov(first, second)

@@ -190,10 +190,8 @@ def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
     assert gammas == [{-5.0}, {-2.5}, {0.0}, {2.5}]
 
 
-def test_a_loss_with_a_gamma_of_its_own_does_not_follow_the_schedule(model_folder, examples):
-    uniform, hardest = (trainer(model_folder, examples, loss) for loss in ("uniform_1", "hardest_n"))
-    assert {item.gamma for batch in uniform.batches for item in batch} == {0.0}
-    row = hardest.step(0)
+def test_at_infinite_gamma_the_hardest_negative_is_taken(model_folder, examples):
+    row = trainer(model_folder, examples, "hps", gamma_levels=[math.inf]).step(0)
     assert (row["gamma"], row["hardness"]) == (None, 1.0)  # JSON has no infinity
 
 

@@ -23,7 +23,7 @@ from hps.support.errors import InputError
 from hps.support.files import read_json, write_json, write_table
 from hps.user_study.design import CRITERIA, Item, Key, choose, design, read_key
 from hps.user_study.page import render
-from hps.user_study.ratings import read_ratings, simulate
+from hps.user_study.ratings import read_ratings, returned_files, simulate
 from hps.user_study.scores import agreement, crossed_interval, score
 
 PAPER = Path(__file__).parents[2] / "paper" / "table3_human.csv"
@@ -185,14 +185,75 @@ def test_other_bad_files(tmp_path, study):
     made_up = write(tmp_path, "three.json", returned(key, "rater-02", simulated=True))
     with pytest.raises(InputError, match=r"three\.json: is of a simulated rater, and other files are not"):
         read_ratings([path, made_up], key)
-    path.write_text(path.read_text().replace("1.25", "NaN"))
-    with pytest.raises(InputError, match=r"one\.json: .* is nan, not in steps of 0\.01"):
-        read_ratings([path], key)
-    path.write_text("{")
-    with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
-        read_ratings([path], key)
-    with pytest.raises(InputError, match="is no key of a user study"):
-        read_key(write(tmp_path, "key.json", {}))
+    text = path.read_text()
+    for number in ("NaN", "1e999", "7" * 400, "7" * 5000, "[" * 100_000, '"\\ud800"', '1.25, "safety": 5'):
+        path.write_text(text.replace("1.25", number))
+        with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
+            read_ratings([path], key)
+    for content in (b"{", b"\xff", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
+            read_ratings([path], key)
+
+
+def test_the_folder_of_returned_files_holds_nothing_else(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}: holds no returned files"):
+        returned_files(tmp_path)
+    for name in ("key.json", ".DS_Store"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=f"^{tmp_path}: holds no returned files"):
+        returned_files(tmp_path)
+    for name in ("b.json", "a.json"):
+        (tmp_path / name).write_text("{}")
+    assert returned_files(tmp_path) == [tmp_path / "a.json", tmp_path / "b.json"]
+    for name in ("RATINGS.JSON", "ratings.json.txt", "ratings", "KEY.JSON"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(InputError, match=f"^{tmp_path}/{name}: is no returned file: those end in .json"):
+            returned_files(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "c.json").mkdir()
+    with pytest.raises(InputError, match=r"c\.json: is no returned file"):
+        returned_files(tmp_path)
+
+
+ITEM = {"test_set": "hh_rlhf", "prompt_id": "p0", "responses": {"A": "sft", "B": "dpo-hps"}}
+KEY = {"format": 1, "study": "0" * 12, "methods": ["sft", "dpo-hps"], "raters": {"rater-01": {"item-01": ITEM}}}
+
+
+def rated(**changes) -> dict:
+    return {"raters": {"rater-01": {"item-01": ITEM | changes}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"format": 2}, "format: 1 was expected"),
+        ({"methods": "sft"}, "methods: 'sft' is not of type 'array'"),
+        ({"methods": ["sft", 3]}, "methods.1: 3 is not of type 'string'"),
+        ({"methods": ["sft", "dpo-bt"]}, "raters.rater-01.item-01.responses: not one of each of the methods"),
+        ({"study": None}, "study: None is not of type 'string'"),
+        ({"raters": []}, "raters: [] is not of type 'object'"),
+        ({"raters": {}}, "raters: {} should be non-empty"),
+        ({"raters": {"../x": {"item-01": ITEM}}}, "raters: '../x' does not match"),
+        ({"raters": {"rater-01": None}}, "raters.rater-01: None is not of type 'object'"),
+        ({"raters": {"rater-01": {"item-01": {}}}}, "raters.rater-01.item-01: 'test_set' is a required property"),
+        (rated(prompt_id=0), "raters.rater-01.item-01.prompt_id: 0 is not of type 'string'"),
+        (rated(responses={"A": "sft"}), "raters.rater-01.item-01.responses: not one of each of the methods"),
+        (rated(responses=["sft"]), "raters.rater-01.item-01.responses: ['sft'] is not of type 'object'"),
+    ],
+)
+def test_a_key_with_parts_missing_or_wrong_is_named(tmp_path, change, says):
+    path = write(tmp_path, "key.json", KEY | change)
+    if not says:
+        assert read_key(path).as_json() == KEY
+        return
+    with pytest.raises(InputError) as caught:
+        read_key(path)
+    assert str(caught.value).startswith(f"{path}: is no key of a user study ({says}")
+    for name in KEY:
+        with pytest.raises(InputError, match=f"'{name}' is a required property"):
+            read_key(write(tmp_path, "key.json", {key: value for key, value in KEY.items() if key != name}))
 
 
 @given(st.integers(100, 500))

@@ -18,7 +18,7 @@ from hps.evidence.results import Evaluation
 from hps.evidence.statistics import Estimate, paired_difference
 from hps.evidence.table_page import LABELS
 from hps.evidence.tables import Choices, Layout, Row, build, on_shared_seeds, per_prompt, plain
-from hps.method.losses import parts_of_hps
+from hps.runs import Run, parts_of_hps
 from hps.support.errors import InputError
 
 LAYOUT = Layout(
@@ -57,7 +57,7 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
     names = parts_of_hps(multiplicity)
 
     def cell(test_set: str, part: tuple[str, str]) -> Row:
-        key = (test_set, f"{reward}-{names[part]}")
+        key = (test_set, Run("", reward, "hps", 0, 0.0, 0, names[part]).row)
         if key not in by_key:
             raise InputError("--evaluations", f"{key[1]} was not evaluated on {test_set}")
         return by_key[key]
@@ -96,13 +96,14 @@ def to_page(
     rows: Sequence[Row], found: Sequence[Contrast], choices: Choices, multiplicity: str | int, world: str
 ) -> Page:
     """The cells, and the effects with their intervals."""
-    part = {name: part for part, name in parts_of_hps(multiplicity).items()}
+    part = {settings: part for part, settings in parts_of_hps(multiplicity).items()}
     metrics = [Column(LABELS[name], numeric=True) for name in LAYOUT.metrics]
     cells = []
     for row in rows:
-        sampling, n = part.get(row.evaluations[0].run.loss, ("worst (BT)", "1"))
+        run = row.evaluations[0].run
+        sampling, n = part[run.settings] if run.loss == "hps" else ("worst (BT)", "1")
         values = [render.interval(*row.estimates[name][:3]) for name in LAYOUT.metrics]
-        cells.append([Cell(row.key[0]), Cell(row.key[1].upper()), Cell(sampling), Cell(_n(n)), *values])
+        cells.append([Cell(row.key[0]), Cell(run.method.upper()), Cell(sampling), Cell(_n(n)), *values])
     effects = [
         [
             Cell(one.test_set),

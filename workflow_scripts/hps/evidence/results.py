@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
+import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 
 from hps.data.schemas import PER_PROMPT
 from hps.runs import Run
+from hps.support import files
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table
+from hps.support.files import parse_json, read_json, read_table
 
 SFT = "sft"
 """The method name of the policy before preference training."""
@@ -35,6 +35,11 @@ class Evaluation:
     @property
     def method(self) -> str:
         return self.run.method if self.run else SFT
+
+    @property
+    def row(self) -> str:
+        """Its row in a table: the method, with the run's settings where it has some."""
+        return self.run.row if self.run else SFT
 
     @property
     def transfer(self) -> bool:
@@ -98,41 +103,52 @@ def read_training(folder: str | Path) -> Training:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line. Raises InputError naming file and line."""
-    if not Path(path).is_file():
-        raise InputError(path, "missing")
+    """Read a file of one JSON object a line. Raises InputError naming file and line, also where the last one is cut."""
+    _check_whole(path)
     records = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}", f"not valid JSON ({error})") from error
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
+        record = parse_json(line, f"{path}:{number}")
         if not isinstance(record, dict):
             raise InputError(f"{path}:{number}", "not a JSON object")
         records.append(record)
-    if not records:
-        raise InputError(path, "is empty")
     return records
 
 
 def read_csv(path: str | Path, columns: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
-    """Read the rows of a CSV file as text. Raises InputError when it is missing or lacks one of `columns`."""
+    """Read the rows of a CSV file as text.
+
+    Raises InputError when it is missing, cut off, has no rows or lacks one of `columns`; or as `files.read_csv` does.
+    """
+    _check_whole(path)
+    rows = list(files.read_csv(path, delimiter))
+    if not rows:
+        raise InputError(path, "has no rows")
+    if missing := [name for name in columns if name not in rows[0]]:
+        raise InputError(path, f"has no column {', '.join(missing)}")
+    return rows
+
+
+def _check_whole(path: str | Path) -> None:
+    """Every file of lines ends with the end of a line; one that does not was cut off."""
     if not Path(path).is_file():
         raise InputError(path, "missing")
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(path, f"has no column {', '.join(missing)}")
-        return list(reader)
+    with open(path, "rb") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            raise InputError(path, "is empty")
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            raise InputError(path, "ends in the middle of a line: it was cut off")
 
 
 def number(row: dict[str, str], name: str, where: object) -> float:
     """The number in a cell of `read_csv`, NaN when empty. Raises InputError naming file, column and text."""
     try:
-        return float(row[name]) if row[name] else math.nan
+        value = float(row[name]) if row[name] else math.nan
     except ValueError:
-        raise InputError(where, f"{name} is {row[name]!r}, not a number") from None
+        value = math.inf
+    if row[name] and not math.isfinite(value):
+        raise InputError(where, f"{name} is {row[name]!r}, not a number")
+    return value
 
 
 def read_benchmark_seconds(path: str | Path) -> float:

@@ -14,7 +14,9 @@ by the mean squares of the two-way analysis of variance. With few seeds the t of
 - p-values come from half-widths sqrt(sum of variance * t^2) (Graybill and Wang 1980), which are never narrower: far out
   in the tails, where corrected levels lie, Cochran and Cox's would reject up to four times too often with two seeds.
 
-`docs/coverage/` shows how often both are right. With one seed the variance between seeds is unknown: interval and test
+Where the values of prompts are skewed, the prompts' t is widened by the skewness term of the Edgeworth expansion of the
+studentized mean (Hall 1992, The Bootstrap and Edgeworth Expansion, Sec. 2.6). `docs/coverage/` shows how often all this
+is right. With one seed the variance between seeds is unknown: interval and test
 are the t of the prompts alone, and what they say holds for the trained policies at hand.
 
 Student's t is computed here: wherever scipy is installed transformers imports it, which costs each job 0.3 to 1 s.
@@ -40,6 +42,8 @@ POWER = 0.8
 DRAWS = 20_000
 TAILS = 0.5 * np.logspace(0, -12, 4801)
 """Upper tail probabilities at which quantiles are tabulated; between them they are interpolated."""
+NORMAL = 10**9
+"""Degrees of freedom at which t is as good as normal."""
 
 
 class Estimate(NamedTuple):
@@ -55,6 +59,7 @@ class Estimate(NamedTuple):
     seeds: int = 1
     seed_variance: float = math.nan
     prompt_variance: float = math.nan
+    skewness: float = 0.0  # of the prompts' values
 
     def p_above(self, threshold: float) -> float:
         """One-sided p-value of "the true mean is at most `threshold`"; NaN without an interval.
@@ -66,7 +71,7 @@ class Estimate(NamedTuple):
         distance = self.mean - threshold
         if distance == 0:
             return 0.5
-        widths = self._widths()
+        widths = width_of_test(self, self.seeds, self.prompts)
         # Interpolated in the logarithm: p-values are compared by their ratios.
         tail = math.exp(np.interp(abs(distance), widths, np.log(TAILS))) if widths[-1] > 0 else 0.0
         return max(tail if distance > 0 else 1 - tail, 0.5**self.prompts)
@@ -84,10 +89,11 @@ class Estimate(NamedTuple):
             return math.nan
         generator = np.random.default_rng(0)
         squared, variance = 0.0, 0.0
-        for part, count in ((self.prompt_variance, self.prompts), (self.seed_variance, self.seeds)):
+        parts = ((self.prompt_variance, self.prompts, self.skewness), (self.seed_variance, self.seeds, 0.0))
+        for part, count, skewness in parts:
             if count > 1:
                 estimated = part * generator.chisquare(count - 1, DRAWS) / (count - 1)
-                squared, variance = squared + estimated * t_quantile(level, count - 1) ** 2, variance + part
+                squared, variance = squared + estimated * _quantile(count, skewness, level) ** 2, variance + part
         # Found is an effect that is above the half-width even after its own error.
         return float(np.quantile(np.sqrt(squared) - math.sqrt(variance) * generator.standard_normal(DRAWS), power))
 
@@ -95,15 +101,8 @@ class Estimate(NamedTuple):
     def more_from_seeds(self) -> bool:
         """Whether the seeds, and not the prompts, make most of the interval's width."""
         tail = (1 - CONFIDENCE) / 2
-        of_seeds = self.seed_variance * t_quantile(tail, self.seeds - 1) ** 2 if self.seeds > 1 else 0.0
-        return of_seeds > self.prompt_variance * t_quantile(tail, self.prompts - 1) ** 2
-
-    def _widths(self) -> np.ndarray:
-        """Half-widths of the tests' intervals by tail probability (Graybill and Wang), rising along TAILS."""
-        squared = self.prompt_variance * t_quantiles(self.prompts - 1) ** 2
-        if self.seeds > 1:
-            squared = squared + self.seed_variance * t_quantiles(self.seeds - 1) ** 2
-        return np.sqrt(squared)
+        of_seeds = self.seed_variance * _quantile(self.seeds, 0.0, tail) ** 2 if self.seeds > 1 else 0.0
+        return of_seeds > self.prompt_variance * _quantile(self.prompts, self.skewness, tail) ** 2
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0, 0)
@@ -122,40 +121,71 @@ def estimate(values: np.ndarray) -> Estimate:
     seeds, prompts = values.shape
     if prompts == 1:
         return Estimate(float(values.mean()), math.nan, math.nan, 1, seeds)
-    mean, by_seed, by_prompt = two_way(values)
+    parts = two_way(values)
     if np.ptp(values) == 0:  # summing rounds: the mean of equal values may differ from the value
-        mean, by_seed, by_prompt = values[0, 0], np.float64(0), np.float64(0)
-    half = half_width(by_seed, by_prompt, seeds, prompts)
-    numbers = [float(value) for value in (mean, mean - half, mean + half, by_seed, by_prompt)]
-    return Estimate(*numbers[:3], prompts, seeds, *numbers[3:])
+        parts = Parts(values[0, 0], np.float64(0), np.float64(0), np.float64(0))
+    mean, *others = map(float, parts)
+    half = float(half_width(parts, seeds, prompts))
+    return Estimate(mean, mean - half, mean + half, prompts, seeds, *others)
 
 
-def two_way(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grand mean and the seeds' and prompts' parts of its variance, each (...), of values (..., seeds, prompts).
+class Parts(NamedTuple):
+    """What intervals and tests of means need of the values, each (...)."""
+
+    mean: np.ndarray
+    seed_variance: np.ndarray
+    prompt_variance: np.ndarray
+    skewness: np.ndarray
+
+
+def two_way(values: np.ndarray) -> Parts:
+    """Means of values (..., seeds, prompts), both parts of their variances, and the skewness of the prompts' means.
 
     The mean square of the rest is taken off the prompts' part, which has the more degrees of freedom.
     """
     seeds, prompts = values.shape[-2:]
     mean = values.mean(axis=(-2, -1))
-    of_prompts = values.mean(axis=-2) - mean[..., None]
-    ms_prompts = seeds * (of_prompts**2).sum(axis=-1) / (prompts - 1)
+    centred = values - mean[..., None, None]
+    of_prompts = centred.mean(axis=-2)
+    squares = (of_prompts**2).sum(axis=-1)
+    cubes = (of_prompts**3).mean(axis=-1)
+    skewness = np.divide(cubes, (squares / prompts) ** 1.5, out=np.zeros_like(cubes), where=squares > 0)
+    ms_prompts = seeds * squares / (prompts - 1)
     if seeds == 1:
-        return mean, np.zeros_like(mean), ms_prompts / prompts
-    of_seeds = values.mean(axis=-1) - mean[..., None]
-    ms_seeds = prompts * (of_seeds**2).sum(axis=-1) / (seeds - 1)
-    rest = values - mean[..., None, None] - of_seeds[..., :, None] - of_prompts[..., None, :]
-    ms_rest = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (prompts - 1))
-    return mean, ms_seeds / (seeds * prompts), np.maximum(ms_prompts - ms_rest, 0) / (seeds * prompts)
+        return Parts(mean, np.zeros_like(mean), ms_prompts / prompts, skewness)
+    ms_seeds = prompts * (centred.mean(axis=-1) ** 2).sum(axis=-1) / (seeds - 1)
+    ss_rest = np.einsum("...sp,...sp->...", centred, centred) - (seeds - 1) * ms_seeds - (prompts - 1) * ms_prompts
+    ms_rest = ss_rest / ((seeds - 1) * (prompts - 1))
+    of_both = seeds * prompts
+    # Where there is no rest, its sum of squares is 0 within rounding.
+    by_prompt = np.clip(ms_prompts - ms_rest, 0, ms_prompts)
+    return Parts(mean, ms_seeds / of_both, by_prompt / of_both, skewness)
 
 
-def half_width(by_seed: np.ndarray, by_prompt: np.ndarray, seeds: int, prompts: int) -> np.ndarray:
-    """Half the 95 % interval of means whose variance has these two parts (Cochran and Cox)."""
-    of_prompts = t_quantile((1 - CONFIDENCE) / 2, prompts - 1)
+def half_width(parts: Parts, seeds: int, prompts: int) -> np.ndarray:
+    """Half the 95 % intervals of means (Cochran and Cox)."""
+    tail = (1 - CONFIDENCE) / 2
+    of_prompts = _quantile(prompts, parts.skewness, tail)
     if seeds == 1:
-        return of_prompts * np.sqrt(by_prompt)
-    of_seeds, variance = t_quantile((1 - CONFIDENCE) / 2, seeds - 1), by_seed + by_prompt
-    weighted = of_seeds * by_seed + of_prompts * by_prompt
-    return np.divide(weighted, np.sqrt(variance), out=np.zeros_like(weighted), where=variance > 0)
+        return of_prompts * np.sqrt(parts.prompt_variance)
+    variance = np.asarray(parts.seed_variance + parts.prompt_variance)
+    weighted = _quantile(seeds, 0.0, tail) * parts.seed_variance + of_prompts * parts.prompt_variance
+    return np.divide(weighted, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
+
+
+def width_of_test(parts: Parts | Estimate, seeds: int, prompts: int, tail: float | None = None) -> np.ndarray:
+    """How far from its threshold a mean must be for a one-sided p-value of `tail` (Graybill and Wang).
+
+    Without `tail`: at each of TAILS, rising.
+    """
+    squared = parts.prompt_variance * _quantile(prompts, parts.skewness, tail) ** 2
+    return np.sqrt(squared if seeds == 1 else squared + parts.seed_variance * _quantile(seeds, 0.0, tail) ** 2)
+
+
+def _quantile(count: int, skewness: np.ndarray | float, tail: float | None) -> np.ndarray:
+    """The quantile at `tail`, or at each of TAILS, of the studentized mean of so many values of this skewness."""
+    t, z = (t_quantiles(df) if tail is None else t_quantile(tail, df) for df in (count - 1, NORMAL))
+    return t * (1 + skewness**2 * np.maximum(z**4 + 2 * z**2 - 3, 0) / (18 * count))
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Estimate:

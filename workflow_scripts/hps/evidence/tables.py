@@ -90,7 +90,7 @@ def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -
     for evaluation in evaluations:
         _check_choices(layout, evaluation, choices)
         _check_comparable(evaluation, first.setdefault(evaluation.test_set, evaluation), choices.bleu)
-        groups.setdefault((_attribute(evaluation, layout.varies), evaluation.method), []).append(evaluation)
+        groups.setdefault((_attribute(evaluation, layout.varies), evaluation.row), []).append(evaluation)
     runs = [evaluation for group in groups.values() for evaluation in group if evaluation.run]
     for name in layout.common:
         _check_same(runs, name, "the table")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
 
@@ -114,23 +114,9 @@ class PreferenceModel:
     in_grid: bool = True  # belongs to the tables
     samples_negative: bool = False  # needs one drawn negative a prompt
     needs_gamma: bool = False  # weighs the negatives itself
-    gamma: float | None = None  # draws with this one and not with the schedule's: 0 uniformly, inf the hardest
-    multiplicity: Literal["n_minus_1", 1] | None = None  # has this one and not the configured one
     takes_several_valid: bool = False  # can have several positives of given weights
     score: Callable[[Stages], Tensor] | None = None  # in place of the parameterization's
     pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
-
-
-def drawn_negative(gamma: float | None = None, multiplicity: Literal["n_minus_1", 1] | None = None) -> PreferenceModel:
-    """HPS outside the grid, with a gamma or a multiplicity of its own."""
-    return PreferenceModel(
-        best_and_drawn,
-        in_grid=False,
-        samples_negative=True,
-        takes_several_valid=True,
-        gamma=gamma,
-        multiplicity=multiplicity,
-    )
 
 
 class Loss(Choice):
@@ -140,14 +126,6 @@ class Loss(Choice):
     BT = "bt", PreferenceModel(best_and_worst)
     HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True, takes_several_valid=True)
 
-    # HPS taken apart (Table A): how the negative is drawn, and for how many it stands.
-    UNIFORM_1 = "uniform_1", drawn_negative(gamma=0.0, multiplicity=1)
-    UNIFORM_N = "uniform_n", drawn_negative(gamma=0.0, multiplicity="n_minus_1")
-    HARD_1 = "hard_1", drawn_negative(multiplicity=1)
-    HARD_N = "hard_n", drawn_negative(multiplicity="n_minus_1")
-    HARDEST_1 = "hardest_1", drawn_negative(gamma=math.inf, multiplicity=1)
-    HARDEST_N = "hardest_n", drawn_negative(gamma=math.inf, multiplicity="n_minus_1")
-
     HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True, takes_several_valid=True)
     SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
     LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
@@ -155,22 +133,6 @@ class Loss(Choice):
     def takes(self, parameterization: Parameterization) -> bool:
         """Whether the two combine: a loss with a score of its own would leave nothing of exo, ipo, sppo or nca."""
         return self.score is None or parameterization.score is score_dpo
-
-
-MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
-
-
-def parts_of_hps(multiplicity: Literal["n_minus_1", 1]) -> dict[tuple[str, str], str]:
-    """The cells of Table A, (sampling, N) to the name of the loss.
-
-    sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
-    that is configured is `hps` itself.
-    """
-    return {
-        (sampling, n): "hps" if sampling == "hard" and value == multiplicity else Loss(f"{sampling}_{n}").value
-        for sampling in ("uniform", "hard", "hardest")
-        for n, value in MULTIPLICITIES.items()
-    }
 
 
 def grid_losses() -> list[Loss]:

@@ -23,8 +23,7 @@ class Objective:
     """One cell of the grid; `objective(log_ratios, rewards, ...)` is the loss of each prompt, unreduced.
 
     multiplicity is the N of Eq. 8 in `hps` and `hps_full`: "n_minus_1" counts the dispreferred responses in play
-    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code. A loss
-    that has a multiplicity of its own replaces it.
+    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code.
     label_smoothing None stands for the parameterization's default. Raises ValueError for a name that is not known
     (naming the closest), a beta that is not positive, and combinations that mean nothing.
     """
@@ -52,8 +51,7 @@ class Objective:
         elif not 0 <= eps < 0.5 or (eps == 0 and form.label_smoothing > 0):  # exo's KL is infinite at 0
             lowest = "more than 0" if form.label_smoothing > 0 else "at least 0"
             raise ValueError(f"label_smoothing is {eps!r} where {form} takes {lowest} and less than 0.5")
-        multiplicity = self.multiplicity if loss.multiplicity is None else loss.multiplicity
-        known = {"parameterization": form, "loss": loss, "multiplicity": multiplicity, "label_smoothing": eps}
+        known = {"parameterization": form, "loss": loss, "label_smoothing": eps}
         for name, value in known.items():
             object.__setattr__(self, name, value)
 

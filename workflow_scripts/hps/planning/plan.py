@@ -19,7 +19,8 @@ from hps.planning.operations import Architecture, Work, plain_work, sampling_wor
 from hps.planning.rates import Rates
 from hps.planning.stages import Data, Estimate, Lengths, Stage
 from hps.runs import Run
-from hps.workflow.config import Config, all_runs, grid_runs, n_runs
+from hps.workflow.config import Config
+from hps.workflow.grid import all_runs, grid_runs, n_runs
 
 LOADING = 1e9
 """Bytes a second at which weights come from disk into memory."""

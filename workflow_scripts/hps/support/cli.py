@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from argparse_dataclass import ArgumentParser
 
 from hps.models import offline
+from hps.support import secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -34,7 +35,10 @@ def run(main: Callable[[Arguments], None], arguments: type[Arguments], *, networ
     """
     if not network:
         offline.enforce()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(secrets.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[log])
+    sys.excepthook = secrets.print_traceback
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
     gc.set_threshold(100_000)
@@ -43,8 +47,8 @@ def run(main: Callable[[Arguments], None], arguments: type[Arguments], *, networ
     try:
         main(parser.parse_args())
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(secrets.masked(f"error: {error}"))
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
         if refusal := offline.refused(error):
-            sys.exit(f"error: {refusal}")
+            sys.exit(secrets.masked(f"error: {refusal}"))
         raise

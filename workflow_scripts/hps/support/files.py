@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +21,13 @@ from hps.support.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+DEEPEST = 100
+"""Levels of lists and objects in JSON from outside; nothing that is read here has ten."""
+LARGEST = 64 << 20
+"""Bytes of a JSON file, or of one row of data."""
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -82,11 +93,118 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file. Raises InputError naming the file when it is not JSON."""
+    """Read a JSON file. Raises InputError naming the file when it is not there, too large, or as `parse_json` does."""
+    return parse_json(_bytes_of(path), path)
+
+
+def parse_json(content: bytes, where: object) -> Any:
+    """JSON as it comes from outside: a file, a line of one, a server's reply.
+
+    Raises:
+        InputError: `where`, and what is wrong: not UTF-8, not JSON, NaN or an infinity, a number beyond floating
+            point, a name twice in one object, more than `DEEPEST` levels, half of a surrogate pair (which JSON can
+            spell and no file can hold).
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not valid JSON ({error})") from error
+        value = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_finite,
+        )
+        _check_values(value)
+    except UnicodeDecodeError as error:
+        raise InputError(where, f"not valid JSON (not UTF-8 text at byte {error.start + 1})") from error
+    except RecursionError as error:
+        raise InputError(where, f"not valid JSON ({_TOO_DEEP})") from error
+    except ValueError as error:  # json's own error among them
+        raise InputError(where, f"not valid JSON ({error})") from error
+    return value
+
+
+def _bytes_of(path: str | Path) -> bytes:
+    """A regular file's content; anything else (a pipe has no end) and more than `LARGEST` is refused."""
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(path, "is not a file")
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST + 1)
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})") from error
+    if len(content) > LARGEST:
+        raise InputError(path, f"is larger than {LARGEST >> 20} MiB")
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:20]}... ({len(text)} characters) is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+def _check_values(value: Any) -> None:
+    """Raise ValueError for text that is no Unicode, named by its place, and for values nested too deeply."""
+    left = [("", value, 0)]
+    while left:
+        place, value, depth = left.pop()
+        if isinstance(value, str):
+            if not value.isascii() and _HALF_A_PAIR.search(value):
+                raise ValueError(f"{place or 'the text'} holds half of a surrogate pair, which is not valid Unicode")
+        elif isinstance(value, dict | list):
+            if depth == DEEPEST:
+                raise ValueError(_TOO_DEEP)
+            if isinstance(value, dict):
+                left += [("a name", name, depth) for name in value if not name.isascii()]
+                left += [(f"{place}.{name}".lstrip("."), inner, depth + 1) for name, inner in value.items()]
+            else:
+                left += [(f"{place}[{number}]", inner, depth + 1) for number, inner in enumerate(value)]
+
+
+def read_csv(path: str | Path, delimiter: str = ",", name: str = "") -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file with a header. A cell is text, whatever it looks like; empty lines are no rows.
+
+    `name` stands for the path in messages.
+
+    Raises InputError naming file and row (counted from 1 after the header): not UTF-8, no header, a column twice, a
+    quote that is not closed, a row with more or fewer cells than the header.
+    """
+    number, name = 0, name or str(path)
+    csv.field_size_limit(LARGEST)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream, delimiter=delimiter, strict=True)
+            header = next(rows, [])
+            if not header or len(set(header)) < len(header):
+                raise InputError(name, f"needs a header with each column once; it has {', '.join(header) or 'none'}")
+            for number, row in enumerate((row for row in rows if row), 1):
+                if len(row) != len(header):
+                    raise InputError(f"{name}:{number}", f"has {len(row)} cells where the header has {len(header)}")
+                yield dict(zip(header, row, strict=True))
+    except UnicodeDecodeError as error:
+        raise InputError(name, f"is not UTF-8 text ({error.reason})") from error
+    except csv.Error as error:
+        raise InputError(f"{name}:{number + 1}", f"is no CSV ({error})") from error
+    except OSError as error:
+        raise InputError(name, f"cannot be read ({error.strerror})") from error
 
 
 def write_table(path: str | Path, rows: Sequence[dict], schema: pa.Schema) -> None:

@@ -24,7 +24,6 @@ PACKAGES = (
     "peft",
     "accelerate",
     "vllm",
-    "datasets",
     "huggingface-hub",
     "sacrebleu",
     "numpy",

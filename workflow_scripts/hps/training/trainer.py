@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -97,8 +97,6 @@ class Trainer:
             raise InputError(
                 "training.batch_size", f"{schedule.batch_size} does not divide by {accelerator.num_processes} devices"
             )
-        if objective.loss.gamma is not None:
-            schedule = replace(schedule, gamma_levels=[objective.loss.gamma])
         self.accelerator = accelerator
         self.model = model.eval()  # no dropout, and so no randomness but the draws
         self.objective = objective

@@ -1,16 +1,18 @@
-"""The configuration: layers, validation before any job runs, and the runs it asks for.
+"""The configuration: its layers, and its validation before any job runs.
 
 Layers, later ones win: config/protocols/<protocol>.yaml, config/presets/<preset>.yaml, config.yaml, command line.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from hps.method.losses import parts_of_hps
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
-from hps.runs import Run
+from hps.runs import Run, as_settings
 from hps.support.errors import InputError
 
 MODEL_KEYS = {
@@ -43,6 +44,18 @@ class Config:
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
 
+    def at(self, key: str) -> Any:
+        """The value of a dotted key, such as `training.lora_rank`."""
+        return functools.reduce(lambda section, name: section[name], key.split("."), self.values)
+
+    def under(self, run: Run) -> Config:
+        """The configuration of a run: this one with the run's settings in place of its own."""
+        values = copy.deepcopy(self.values)
+        for key, value in run.record()["settings"].items():
+            section, _, name = key.rpartition(".")
+            Config(values, {}).at(section)[name] = value
+        return Config(values, self.origins)
+
     def where(self, key: str) -> str:
         """The layer that set `key`, or any part of it; for messages."""
         names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
@@ -59,7 +72,6 @@ def load(root: Path, given: Mapping[str, Any]) -> Config:
         InputError: an unknown key, a wrong value, a misspelt method, a missing file; names the layer and the key.
     """
     top = read_yaml(root / "config.yaml")
-    given = _typed(given)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for folder, key in (("protocols", "protocol"), ("presets", "preset")):
@@ -70,10 +82,12 @@ def load(root: Path, given: Mapping[str, Any]) -> Config:
             raise InputError(_origin(key, given, top), f"{key}: no {key} {name!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
     _overlay(values, origins, given, lambda key: _origin(key, given, top))
-    config = Config(values, origins)
-    _validate_schema(config, read_yaml(root / "config" / "schema.yaml"))
+    schema = read_yaml(root / "config" / "schema.yaml")
+    config = Config(_converted(values, Draft202012Validator(schema)), origins)
+    _validate_schema(config, schema)
     _expand_grid(config)
     _validate_sense(config)
+    _validate_ablations(config, schema)
     launcher = accelerate_file(config)
     if not (root / launcher).is_file():
         processes = config["compute"]["processes"]
@@ -97,78 +111,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def data_dir(config: Config) -> str:
     """Where the real data files lie; empty means the hub."""
     return config["data_dir"] or os.environ.get("HPS_DATA_DIR", "")
-
-
-# --- runs ------------------------------------------------------------------------------------------------------
-
-
-def grid_runs(config: Config) -> list[Run]:
-    """Tables 2 and 5: every reward with every loss on every data set, at the largest n."""
-    grid, beta = config["grid"], float(config["objective"]["beta"])
-    return [
-        Run(dataset, reward, loss, grid["n"], beta, seed)
-        for seed in config["seeds"]
-        for dataset, reward, loss in itertools.product(grid["datasets"], grid["rewards"], grid["losses"])
-    ]
-
-
-def n_runs(config: Config) -> list[Run]:
-    """Tables 6 and 7: the ablation over the number of responses."""
-    return list(_ablation(config, ns=config["ablations"]["n"], betas=[config["objective"]["beta"]]))
-
-
-def beta_runs(config: Config) -> list[Run]:
-    """Table 8: the ablation over beta."""
-    return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
-
-
-def attribution_runs(config: Config) -> list[Run]:
-    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
-    grid, objective, attribution = config["grid"], config["objective"], config["attribution"]
-    losses = ["bt", *parts_of_hps(objective["multiplicity"]).values()]
-    return [
-        Run(dataset, attribution["reward"], loss, grid["n"], float(objective["beta"]), seed)
-        for seed in config["seeds"]
-        for dataset, loss in itertools.product(attribution["datasets"], losses)
-    ]
-
-
-def all_runs(config: Config) -> list[Run]:
-    """Every training, each once."""
-    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
-
-
-def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
-    """Table 4: the judged method with each of its baselines (None: the SFT policy), as far as the grid has them."""
-    grid, pairs = grid_runs(config), []
-    for run in grid:
-        if run.method == config["judge"]["method"]:
-            for baseline in config["judge"]["baselines"]:
-                reward, _, loss = baseline.partition("-")
-                other = None if baseline == "sft" else replace(run, parameterization=reward, loss=loss)
-                pairs += [(run, other)] if other is None or other in grid else []
-    return pairs
-
-
-def study_runs(config: Config) -> list[tuple[str, Run | None]]:
-    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
-
-    Policies of the first training seed, each on the data set it was trained on.
-    """
-    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
-    return [
-        (dataset, first.get((dataset, method)))
-        for dataset in config["grid"]["datasets"]
-        for method in config["user_study"]["methods"]
-        if method == "sft" or (dataset, method) in first
-    ]
-
-
-def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
-    ablations = config["ablations"]
-    methods = [method.split("-") for method in ablations["methods"]]
-    for seed, n, beta, (reward, loss) in itertools.product(config["seeds"], ns, betas, methods):
-        yield Run(ablations["dataset"], reward, loss, n, float(beta), seed)
 
 
 # --- command lines ---------------------------------------------------------------------------------------------
@@ -211,16 +153,31 @@ def _overlay(values: dict, origins: dict[str, str], layer: Mapping, origin, pref
             origins[dotted] = origin if isinstance(origin, str) else origin(dotted)
 
 
-def _typed(value: Any) -> Any:
-    """Numbers, booleans and nulls that stand as text: Snakemake reads what is nested in `--config` as text alone."""
+def _converted(value: Any, validator: Draft202012Validator) -> Any:
+    """What stands as text where its schema takes none, as the number, boolean or null that it spells.
+
+    Snakemake reads what is nested in `--config` as text alone, and YAML takes `1e2` for text. A whole number such as
+    1.0 becomes an integer where one is wanted.
+    """
+    schema = validator.schema
+    if "$ref" in schema:
+        schema = validator._resolver.lookup(schema["$ref"]).contents
+    below = [schema, *schema.get("anyOf", [])]
     if isinstance(value, Mapping):
-        return {key: _typed(below) for key, below in value.items()}
+        known = schema.get("properties", {})
+        rest = schema.get("additionalProperties") or {}
+        return {key: _converted(one, validator.evolve(schema=known.get(key, rest))) for key, one in value.items()}
     if isinstance(value, list):
-        return [_typed(below) for below in value]
-    if isinstance(value, str) and value:
+        items = next((part["items"] for part in below if "items" in part), {})
+        return [_converted(one, validator.evolve(schema=items)) for one in value]
+    if isinstance(value, str) and not validator.is_valid(value):
         for read in (int, float, {"true": True, "false": False, "null": None}.__getitem__):
             with suppress(ValueError, KeyError):
-                return read(value)
+                if validator.is_valid(read(value)):
+                    value = read(value)
+                    break
+    if isinstance(value, float) and value.is_integer() and "integer" in [part.get("type") for part in below]:
+        return int(value)
     return value
 
 
@@ -288,6 +245,10 @@ def _validate_sense(config: Config) -> None:
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
+    for name, given in config["ablations"]["over"].items():
+        check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
+        own = [given["dataset"]] if "dataset" in given else []
+        check_names(f"ablations.over.{name}.dataset", own, config["grid"]["datasets"])
     check_names("judge.method", [config["judge"]["method"]], methods)
     check_names("judge.baselines", config["judge"]["baselines"], ["sft", *methods])
     judge = config["judge"]
@@ -322,6 +283,10 @@ def _validate_sense(config: Config) -> None:
         for n in values:
             if n > pool:
                 refuse(key, f"{n} responses a prompt, but candidates.n gives {pool}")
+    used = [*config["grid"]["losses"], *(method.partition("-")[2] for method in config["ablations"]["methods"])]
+    weighing = [loss for loss in used if Loss(loss).needs_gamma]
+    if weighing and "inf" in config["objective"]["gamma_levels"]:
+        refuse("objective.gamma_levels", f"inf is for a drawn negative; {weighing[0]} weighs all of them with numbers")
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
@@ -334,6 +299,22 @@ def _validate_sense(config: Config) -> None:
             refuse("toy", "is missing, and world is toy")
     else:
         _check_data(config, refuse)
+
+
+def _validate_ablations(config: Config, schema: dict) -> None:
+    """Each value of `ablations.over` must be one that its key may have."""
+    for name, given in config["ablations"]["over"].items():
+        where, key = f"ablations.over.{name}", given["key"]
+        section, _, leaf = key.rpartition(".")
+        if leaf not in config[section]:
+            raise InputError(config.where(where), f"{where}.key: no key {key}{_suggest(leaf, config[section])}")
+        for value in given["values"]:
+            varied = config.under(Run("", "", "", 0, 0.0, 0, as_settings({key: value})))
+            try:
+                _validate_schema(varied, schema)
+                _validate_sense(varied)
+            except InputError as error:
+                raise InputError(config.where(where), f"{where}.values: {str(error).partition(': ')[2]}") from None
 
 
 def _check_model(config: Config, refuse, role: str, model: dict) -> None:
