@@ -13,8 +13,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config
-from hps.support import files as hps_files
+from hps.workflow import config as hps_config, jobs
 from hps.models import hub_lock
 from hps.workflow.config import MODEL_KEYS, options
 from hps.workflow.grid import (
@@ -28,6 +27,7 @@ from hps.workflow.grid import (
     study_runs,
 )
 from hps.support.errors import InputError
+from hps.judge.comparisons import read_facts
 from hps.judge.client import endpoint_from, missing_variables
 from hps.user_study.ratings import returned_files
 
@@ -63,6 +63,11 @@ def of_run(section, **options_of):
     return lambda wildcards: options(CONFIG.under(RUN_OF[wildcards.run])[section], **options_of)
 
 
+# Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
+if not workflow.deployment_settings.deployment_method:
+    jobs.python_is(sys.executable)
+
+
 scattergather:
     **COMPUTE["shards"],
 
@@ -72,7 +77,6 @@ wildcard_constraints:
     split="train|test",
     run=r"dataset~[^/]+/method~[^/]+",
     policy=r"sft|dataset~[^/]+/method~[^/]+",
-    table=r"table[25678]",
 
 
 def model(role):
@@ -210,7 +214,7 @@ def launcher():
     """The command that starts a training. One process needs no launcher, whose own start takes half as long again."""
     if COMPUTE["processes"] == 1:
         return "python"
-    return f"accelerate launch --config_file {hps_config.accelerate_file(CONFIG)}"
+    return f"python -m accelerate.commands.launch --config_file {hps_config.accelerate_file(CONFIG)}"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -233,11 +237,6 @@ def transfer_sets(run):
 def test_sets(policy):
     """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
     return next(([run.dataset, *transfer_sets(run)] for name, run in RUN_OF.items() if name == policy), DATASETS)
-
-
-def test_shards(name, policy):
-    """All shards of a stage's file for the test prompts, test set by test set."""
-    return [file for test_set in test_sets(policy) for file in shards(name, test_set, "test")]
 
 
 def evaluation_seed(wildcards):

@@ -5,9 +5,7 @@ rule evaluate:
         policy=model("policy"),
         eval_reward=model("eval_reward"),
         pairs=lambda w: expand(f"{RESULTS}/data/{{test_set}}/test.parquet", test_set=test_sets(w.policy)),
-        candidates=lambda w: test_shards("candidates", w.policy),
-        scored=lambda w: test_shards("scored", w.policy),
-        reference=lambda w: test_shards("reference", w.policy),
+        examples=lambda w: expand(f"{RESULTS}/examples/{{test_set}}/test", test_set=test_sets(w.policy)),
     output:
         directory(f"{RESULTS}/evaluations/{{policy}}"),
     log:
@@ -30,6 +28,6 @@ rule evaluate:
         seed=evaluation_seed,
     shell:
         "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
-        "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
-        "--scored {input.scored} --reference {input.reference} {params.options} {params.rewards} --truncated {params.truncated} "
+        "--eval-reward {input.eval_reward} --pairs {input.pairs} --examples {input.examples} "
+        "{params.options} {params.rewards} --truncated {params.truncated} "
         "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"

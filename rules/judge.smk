@@ -31,28 +31,3 @@ rule judge:
         "python workflow_scripts/judge.py --test-sets {params.test_sets} --pairs {input.pairs} "
         "--methods {params.methods} --baselines {params.baselines} {params.options} --seed {params.seed} "
         "--cache {params.cache} --out {output} > {log} 2>&1"
-
-
-rule win_rates:
-    input:
-        judge=rules.judge.output,
-        paper="paper/table4_win_rate.csv",
-    output:
-        csv=f"{RESULTS}/tables/table4.csv",
-        md=f"{RESULTS}/tables/table4.md",
-        html=report(
-            f"{RESULTS}/tables/table4.html",
-            caption="../report/win_rates.rst",
-            category="2 Tables",
-            labels={"table": "table4"},
-        ),
-    log:
-        f"{LOGS}/tables/table4.log",
-    conda:
-        "../envs/report.yaml"
-    params:
-        world=CONFIG["world"],
-    shell:
-        "python workflow_scripts/make_win_rates.py --judge {input.judge} --paper {input.paper} "
-        "--world {params.world} "
-        "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

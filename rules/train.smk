@@ -2,10 +2,7 @@
 rule train:
     input:
         policy=model("policy"),
-        pairs=lambda w: f"{RESULTS}/data/{RUN_OF[w.run].dataset}/train.parquet",
-        candidates=lambda w: shards("candidates", RUN_OF[w.run].dataset, "train"),
-        scored=lambda w: shards("scored", RUN_OF[w.run].dataset, "train"),
-        reference=lambda w: shards("reference", RUN_OF[w.run].dataset, "train"),
+        examples=lambda w: f"{RESULTS}/examples/{RUN_OF[w.run].dataset}/train",
     output:
         policy=directory(f"{RESULTS}/runs/{{run}}/policy"),
         log=f"{RESULTS}/runs/{{run}}/log.jsonl",
@@ -32,7 +29,6 @@ rule train:
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
         "{params.launch} workflow_scripts/train.py {params.run} --settings {params.settings} --policy {input.policy} "
-        "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
-        "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
+        "--examples {input.examples} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
         "{params.options} {params.tensorboard} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
         "--out-log {output.log} --out-summary {output.summary} > {log} 2>&1"

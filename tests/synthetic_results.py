@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import report as report_command
 from hps.data.schemas import PER_PROMPT
 from hps.support.files import write_json, write_table
 
@@ -38,7 +40,14 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
     write_table(folder / "per_prompt.parquet", rows, PER_PROMPT)
     write_json(
         folder / "evaluation.json",
-        {"run": of, "test_set": test_set, "bleu_signature": SIGNATURE, "provenance": {}} | summary,
+        {
+            "run": of,
+            "responses": (of or {}).get("n"),
+            "test_set": test_set,
+            "bleu_signature": SIGNATURE,
+            "provenance": {},
+        }
+        | summary,
     )
     return folder
 
@@ -46,8 +55,16 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
 def training(folder: Path, of: dict, step_seconds=1.0, log: list[dict] | None = None, **summary) -> Path:
     """A folder with training.json and log.jsonl."""
     folder.mkdir(parents=True)
-    values = {"run": of, "seconds": 10.0, "step_seconds": step_seconds, "steps": 10, "tokens": 1000, "groups": 5}
-    write_json(folder / "training.json", values | {"responses": of["n"], "counts": {}, "provenance": {}} | summary)
+    values = {
+        "run": of,
+        "responses": of["n"],
+        "seconds": 10.0,
+        "step_seconds": step_seconds,
+        "steps": 10,
+        "tokens": 1000,
+        "groups": 5,
+    }
+    write_json(folder / "training.json", values | {"counts": {}, "provenance": {}} | summary)
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log or []), encoding="utf-8")
     return folder
 
@@ -57,3 +74,32 @@ def benchmark(path: Path, seconds: float, memory: str = "NA") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"s\th:m:s\tmax_rss\tmean_load\n{seconds:.4f}\t0:00:00\t{memory}\t0.00\n", encoding="utf-8")
     return path
+
+
+def configuration(folder: Path, **changes: Any) -> Path:
+    """config.json with the keys that the report's parts read; `changes` by dotted key with __ for the dot."""
+    values: dict[str, Any] = {
+        "world": "real",
+        "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "claims": {"alpha": 0.05},
+        "grid": {"n": 100},
+        "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
+        "ablations": {"dataset": "hh_rlhf", "over": {}},
+        "attribution": {"reward": "dpo"},
+        "models": {"eval_reward": {"source": "trained"}},
+        "candidates": {"truncated": "drop"},
+        "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
+    }
+    for key, value in changes.items():
+        *sections, last = key.split("__")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    write_json(folder / "config.json", {"values": values, "origins": {}})
+    return folder / "config.json"
+
+
+def report(*words: object) -> None:
+    """The report command, as from the command line."""
+    report_command.main([str(word) for word in words])

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from hps.data import chat
+from hps.data import chat, stages
 from hps.data.schemas import CANDIDATES, PAIRS
 from hps.generation.engine import EMPTY, OK, Engine, Request, Sampling, generate, longest
 from hps.support import cli, progress, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_table, write_json, write_table
+from hps.support.files import identity, write_json
 
 
 @dataclass(kw_only=True)
@@ -41,16 +41,16 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     from hps.models.sources import load_tokenizer
 
-    pairs = shard(read_table(arguments.pairs, PAIRS.names), arguments.shard)
+    pairs = shard(stages.rows(arguments.pairs, PAIRS), arguments.shard)
     tokenizer = load_tokenizer(arguments.generator)
     requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
     sampling = Sampling(arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
-    rows = []
-    for pair in pairs:
-        for origin in ("chosen", "rejected"):
-            text = pair[origin]
-            tokens = len(chat.response_ids(tokenizer, text))
-            rows.append(candidate(pair["prompt_id"], origin, 0, text, OK if text.strip() else EMPTY, tokens))
+    human = [(pair["prompt_id"], origin, pair[origin]) for pair in pairs for origin in ("chosen", "rejected")]
+    encoded = chat.responses_ids(tokenizer, [text for *_, text in human])
+    rows = [
+        candidate(prompt_id, origin, 0, text, OK if text.strip() else EMPTY, len(ids))
+        for (prompt_id, origin, text), ids in zip(human, encoded, strict=True)
+    ]
     with (
         engine(arguments, longest(requests, sampling)) as generator,
         progress.bar(total=len(requests) * arguments.n, what="augment", unit="response") as bar,
@@ -65,7 +65,8 @@ def main(arguments: Arguments) -> None:
                     )
                 bar.update(len(responses))
     rows.sort(key=lambda row: (row["prompt_id"], row["origin"], row["index"]))
-    write_table(arguments.out, rows, CANDIDATES)
+    made_from = {"pairs": identity(arguments.pairs), "generator": provenance.identity(arguments.generator)}
+    stages.write(arguments.out, rows, CANDIDATES, made_from)
     generated = [row for row in rows if row["origin"] == "generated"]
     write_json(
         arguments.stats,

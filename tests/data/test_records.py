@@ -66,7 +66,7 @@ def test_a_cell_of_a_csv_file_is_text_whatever_it_looks_like(tmp_path):
     assert [row["response_0"] for _, row in read_back] == texts
     assert [source for source, _ in read_back] == [f"{path}:{i + 1}" for i in range(len(texts))]
     records, counts = read(read_back, parser("pku_saferlhf"))
-    assert counts == {"rows": 10, "kept": 9, "dropped: empty chosen reply": 1}
+    assert counts == {"rows": 10, "kept": 9, "dropped: empty rejected reply": 1}
     assert [(record.chosen, record.rejected) for record in records[:3]] == [
         ("None", "other"), ("other", "null"), ("4", "other"),
     ]  # fmt: skip

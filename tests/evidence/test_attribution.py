@@ -2,18 +2,18 @@
 
 import csv
 
-import make_attribution
 import pytest
-from synthetic_results import evaluation, run
+from synthetic_results import configuration, evaluation, report, run
 
 from hps.evidence import attribution
 from hps.evidence.results import read_evaluation
-from hps.evidence.tables import Choices
+from hps.evidence.table_rows import Choices, build
+from hps.evidence.tables import TABLES
 from hps.runs import parts_of_hps
 from hps.support.errors import InputError
 
 PARTS = parts_of_hps("n_minus_1")
-CHOICES = Choices(["hh_rlhf"], ["dpo"], ["bt", "hps"])
+CHOICES, SPEC = Choices(), TABLES["table_attribution"]
 MARGINS = dict(zip(PARTS, [2.0, 4.0, 5.0, 8.0, 6.0, 7.0], strict=True))
 
 
@@ -33,8 +33,8 @@ def test_hps_as_configured_is_one_of_the_cells_and_no_cell_is_missing(multiplici
 
 
 def test_effects_by_hand(tmp_path):
-    rows = attribution.rows_of(map(read_evaluation, folders(tmp_path)), CHOICES)
-    found = attribution.contrasts(rows, CHOICES, "n_minus_1")
+    rows = build(SPEC, map(read_evaluation, folders(tmp_path)), CHOICES)
+    found = attribution.contrasts(SPEC, rows, CHOICES, "n_minus_1")
     means = {(one.effect, one.given): one.estimates["rm_dpo"].mean for one in found}
     assert means == pytest.approx(
         {
@@ -51,26 +51,26 @@ def test_effects_by_hand(tmp_path):
 
 
 def test_a_cell_that_was_not_evaluated_is_named(tmp_path):
-    rows = attribution.rows_of(map(read_evaluation, folders(tmp_path, list(PARTS)[:-1])), CHOICES)
-    with pytest.raises(InputError, match="dpo-hps gamma_levels~inf was not evaluated on hh_rlhf"):
-        attribution.contrasts(rows, CHOICES, "n_minus_1")
+    rows = build(SPEC, map(read_evaluation, folders(tmp_path, list(PARTS)[:-1])), CHOICES)
+    with pytest.raises(InputError, match=r"dpo-hps gamma_levels~inf was not evaluated on hh_rlhf"):
+        attribution.contrasts(SPEC, rows, CHOICES, "n_minus_1")
 
 
-def test_command_writes_cells_and_effects(tmp_path):
-    made = [str(folder) for folder in folders(tmp_path)]
-    out = {name: str(tmp_path / f"a.{name}") for name in ("csv", "markdown", "html")}
-    make_attribution.main(
-        make_attribution.Arguments(
-            evaluations=made,
-            datasets=["hh_rlhf"],
-            reward="dpo",
-            multiplicity="n_minus_1",
-            world="toy",
-            **out,
-        )
-    )
-    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+def test_the_command_writes_cells_and_effects_and_names_the_readings(tmp_path):
+    words = [
+        "table",
+        "--name",
+        "table_attribution",
+        "--config",
+        configuration(tmp_path, world="toy"),
+        "--out",
+        tmp_path,
+    ]
+    report(*words, "--evaluations", *folders(tmp_path))
+    rows = list(csv.DictReader((tmp_path / "table_attribution.csv").read_text().splitlines()))
     assert len(rows) == 7 * 3
-    text = (tmp_path / "a.markdown").read_text()
-    assert "| hh_rlhf | DPO-HPS | hard | n - 1 |" in text
+    text = (tmp_path / "table_attribution.md").read_text()
+    assert "| hh_rlhf | DPO-HPS | hard | n - 1 | Eq. 8 |" in text
+    assert "| hard | 1 | Eq. 10 as printed; released code |" in text
+    assert "Margins on either pair" in text
     assert "toy world" in text

@@ -9,7 +9,8 @@ from synthetic_results import evaluation, run
 from hps.evaluation import measures as measured
 from hps.evidence.metrics import METRICS, VARIANTS, measures
 from hps.evidence.results import read_evaluation
-from hps.evidence.tables import LAYOUTS, Choices, build, to_csv
+from hps.evidence.table_rows import Choices, build, to_csv
+from hps.evidence.tables import TABLES
 
 CHOSEN, REJECTED = ("chosen", 0), ("rejected", 0)
 POLICY = [-10.0, -9.0]  # log pi_theta of y_1 and of y_2
@@ -23,9 +24,9 @@ def test_margin_from_log_probs_to_cells(tmp_path, name, beta):
     prompt = measured.TestPrompt("p", [], [1], "", "", TOKENS, REFERENCE, {"human": (CHOSEN, REJECTED)})
     (row,) = measured.margins(SimpleNamespace(score=lambda groups: [POLICY]), [prompt])
     folder = evaluation(tmp_path / "e", run(beta=beta), [row, row])
-    choices = Choices(["hh_rlhf"], ["dpo"], ["hps"])
-    rows = build(LAYOUTS[name], [read_evaluation(folder)], choices)
-    (cells,) = csv.DictReader(to_csv(LAYOUTS[name], rows, choices).splitlines())
+    choices = Choices()
+    rows = build(TABLES[name], [read_evaluation(folder)], choices)
+    (cells,) = csv.DictReader(to_csv(TABLES[name], rows, choices).splitlines())
     # rho_1 = -10 + 12 = 2 and rho_2 = -9 + 8.5 = -0.5: RM_DPO = 2.5, whatever beta is.
     # RM_R-DPO = 2.5 - 0.01 (7 - 12) = 2.55.
     by_hand = {"rm_dpo": 2.5, "rm_rdpo": 2.55, "implicit_margin": 2.5 * beta, "length_gap": -5}

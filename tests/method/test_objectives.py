@@ -45,6 +45,9 @@ class TestStagesUnderDpo:
     def test_hps_of_the_released_code_is_a_pairwise_loss(self):
         assert loss_of("dpo", "hps", negatives=SECOND, multiplicity=1) == pytest.approx(-log(6 / 8))
 
+    def test_hps_full_without_gamma_is_the_best_in_a_softmax_over_all(self):
+        assert loss_of("dpo", "hps_full", gamma=0.0) == pytest.approx(-log(6 / (6 + 2 + 1)))
+
     def test_hps_full_weighs_the_dispreferred_by_q(self):
         # q is 3/4 and 1/4 for rewards 2 and 1
         given = {"gamma": log(3)}

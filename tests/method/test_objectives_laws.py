@@ -168,7 +168,7 @@ def test_gradcheck_of_several_valid_responses_and_factors():
 
 
 def test_hps_is_on_average_no_larger_than_hps_full():
-    """Eq. 10 sums in the logarithm: by Jensen the expected loss of the draws is at most that of the full sum."""
+    """The full sum takes the mean over the draw within the logarithm: by Jensen the draws cost no more on average."""
     log_ratios, rewards = tensors([3.0, -2.0, 5.0, 1.0], [40, 30, 20, 10])
     q = (rewards[0, 1:] * 0.5).softmax(0)
     drawn = Objective("dpo", "hps")

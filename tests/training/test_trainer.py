@@ -19,11 +19,12 @@ from conftest import ROOT, SCRIPTS, python_environment
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
+from hps.data.examples import Examples
 from hps.method.objectives import Objective
-from hps.models.sources import load_causal, load_tokenizer
+from hps.models.sources import load_causal
 from hps.support.errors import InputError
 from hps.training.checkpoints import Checkpoints
-from hps.training.examples import Pool, read_examples
+from hps.training.examples import Pool, TrainingExamples
 from hps.training.trainer import Schedule, Trainer, plan
 
 SCHEDULE = Schedule(
@@ -46,12 +47,9 @@ def files(tmp_path_factory, model_folder):
 
 
 @pytest.fixture(scope="module")
-def examples(files, model_folder):
+def examples(files):
     pool = Pool(n=4, truncated="drop", human_first=False, max_length=512)
-    tokenizer = load_tokenizer(model_folder)
-    return read_examples(
-        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
-    )[0]
+    return TrainingExamples(Examples(files["examples"]), pool)
 
 
 def trainer(model_folder, examples, loss="hps", parameterization="dpo", batch_tokens=4096, **changes) -> Trainer:
@@ -95,14 +93,12 @@ def test_micro_batches_sort_a_steps_prompts_and_leave_the_order_of_data_alone(mo
             seen[batch_tokens].append([])
             one.step(step)
             prepared = [p for micro_batch in seen[batch_tokens][step] for p in micro_batch]
-            assert sorted(p.item.example.prompt_id for p in prepared) == sorted(i.example.prompt_id for i in batch)
+            assert sorted(p.item.number for p in prepared) == sorted(item.number for item in batch)
             lengths = [len(p.group.prompt) for p in prepared]
             assert lengths == sorted(lengths)
             for micro_batch in seen[batch_tokens][step]:
                 assert len(micro_batch) == 1 or one.scorer.group_cost([p.group for p in micro_batch]) <= batch_tokens
-    draws = [
-        [[(p.item.example.prompt_id, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()
-    ]
+    draws = [[[(p.item.number, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()]
     assert draws[0] == draws[1]
     assert [len(step) for step in seen[10**6]] == [1, 1, 1, 1]
     assert max(len(step) for step in seen[60]) > 1
@@ -148,7 +144,7 @@ def test_a_step_is_the_gradient_of_the_mean_loss_over_its_prompts(model_folder, 
     two = trainer(model_folder, examples, "bt")
     losses = []
     for item in batch:
-        example = item.example
+        example = examples[item.number]
         best, worst = int(example.rewards.argmax()), int(example.rewards.argmin())
         rho = []
         for i in (best, worst):
@@ -181,10 +177,9 @@ def test_another_reference_is_caught_before_the_first_step(model_folder, example
 
 
 def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
-    batches = plan(examples, SCHEDULE)
+    batches = plan(len(examples), SCHEDULE)
     for epoch in (0, 1):
-        seen = [item.example.prompt_id for batch in batches for item in batch if item.epoch == epoch]
-        assert sorted(seen) == sorted(example.prompt_id for example in examples)
+        assert sorted(item.number for batch in batches for item in batch if item.epoch == epoch) == list(range(6))
     assert [len(batch) for batch in batches] == [4, 2, 4, 2]
     gammas = [{item.gamma for item in batch} for batch in batches]
     assert gammas == [{-5.0}, {-2.5}, {0.0}, {2.5}]
@@ -197,11 +192,9 @@ def test_at_infinite_gamma_the_hardest_negative_is_taken(model_folder, examples)
 
 def test_released_code_mixes_passes_and_gammas(examples):
     schedule = replace(SCHEDULE, concatenate_epochs=True, gamma_follows="dataset", gamma_levels=[-5, -3, -1, 1, 3])
-    items = [item for batch in plan(examples, schedule) for item in batch]
+    items = [item for batch in plan(len(examples), schedule) for item in batch]
     assert len(items) == 2 * len(examples)
-    assert sorted((item.epoch, item.example.prompt_id) for item in items) == sorted(
-        (epoch, example.prompt_id) for epoch in (0, 1) for example in examples
-    )
+    assert sorted((item.epoch, item.number) for item in items) == [(epoch, i) for epoch in (0, 1) for i in range(6)]
     assert [item.epoch for item in items] != sorted(item.epoch for item in items)
     gammas = [item.gamma for item in items]
     assert set(gammas) == {-5, -3, -1, 1, 3}
@@ -213,8 +206,9 @@ def test_hps_uses_the_best_and_one_negative(model_folder, examples):
     for item in one.batches[0]:
         prepared = one.prepare(item)
         assert len(prepared.used) == 2
-        assert int(item.example.rewards.argmax()) in prepared.used
-        assert prepared == one.prepare(item)
+        assert int(examples[item.number].rewards.argmax()) in prepared.used
+        again = one.prepare(item)
+        assert (again.negative, again.used, again.group) == (prepared.negative, prepared.used, prepared.group)
 
 
 def test_the_batch_must_divide_by_the_devices(model_folder, examples, monkeypatch):
@@ -249,7 +243,7 @@ def command(files: dict, model_folder: Path, out: Path, *more: str, processes: i
     return [
         *(sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch.split()),
         *(str(SCRIPTS / "train.py"), *settings.split(), "--policy", str(model_folder)),
-        *(word for name in ("pairs", "candidates", "scored", "reference") for word in (f"--{name}", files[name])),
+        *("--examples", files["examples"]),
         *("--checkpoints", str(out / "work"), "--out-policy", str(out / "policy")),
         *("--out-log", str(out / "log.jsonl"), "--out-summary", str(out / "training.json"), *more),
     ]
@@ -297,7 +291,7 @@ def test_a_killed_run_ends_as_one_never_killed(files, model_folder, whole, tmp_p
     summary = json.loads((killed / "training.json").read_text())
     assert summary["run"]["loss"] == "hps"
     assert summary["steps"] == 60
-    assert not (killed / "work").exists()
+    assert [path.name for path in (killed / "work").iterdir()] == ["finished"]
 
 
 def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole, tmp_path):
@@ -316,7 +310,8 @@ def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole
     assert (shared / name).read_bytes() == (whole / name).read_bytes()
     assert steps(shared / "log.jsonl") == steps(whole / "log.jsonl")
     assert json.loads((shared / "training.json").read_text())["steps"] == 60
-    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json"]
+    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json", "work"]
+    assert [path.name for path in (shared / "work").iterdir()] == ["finished"]
 
 
 def test_two_processes_train_as_one(files, model_folder, tmp_path):

@@ -8,7 +8,6 @@ import math
 import sys
 from pathlib import Path
 
-import make_human_table
 import make_user_study
 import numpy as np
 import pytest
@@ -16,8 +15,10 @@ import simulate_ratings
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_files import policy
+from synthetic_results import configuration, report
 
 from hps.data.schemas import PAIRS
+from hps.runs import Run
 from hps.support import cli
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_json, write_table
@@ -357,8 +358,8 @@ def evaluations(folder: Path, prompts: int = 4) -> list[Path]:
     """Made-up evaluations of all methods on both data sets; the true reward of an answer is its length."""
     paths = []
     for test_set, (number, method) in itertools.product(("hh_rlhf", "pku_saferlhf"), enumerate(METHODS)):
-        reward, _, loss = method.partition("-")
-        of = {"dataset": test_set, "reward": reward, "loss": loss, "n": 8, "beta": 0.1, "seed": 0} if loss else None
+        parameterization, _, loss = method.partition("-")
+        of = Run(test_set, parameterization, loss, n=8, beta=0.1, seed=0).record() if loss else None
         texts = [["x" * (number + 1)] for _ in range(prompts)]
         paths.append(policy(folder / test_set / method, of, texts, test_set))
     for test_set in ("hh_rlhf", "pku_saferlhf"):
@@ -382,20 +383,19 @@ def test_the_commands(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="is sft on hh_rlhf, not dpo-hps on hh_rlhf"):
         run(monkeypatch, make_user_study, [*words, "--methods", *METHODS[::-1]])
 
-    table = ["--key", key, "--paper", PAPER, "--world", "toy"]
-    for kind in ("csv", "markdown", "html"):
-        table += [f"--{kind}", tmp_path / f"table3.{kind}"]
-    run(monkeypatch, make_human_table, table)
+    table = ["table", "--name", "table3", "--config", configuration(tmp_path, world="toy"), "--key", key]
+    table += ["--paper", PAPER.parent, "--out", tmp_path]
+    report(*table)
     text = (tmp_path / "table3.csv").read_text()
     assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",")
     assert [row["quality_score"] for row in csv.DictReader(text.splitlines())] == [""] * 4
-    assert "No ratings have been returned" in (tmp_path / "table3.markdown").read_text()
-    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.markdown").read_text()
+    assert "No ratings have been returned" in (tmp_path / "table3.md").read_text()
+    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.md").read_text()
 
     run(monkeypatch, simulate_ratings, ["--key", key, "--evaluations", *found, "--out", tmp_path / "simulated"])
     files = sorted((tmp_path / "simulated").iterdir())
-    run(monkeypatch, make_human_table, [*table, "--ratings", *files])
-    text = (tmp_path / "table3.markdown").read_text()
+    report(*table, "--ratings", *files)
+    text = (tmp_path / "table3.md").read_text()
     assert "SIMULATED" in text
     assert "toy world" in text
     assert "2 raters, 6 prompts, 4 methods, 4 criteria from 1.00 to 5.00 (App. D.2): 192 of 192 ratings" in text

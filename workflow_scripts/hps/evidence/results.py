@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +31,7 @@ class Evaluation:
     folder: Path
     run: Run | None  # None: the SFT policy
     test_set: str
+    responses: int | None  # a prompt that the loss saw: n, or for PL perhaps fewer
     bleu_signature: dict[str, str]
     prompt_ids: tuple[str, ...]  # sorted
     values: dict[str, np.ndarray]
@@ -37,9 +41,9 @@ class Evaluation:
         return self.run.method if self.run else SFT
 
     @property
-    def row(self) -> str:
-        """Its row in a table: the method, with the run's settings where it has some."""
-        return self.run.row if self.run else SFT
+    def told(self) -> str:
+        """How many responses the loss saw, where those were not all n."""
+        return fewer_responses(self.responses, self.run.n) if self.run else ""
 
     @property
     def transfer(self) -> bool:
@@ -61,9 +65,19 @@ class Training:
     counts: dict[str, Any]  # prompts left out, by reason
     provenance: dict[str, Any]
 
+    @property
+    def told(self) -> str:
+        """How many responses the loss saw, where those were not all n."""
+        return fewer_responses(self.responses, self.run.n)
+
     def log(self) -> list[dict[str, Any]]:
         """The log, one record an optimizer step. Raises InputError naming file and line."""
         return read_jsonl(self.folder / "log.jsonl")
+
+
+def fewer_responses(seen: int, n: int) -> str:
+    """What a row or a curve says of a loss that saw other than all n responses; empty for the others."""
+    return "" if seen == n else f"{seen} of {n} responses"
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -74,7 +88,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
-    summary = _summary(summary_path, "evaluation", ("run", "test_set", "bleu_signature"))
+    summary = _summary(summary_path, "evaluation", ("run", "responses", "test_set", "bleu_signature"))
     if not prompts_path.is_file():
         raise InputError(prompts_path, "missing: this evaluation has not been run")
     rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
@@ -87,7 +101,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     columns = [field for field in PER_PROMPT if field.name != "prompt_id"]
     values = {field.name: _column(prompts_path, rows, field.name, field.nullable) for field in columns}
     run = None if summary["run"] is None else Run.read(summary["run"], summary_path)
-    return Evaluation(folder, run, summary["test_set"], summary["bleu_signature"], prompt_ids, values)
+    if run and not _is_number(summary["responses"]):
+        raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
+    told = (summary[name] for name in ("test_set", "responses", "bleu_signature"))
+    return Evaluation(folder, run, *told, prompt_ids, values)
 
 
 def read_training(folder: str | Path) -> Training:
@@ -149,6 +166,22 @@ def number(row: dict[str, str], name: str, where: object) -> float:
     if row[name] and not math.isfinite(value):
         raise InputError(where, f"{name} is {row[name]!r}, not a number")
     return value
+
+
+def plain(value: object) -> str:
+    """Text of a CSV cell: numbers in six significant digits, empty for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def csv_text(header: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
+    """Records as CSV; a cell is empty where a record has no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
 
 
 def read_benchmark_seconds(path: str | Path) -> float:

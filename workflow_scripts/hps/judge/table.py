@@ -13,8 +13,8 @@ import numpy as np
 from hps.evidence import render
 from hps.evidence.paper import read_paper
 from hps.evidence.render import TOY, Cell, Column, Page, Table
+from hps.evidence.results import plain
 from hps.evidence.statistics import CONFIDENCE, SCOPE
-from hps.evidence.tables import plain
 from hps.judge.verdicts import OUTCOMES, WinRates
 
 KEYS = ("evaluated_on", "opponent")

@@ -4,8 +4,8 @@ The stages of a prompt with n responses are an (n, n) matrix of log w: row j is 
 column k its negative k, -inf where k is no negative of j; a row without negatives is no stage. Equations are those of
 arXiv 2502.14400; tau is the ranking by annotated reward r, best first.
 
-Ties: of the responses tied for the best, the first listed is the positive and the others take no part. Below the best,
-tied responses rank as listed.
+Ties (`ranking.py`): of the responses tied for the best, the first listed is the positive and the others take no part.
+Below the best, tied responses rank as listed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
+from hps.method.ranking import order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,12 @@ class Ranking:
     gamma: Tensor | None = None
 
     @property
+    def tau(self) -> Tensor:
+        """(B, n) indices, the best first; the dispreferred, the last of them the worst, are at the end."""
+        tau = order(self.rewards.numpy(force=True), self.dispreferred.numpy(force=True))
+        return self.rewards.new_tensor(tau).long()
+
+    @property
     def in_play(self) -> Tensor:
         """(B, n) bool: neither masked nor tied with the best."""
         return self.positives | self.dispreferred
@@ -50,17 +57,14 @@ class Ranking:
 
 def every_suffix(ranking: Ranking) -> Tensor:
     """tau(j) against tau(j+1) .. tau(n), for j = 1 .. n-1 (Eqs. 4, 5)."""
-    r_j, r_k = ranking.rewards[:, :, None], ranking.rewards[:, None, :]
-    listed_later = ranking.dispreferred.new_ones(r_j.shape[1], r_k.shape[2]).triu(1)
-    return ranking.log_weights((r_k < r_j) | ((r_k == r_j) & listed_later))
+    place = ranking.tau.argsort(1)
+    return ranking.log_weights(place[:, None, :] > place[:, :, None])
 
 
 def best_and_worst(ranking: Ranking) -> Tensor:
     """tau(1) against tau(n) (Eq. 15)."""
-    worst = ranking.rewards.masked_fill(~ranking.dispreferred, math.inf).amin(1, keepdim=True)
-    tied = ranking.dispreferred & (ranking.rewards == worst)
-    last = tied & (tied.flip(1).cumsum(1).flip(1) == 1)
-    return ranking.log_weights(ranking.positives[:, :, None] & last[:, None, :])
+    worst = ranking.positives.new_zeros(ranking.positives.shape).scatter(1, ranking.tau[:, -1:], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & worst[:, None, :])
 
 
 def every_pair(ranking: Ranking) -> Tensor:
@@ -76,7 +80,11 @@ def best_and_drawn(ranking: Ranking) -> Tensor:
 
 
 def best_and_all(ranking: Ranking) -> Tensor:
-    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): Eq. 10 without the Monte Carlo draw."""
+    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): the draw of Eq. 8 replaced by its mean.
+
+    With N = 1 it is Eq. 10 read literally, p uniform over the dispreferred and q normalised to 1; with gamma = 0 and
+    N the number of the dispreferred, Eq. 6.
+    """
     exponents = (ranking.gamma * ranking.rewards).masked_fill(~ranking.dispreferred, -math.inf)
     log_q = exponents.log_softmax(1)[:, None, :]
     return ranking.log_weights(ranking.positives[:, :, None]) + log_q + ranking.log_multiplicity

@@ -23,7 +23,8 @@ class Objective:
     """One cell of the grid; `objective(log_ratios, rewards, ...)` is the loss of each prompt, unreduced.
 
     multiplicity is the N of Eq. 8 in `hps` and `hps_full`: "n_minus_1" counts the dispreferred responses in play
-    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code.
+    (valid, and strictly below the best), which is n - 1 without ties; 1 is that of the authors' released code, and the
+    total weight of the negatives in Eq. 10 read literally.
     label_smoothing None stands for the parameterization's default. Raises ValueError for a name that is not known
     (naming the closest), a beta that is not positive, and combinations that mean nothing.
     """

@@ -3,7 +3,7 @@
 import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
@@ -28,10 +28,34 @@ def argument(help: str, default: Any = REQUIRED, **metadata: Any) -> Any:
     return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
-def run(main: Callable[[Arguments], None], arguments: type[Arguments], *, network: bool = False) -> None:
+def run_part(parts: Mapping[str, tuple[Callable[[Any], None], type]], words: Sequence[str]) -> None:
+    """`run` the part of a command that the first of its `words` names, with the others.
+
+    A part's function says in its docstring what it makes.
+    """
+    main, arguments = parts.get(words[0] if words else "", (None, None))
+    if main is None:
+        described = "\n".join(
+            f"  {name:10} {(part.__doc__ or '').splitlines()[0]}" for name, (part, _) in parts.items()
+        )
+        asked = not words or words[0] in ("-h", "--help")
+        print(f"The parts; PART --help says more:\n{described}", file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else f"error: no part {words[0]!r}")
+    run(main, arguments, description=main.__doc__, words=words[1:])
+
+
+def run(
+    main: Callable[[Arguments], None],
+    arguments: type[Arguments],
+    *,
+    network: bool = False,
+    description: str | None = None,
+    words: Sequence[str] | None = None,
+) -> None:
     """Parse the command line into `arguments`, call `main` with it; bad input ends in one line and exit code 1.
 
-    Without `network` the Hugging Face hub is out of reach, and a request to it is such bad input too.
+    `words` stand in for the command line, and `description` for the first line of the module's docstring. Without
+    `network` the Hugging Face hub is out of reach, and a request to it is such bad input too.
     """
     if not network:
         offline.enforce()
@@ -42,10 +66,10 @@ def run(main: Callable[[Arguments], None], arguments: type[Arguments], *, networ
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
     gc.set_threshold(100_000)
-    module = sys.modules[main.__module__]
-    parser = ArgumentParser(arguments, description=(module.__doc__ or "").strip().splitlines()[0])
+    description = description or sys.modules[main.__module__].__doc__ or ""
+    parser = ArgumentParser(arguments, description=description.strip().splitlines()[0])
     try:
-        main(parser.parse_args())
+        main(parser.parse_args(words))
     except InputError as error:
         sys.exit(secrets.masked(f"error: {error}"))
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
 import re
 import shutil
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,25 +33,70 @@ _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
+DAY = 86400
+
+
 @contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or folder at; rename it to `path` when the block succeeds.
 
     The temporary name is unique to the writer, so two jobs that write the same output cannot mix their bytes or stop
     each other: the last one to finish wins, whole. When the block raises, what was written is removed and `path` stays
-    as it was.
+    as it was. What a killed writer of the same output left behind is removed first.
+
+    Raises InputError naming `path` when the disk is full or cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+            if _abandoned(left):
+                _delete(left)
         yield partial
         _put(partial, path)
+    except Exception as error:
+        if reason := unwritable(error):
+            raise InputError(path, f"cannot be written: {reason}") from error
+        raise
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _delete(partial)
+
+
+def unwritable(error: Exception) -> str:
+    """The system's words for a disk that is full or cannot be written to; empty for any other error.
+
+    Libraries that write files themselves wrap the system's error in one of their own, and keep only its words.
+    """
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+    if isinstance(error, OSError) and error.errno in codes:
+        return os.strerror(error.errno)
+    return next((os.strerror(code) for code in codes[:3] if os.strerror(code) in str(error)), "")
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether the writer that this temporary name belongs to is gone.
+
+    One on this machine is asked for; one on another machine has been silent for a day.
+    """
+    with suppress(FileNotFoundError, ValueError, PermissionError):
+        host, process = partial.name.split(".")[-3].rsplit("-", 1)
+        if host == _host():
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                return True
+            return False
+        return time.time() - max(one.stat().st_mtime for one in (partial, *partial.rglob("*"))) > DAY
+    return False
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _put(partial: Path, path: Path) -> None:
@@ -70,15 +118,16 @@ def discard(path: Path) -> None:
     old = _beside(path)
     with suppress(FileNotFoundError):  # somebody else was first
         os.replace(path, old)
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        else:
-            old.unlink()
+        _delete(old)
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder that nobody else uses."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    """A name in the same folder that nobody else uses; it says which process of which machine does."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -207,41 +256,151 @@ def read_csv(path: str | Path, delimiter: str = ",", name: str = "") -> Iterator
         raise InputError(name, f"cannot be read ({error.strerror})") from error
 
 
-def write_table(path: str | Path, rows: Sequence[dict], schema: pa.Schema) -> None:
+RECORD = b"hps"
+"""Key of a Parquet file's metadata under which the stage that wrote it says what the file holds."""
+
+
+def write_table(
+    path: str | Path, rows: Sequence[dict], schema: pa.Schema, made_from: Mapping[str, str] | None = None
+) -> None:
     """Write `rows` as Parquet with exactly the columns of `schema`; a row with other keys is a KeyError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     names = schema.names
     for row in rows:
         if row.keys() != set(names):
             raise KeyError(f"columns {sorted(row)} where {path} has {sorted(names)}")
     columns = [pa.array([row[name] for row in rows], schema.field(name).type) for name in names]
+    write_arrow(path, pa.Table.from_arrays(columns, schema=schema), made_from)
+
+
+def write_arrow(path: str | Path, table: pa.Table, made_from: Mapping[str, str] | None = None) -> None:
+    """Write a table as Parquet, with checksums of its pages, a hash of each column, and what it was made from.
+
+    Args:
+        made_from: name of an input to its `identity`, for the stage that reads this file together with that input.
+    """
+    import pyarrow.parquet as pq
+
     with writing(path) as partial:
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), partial)
+        pq.write_table(signed(table, made_from), partial, write_page_checksum=True)
+
+
+def signed(table: pa.Table, made_from: Mapping[str, str] | None = None) -> pa.Table:
+    """The table with its record: a hash of each column, and what it was made from."""
+    record = {"columns": {name: column_hash(table[name]) for name in table.column_names}, "made_from": made_from or {}}
+    return table.replace_schema_metadata(
+        (table.schema.metadata or {}) | {RECORD: json.dumps(record, sort_keys=True).encode()}
+    )
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> list[dict]:
     """Read a Parquet file as a list of rows, and of it only `columns` where they are named.
 
-    Raises InputError naming the file (and the missing columns).
+    Raises InputError as `read_arrow` does.
     """
     return read_arrow(path, columns).to_pylist()
 
 
 def read_arrow(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The same as an Arrow table, which holds text and numbers as they are in the file."""
+    """The same as an Arrow table, which holds text and numbers as they are in the file.
+
+    Raises InputError naming the file (and the column) when it is no Parquet file, is damaged, lacks a column, or when
+    a column is not what the stage that wrote it says that it holds.
+    """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Not pq.read_table, which imports pandas and pyarrow.dataset: a third of a second in every job.
-        with pq.ParquetFile(path) as file:
+        with _parquet(path) as file:
             if missing := set(columns or ()) - set(file.schema_arrow.names):
                 raise InputError(path, f"has no column {', '.join(sorted(missing))}")
-            return file.read(columns=list(columns) if columns else None)
-    except (pa.ArrowInvalid, OSError) as error:
+            table = file.read(columns=list(columns) if columns else None)
+            table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
         raise InputError(path, f"not a readable Parquet file ({str(error).splitlines()[0]})") from error
+    verify(path, table)
+    return table
+
+
+def verify(path: str | Path, table: pa.Table) -> None:
+    """Hold a table against its record. Raises InputError naming the file, and the column that differs."""
+    written = record(path, table.schema)["columns"]
+    for name in table.column_names:
+        if written.get(name) != column_hash(table[name]):
+            raise InputError(path, f"column {name} is not what was written there: the file was changed or is damaged")
+
+
+def record(path: str | Path, schema: pa.Schema | None = None) -> dict[str, dict[str, str]]:
+    """What the stage that wrote a file says of it: `columns` (hashes) and `made_from`.
+
+    Raises InputError when the file has no record: no stage of this workflow has written it.
+    """
+    import pyarrow as pa
+
+    try:
+        if schema is None:
+            with _parquet(path) as file:
+                schema = file.schema_arrow
+        found = json.loads((schema.metadata or {})[RECORD])
+        return {"columns": dict(found["columns"]), "made_from": dict(found["made_from"])}
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, pa.ArrowException):
+            raise InputError(path, f"not a readable Parquet file ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            path, "does not say what it holds: it was not written by this workflow, or by an older one"
+        ) from error
+    except OSError as error:
+        raise InputError(path, f"not a readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def identity(path: str | Path) -> str:
+    """What a file holds, as one hash, from its record alone."""
+    return hashlib.sha256(json.dumps(record(path), sort_keys=True).encode()).hexdigest()
+
+
+def _parquet(path: str | Path):
+    # Not pq.read_table, which imports pandas and pyarrow.dataset: a third of a second in every job.
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+def column_hash(column: pa.ChunkedArray) -> str:
+    """Hex SHA-256 of a column's values; how they are cut into chunks and laid out in memory does not matter."""
+    digest = hashlib.sha256()
+    _feed(digest, one_array(column))
+    return digest.hexdigest()
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; one that is in one piece, as in a file mapped into memory, is not copied."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _feed(digest: Any, array: pa.Array) -> None:
+    """Add an array's values to a hash."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    digest.update(len(array).to_bytes(8, "little"))
+    if array.null_count:
+        digest.update(np.ascontiguousarray(array.is_null().to_numpy(zero_copy_only=False)))
+        array = array.drop_null()
+    kind = array.type
+    if pa.types.is_struct(kind):
+        for part in array.flatten():
+            _feed(digest, part)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        digest.update(np.ascontiguousarray(pc.list_value_length(array).to_numpy().astype("<i8")))
+        _feed(digest, array.flatten())
+    elif pa.types.is_string(kind):
+        offsets = np.frombuffer(array.buffers()[1], "<i4")[array.offset : array.offset + len(array) + 1]
+        digest.update(np.ascontiguousarray(np.diff(offsets)))
+        if len(array) and array.buffers()[2] is not None:
+            digest.update(array.buffers()[2][int(offsets[0]) : int(offsets[-1])])
+    else:
+        digest.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)))
 
 
 def sha256(path: str | Path) -> str:

@@ -101,7 +101,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping. Raises InputError naming file and line when it is none."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last: not UTF-8, no such date
         raise InputError(path, " ".join(str(error).split())) from error
     if not isinstance(value, dict):
         raise InputError(path, "is not a mapping of keys to values")
