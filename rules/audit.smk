@@ -3,7 +3,7 @@
 # leaves out. They cost no generation.
 rule human_pairs:
     input:
-        lambda w: data_files(w.dataset, CONFIG["data"]["splits"]["test"]["from"]),
+        lambda w: PIPELINE.data_files(w.dataset, CONFIG["data"]["splits"]["test"]["from"]),
     output:
         directory(f"{RESULTS}/audit/human_pairs/{{dataset}}"),
     log:
@@ -11,7 +11,7 @@ rule human_pairs:
     conda:
         "../envs/data.yaml"
     params:
-        source=data_source,
+        source=lambda w: PIPELINE.data_source(w.dataset),
         pinned=pinned_data,
         lock=lock_option(pinned_data),
         part=CONFIG["data"]["splits"]["test"]["from"],
@@ -23,7 +23,7 @@ rule human_pairs:
 rule human_lengths:
     input:
         pairs=rules.human_pairs.output,
-        policy=model("policy"),
+        policy=PIPELINE.tokenizer,
     output:
         f"{RESULTS}/audit/human_lengths/{{dataset}}.parquet",
     log:
@@ -44,22 +44,9 @@ rule audit:
         reference=annotated_files("reference"),
         config=ancient(CONFIG_FILE),
     output:
-        csv=f"{RESULTS}/audit/audit.csv",
+        **made("audit/audit", "4 Audit and theory", "csv", "md", "html", what="checks"),
+        **made("audit/length_gaps", "4 Audit and theory", "png", "svg", what="implied length gaps"),
         gaps=f"{RESULTS}/audit/length_gaps.csv",
-        md=f"{RESULTS}/audit/audit.md",
-        html=report(
-            f"{RESULTS}/audit/audit.html",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "checks"},
-        ),
-        png=f"{RESULTS}/audit/length_gaps.png",
-        svg=report(
-            f"{RESULTS}/audit/length_gaps.svg",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "implied length gaps"},
-        ),
     log:
         f"{LOGS}/audit.log",
     conda:

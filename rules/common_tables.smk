@@ -5,6 +5,12 @@ from hps.evidence.needs import needed
 CONFIG_FILE = f"{RESULTS}/config.json"
 
 
+def made(stem, category, *kinds, **labels):
+    """A part's files by kind; the last is shown in the report, in this category."""
+    shown = report(f"{RESULTS}/{stem}.{kinds[-1]}", caption="../report/caption.rst", category=category, labels=labels)
+    return {kind: f"{RESULTS}/{stem}.{kind}" for kind in kinds[:-1]} | {kinds[-1]: shown}
+
+
 def caption(text, what="Ours: results"):
     """A caption of the report, which says first whether what was measured is of a toy world."""
     toy = f"**{what} of a toy world**: small models trained from scratch on synthetic text, not the paper's models and data. "
@@ -20,7 +26,7 @@ RUNS = {
     **{name: runs for name, (_, runs) in ablation_runs(CONFIG).items()},
 }
 # With one data set there is no transfer, and no table of it.
-TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
+TRANSFER = bool(PIPELINE.transfer)
 SPECS = {
     name: spec
     for name, spec in evidence.tables(CONFIG["ablations"]["over"]).items()
@@ -61,8 +67,7 @@ def judge_policies(number):
     """Folders of the evaluations that are compared: of the method (number 0) or of the baselines (1)."""
     if why := why_no_judge():
         raise WorkflowError(f"Table 4: {why}")
-    names = [("sft" if pair[number] is None else pair[number].name, pair[0].dataset) for pair in JUDGED]
-    return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
+    return [PIPELINE.evaluation(PIPELINE.policy(pair[number], pair[0].seed), pair[0].dataset) for pair in JUDGED]
 
 
 # Table 3: the human study, of the methods that the grid has, at the first training seed.
@@ -89,7 +94,7 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [f"{RESULTS}/evaluations/{run.name if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
+    return [PIPELINE.evaluation(PIPELINE.policy(run, CONFIG["seeds"][0]), test_set) for test_set, run in STUDY_RUNS]
 
 
 def study_ratings(wildcards):
@@ -112,8 +117,8 @@ def study_files(input):
 # What `all` and the report go without, and why: they say so.
 CANNOT = {"table3": why_no_study(), "table4": why_no_judge()}
 LEFT_OUT = {SPECS[name].title: why for name, why in CANNOT.items() if why}
-config["left_out"] = LEFT_OUT
 TABLE_NAMES = [name for name in SPECS if not CANNOT.get(name)]
+config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_NAMES]}
 
 
 def warnings():
@@ -134,9 +139,11 @@ def table(name):
 
 def table_evaluations(spec):
     """The evaluations that a table is made from: folders of test sets in those of policies."""
-    found = [f"{RESULTS}/evaluations/sft/{test_set}" for test_set in DATASETS if spec.sft]
+    found = [PIPELINE.evaluation(policy, test_set) for policy in PIPELINE.sft for test_set in DATASETS if spec.sft]
     for run in RUNS[spec.runs]:
-        for test_set in transfer_sets(run) if spec.transfer else [run.dataset]:
+        # A table of numbers (Table 7) has one test set, the first.
+        tested = transfer_sets(run) if spec.varies == "evaluated_on" else transfer_sets(run)[:1]
+        for test_set in tested if spec.transfer else [run.dataset]:
             found.append(f"{RESULTS}/evaluations/{run.name}/{test_set}")
     return found
 
@@ -195,7 +202,7 @@ def annotated_files(name):
 CLAIMS_RUNS = [
     run for spec in SPECS.values() if spec.source == evidence.EVALUATIONS and spec.paper for run in RUNS[spec.runs]
 ]
-CLAIMS_POLICIES = ["sft", *dict.fromkeys(run.name for run in CLAIMS_RUNS)]
+CLAIMS_POLICIES = [*PIPELINE.sft, *dict.fromkeys(run.name for run in CLAIMS_RUNS)]
 CLAIMS_TABLES = [
     f"{RESULTS}/tables/{name}.csv"
     for name in TABLE_NAMES

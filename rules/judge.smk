@@ -13,21 +13,22 @@ rule judge:
         f"{BENCHMARKS}/judge.tsv"
     conda:
         "../envs/judge.yaml"
+    resources:
+        cost=options(PIPELINE.judge(cost=True)),
     params:
         test_sets=DATASETS,
         methods=lambda w: judge_policies(0),
         baselines=lambda w: judge_policies(1),
         # Its path alone: another pin must not ask for a judgement anew that is there, of a server that is gone.
         options=options(
-            CONFIG["judge"]
+            PIPELINE.judge(cost=False)
             | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {})
-            | ({"temperature": "none"} if CONFIG["judge"]["temperature"] is None else {}),
-            leave_out=("method", "baselines", "hub"),
+            | ({"temperature": "none"} if CONFIG["judge"]["temperature"] is None else {})
         ),
         model=lambda w: shlex.quote(judge_model()),
         seed=CONFIG["data_seed"],
         cache=f"{RESULTS}/judge_cache",
     shell:
         "python workflow_scripts/judge.py --test-sets {params.test_sets} --pairs {input.pairs} "
-        "--methods {params.methods} --baselines {params.baselines} {params.options} --seed {params.seed} "
+        "--methods {params.methods} --baselines {params.baselines} {params.options} {resources.cost} --seed {params.seed} "
         "--cache {params.cache} --out {output} > {log} 2>&1"

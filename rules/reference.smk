@@ -13,8 +13,10 @@ rule reference:
         f"{BENCHMARKS}/reference/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
     conda:
         "../envs/score.yaml"
+    resources:
+        cost=PIPELINE.cost("reference"),
     params:
-        compute=options({"dtype": POLICY_DTYPE} | {key: COMPUTE[key] for key in ("score_tokens",)}),
+        settings=PIPELINE.settings("reference"),
     shell:
         "python workflow_scripts/reference.py --pairs {input.pairs} --candidates {input.candidates} --policy {input.policy} "
-        "{params.compute} --out {output.log_probs} --out-prompts {output.prompts} > {log} 2>&1"
+        "{params.settings} {resources.cost} --out {output.log_probs} --out-prompts {output.prompts} > {log} 2>&1"

@@ -6,6 +6,7 @@ MADE_OF = caption(
     "set it. *versions*: code, packages and settings that the results record. *cost*: time and memory of the jobs, stage by "
     "stage."
 )
+CATEGORY = "5 Data and configuration"
 OVERVIEWS = ["data", "models", "configuration", "versions"]
 
 
@@ -16,10 +17,13 @@ rule configuration:
         f"{LOGS}/configuration.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
+    # A change of what only costs writes it no more than it makes any result anew.
+    params:
+        values=PIPELINE.values,
     shell:
-        "python workflow_scripts/resolve_config.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/resolve_config.py --given {resources.given} --out {output} > {log} 2>&1"
 
 
 rule overview:
@@ -34,15 +38,7 @@ rule overview:
         models=[model(role) for role in ROLES],
         trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=RUN_OF),
     output:
-        **{
-            name: report(
-                f"{RESULTS}/overview/{name}.html",
-                caption="../report/caption.rst",
-                category="5 Data and configuration",
-                labels={"what": name},
-            )
-            for name in OVERVIEWS
-        },
+        [made(f"overview/{name}", CATEGORY, "html", what=name)["html"] for name in OVERVIEWS],
     log:
         f"{LOGS}/overview.log",
     conda:
@@ -65,12 +61,7 @@ rule cost:
         rules.audit.output.csv,
         config=ancient(CONFIG_FILE),
     output:
-        report(
-            f"{RESULTS}/overview/cost.html",
-            caption="../report/caption.rst",
-            category="5 Data and configuration",
-            labels={"what": "cost"},
-        ),
+        **made("overview/cost", CATEGORY, "html", what="cost"),
     log:
         f"{LOGS}/cost.log",
     conda:
@@ -105,9 +96,9 @@ rule report:
         f"{LOGS}/report.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
     # Snakemake makes its report from finished jobs, so a second Snakemake is asked for it when they are. It reads the
     # same configuration, and only reads: hence no lock.
     shell:
-        "python workflow_scripts/report.py document --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/report.py document --given {resources.given} --out {output} > {log} 2>&1"

@@ -13,22 +13,14 @@ rule train:
         f"{BENCHMARKS}/train/{{run}}.tsv"
     conda:
         "../envs/train.yaml"
+    resources:
+        launcher=PIPELINE.launcher(),
+        cost=PIPELINE.cost("train"),
     params:
-        launch=launcher(),
-        run=lambda w: options(RUN_OF[w.run].record(), leave_out=("settings",)),
-        settings=lambda w: shlex.quote(json.dumps(RUN_OF[w.run].record()["settings"])),
-        objective=of_run("objective", leave_out=("beta", "label_smoothing")),
-        smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
-        pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
-        options=of_run("training"),
-        tensorboard=options({"tensorboard": CONFIG["tensorboard"]}),
-        compute=options(
-            {"dtype": POLICY_DTYPE}
-            | {key: COMPUTE[key] for key in ("train_tokens", "activation_checkpointing", "processes")}
-        ),
+        run=lambda w: options(RUN_OF[w.run].record(), leave_out=("beta",)),
+        settings=lambda w: PIPELINE.settings("train", RUN_OF[w.run]),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "{params.launch} workflow_scripts/train.py {params.run} --settings {params.settings} --policy {input.policy} "
-        "--examples {input.examples} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
-        "{params.options} {params.tensorboard} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
+        "{resources.launcher} workflow_scripts/train.py {params.run} --policy {input.policy} --examples {input.examples} "
+        "{params.settings} {resources.cost} --checkpoints {params.checkpoints} --out-policy {output.policy} "
         "--out-log {output.log} --out-summary {output.summary} > {log} 2>&1"

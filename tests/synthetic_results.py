@@ -43,6 +43,7 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
         {
             "run": of,
             "responses": (of or {}).get("n"),
+            "seed": (of or {}).get("seed", 0),
             "test_set": test_set,
             "bleu_signature": SIGNATURE,
             "provenance": {},

@@ -8,23 +8,20 @@ Responses of a prompt with the same text are scored once, so that they tie exact
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import CANDIDATES, KEY, SCORED
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.files import identity
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("annotate")):
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     reward_model: str = argument("model folder")
-    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
-    reward_system_turn: Literal["keep", "remove"] = argument("of conversations, the chat template's own included")
-    score_tokens: int = argument("tokens of a batch")
     toy: bool = argument("the toy world's true reward is known: record it too", False)
     out: str = argument("rewards (Parquet)")
 

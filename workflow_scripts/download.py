@@ -40,7 +40,7 @@ class Arguments:
     dataset: str = cli.argument("name of the data set, for the records")
     format: Literal["hh_rlhf", "pku_saferlhf", "chat_pairs", "prompt_responses"] = cli.argument("format of its rows")
     out: str = cli.argument("folder to write, whole")
-    train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz)", [])
+    train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz; .parquet; .csv)", [])
     test_files: list[str] = cli.argument("test files", [])
     hub: str = cli.argument("repository on the hub, instead of files", "")
     hub_train_files: list[str] = cli.argument("the repository's training files; * stands for part of a name", [])

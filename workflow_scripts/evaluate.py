@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hps.data import stages
 from hps.data.examples import INDEX
@@ -23,6 +23,7 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import read_json, stable_hash, write_json, writing
+from hps.support.settings import taken_by
 from hps.toyworld import true_reward
 from hps.training.examples import usable_statuses
 
@@ -31,28 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("evaluate")):
     test_sets: list[str] = argument("data sets evaluated on", [])
     pairs: list[str] = argument("their test prompts with human pairs (Parquet), one file each", [])
     examples: list[str] = argument("folders of their candidates, as examples.py writes them, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
-    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
-    reward_system_turn: Literal["keep", "remove"] = argument(
-        "of conversations it reads, the chat template's own included"
-    )
-    samples: int = argument("responses a prompt")
-    temperature: float = argument("of sampling")
-    max_new_tokens: int = argument("of a response")
-    pick: str = argument("per_metric or by_reward")
-    bleu_reference: str = argument("chosen or best_reward")
-    truncated: str = argument("drop or keep: may a truncated candidate be in the annotated pair?")
     seed: int = argument("with prompt and number, decides each sample; the same for all methods")
-    sequences: int = argument("responses generated together")
-    score_tokens: int = argument("tokens of a scoring batch")
-    dtype: str = argument("of the frozen weights", "float32")
-    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
-    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("folder")
     trained: str = argument("adapter or model folder of the run; none: the SFT policy", "")
     training: str = argument("summary of the run (JSON)", "")
@@ -252,6 +238,7 @@ def facts(number: int, run: dict | None, arguments: Arguments) -> dict:
         "run": run,
         "responses": read_json(arguments.training).get("responses") if run else None,
         "test_set": arguments.test_sets[number],
+        "seed": arguments.seed,
         "bleu_signature": bleu.signatures(),
         "provenance": provenance.collect(asdict(arguments), inputs),
     }

@@ -14,15 +14,14 @@ from hps.data.schemas import CANDIDATES, KEY, PROMPTS, REFERENCE
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.files import identity
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("reference")):
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     policy: str = argument("model folder")
-    score_tokens: int = argument("tokens of a batch")
-    dtype: str = argument("of the weights", "float32")
     out: str = argument("log-probs and token ids of the responses (Parquet)")
     out_prompts: str = argument("token ids of the prompts (Parquet)")
 
@@ -38,7 +37,7 @@ def main(arguments: Arguments) -> None:
     candidates = stages.rows(arguments.candidates, CANDIDATES)
     messages = stages.conversations(arguments.pairs, candidates, arguments.candidates)
     tokenizer = load_tokenizer(arguments.policy)
-    prompts = {prompt_id: chat.prompt_ids(tokenizer, own) for prompt_id, own in messages.items()}
+    prompts = {prompt_id: chat.prompt_ids(tokenizer, own, prompt_id=prompt_id) for prompt_id, own in messages.items()}
     answered = [row for row in candidates if row["status"] != "empty"]
     ids = chat.responses_ids(tokenizer, [row["response"] for row in answered])
     rows_of: dict[str, list[int]] = {}

@@ -17,47 +17,25 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import stable_hash, write_json, write_text, writing
+from hps.support.settings import cost_names, taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("train")):
     dataset: str = argument("data set trained on; recorded with the run")
     parameterization: str = argument("of the reward, such as dpo")
     loss: str = argument("preference loss: bt, pl, hps, ...")
     n: int = argument("responses a prompt")
-    beta: float = argument("the implicit reward is beta x log-ratio")
     seed: int = argument("of order, draws and adapter")
-    settings: str = argument("what this run has in place of the configured values, as JSON; recorded with it", "{}")
+    settings: dict = argument(
+        "what this run has in place of the configured values, as JSON; recorded with it", {}, type=json.loads
+    )
     policy: str = argument("model folder of the policy, which is also the reference")
     examples: str = argument("folder of the training prompts with their candidates, as examples.py writes it")
-    multiplicity: str = argument("weight of the drawn negative: n_minus_1 or 1")
-    gamma_levels: list[str] = argument("gamma over equal parts of training; inf: the hardest negative", [])
-    gamma_follows: str = argument("step or dataset")
-    label_smoothing: str = argument("per reward, as JSON", "{}")
-    pl_responses: int = argument("PL uses the first k responses; 0: all", 0)
-    truncated: str = argument("drop or keep responses that did not end")
-    human_first: bool = argument("the pool begins with the two human responses", False)
-    adapter: str = argument("lora or full")
-    lora_rank: int = argument("rank of the adapter", 8)
-    lora_alpha: int = argument("alpha of the adapter", 16)
-    lora_targets: list[str] = argument("modules that get an adapter", ["q_proj", "v_proj"])
-    epochs: int = argument("passes over the prompts")
-    concatenate_epochs: bool = argument("shuffle all passes together", False)
-    learning_rate: float = argument("of AdamW, with a cosine to zero")
-    weight_decay: float = argument("of AdamW")
-    max_grad_norm: float = argument("gradients are clipped to it")
-    batch_size: int = argument("prompts a step, over all devices")
-    max_length: int = argument("tokens of prompt and response")
-    checkpoint_every: int = argument("steps")
-    dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
-    train_tokens: int = argument("tokens of a micro-batch")
-    activation_checkpointing: bool = argument("compute a layer's activations again instead of keeping them", False)
-    processes: int = argument("devices that the launcher was to start; another number is an error", 1)
     checkpoints: str = argument("working folder; at the end links to the outputs remain in it")
     out_policy: str = argument("folder for the trained adapter or model")
     out_log: str = argument("log of the steps (JSON lines)")
     out_summary: str = argument("summary (JSON)")
-    tensorboard: bool = argument("also write TensorBoard events beside the log", False)
 
 
 def main(arguments: Arguments) -> None:
@@ -65,6 +43,7 @@ def main(arguments: Arguments) -> None:
 
     from hps.data.examples import Examples
     from hps.logprobs.recompute import recompute_layers
+    from hps.method.losses import pool_size
     from hps.method.objectives import Objective
     from hps.models import adapters
     from hps.training import sharding
@@ -78,15 +57,14 @@ def main(arguments: Arguments) -> None:
     if arguments.adapter == "lora":
         adapters.check_targets(adapters.skeleton(arguments.policy), arguments.lora_targets)
     settings = asdict(arguments)
-    smoothing = json.loads(arguments.label_smoothing)
-    multiplicity = arguments.multiplicity
+    own = [arguments.hyperparameters.get(name, {}) for name in (arguments.parameterization, arguments.loss)]
     try:
         objective = Objective(
             parameterization=arguments.parameterization,
             loss=arguments.loss,
             beta=arguments.beta,
-            multiplicity=multiplicity if multiplicity == "n_minus_1" else int(multiplicity),
-            label_smoothing=smoothing.get(arguments.parameterization),
+            multiplicity=arguments.multiplicity,
+            hyperparameters=own[0] | own[1],
         )
     except ValueError as error:
         raise InputError("objective", str(error)) from error
@@ -100,8 +78,15 @@ def main(arguments: Arguments) -> None:
     outputs = {"policy": arguments.out_policy, "log.jsonl": arguments.out_log, "training.json": arguments.out_summary}
     if sharding.from_first(accelerator.is_main_process and working.restore(outputs)):
         return
+    responses = pool_size(arguments.loss, arguments.n, arguments.pl_responses)
     examples = TrainingExamples(
-        joined, Pool(pool_size(arguments), arguments.truncated, arguments.human_first, arguments.max_length)
+        joined,
+        Pool(
+            responses,
+            arguments.truncated,
+            arguments.human_first,
+            arguments.max_length,
+        ),
     )
     # The adapter starts at random (its other half at zero), from a seed of its own.
     torch.manual_seed(stable_hash(arguments.seed, "adapter"))
@@ -130,12 +115,14 @@ def main(arguments: Arguments) -> None:
     write_json(
         arguments.out_summary,
         {
-            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")}
-            | {"settings": json.loads(arguments.settings)},
+            "run": {
+                name: settings[name]
+                for name in ("dataset", "parameterization", "loss", "n", "beta", "seed", "settings")
+            },
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),
-            "responses": pool_size(arguments),
+            "responses": responses,
             "counts": dict(examples.counts),
             "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
             "devices": accelerator.num_processes,
@@ -145,12 +132,6 @@ def main(arguments: Arguments) -> None:
     )
     working.finish(outputs)
     logging.info("%d steps in %.1f s", result["steps"], result["seconds"])
-
-
-def pool_size(arguments: Arguments) -> int:
-    """Responses a prompt: n, or for PL the first `pl_responses` of them."""
-    limited = arguments.loss == "pl" and arguments.pl_responses > 0
-    return min(arguments.n, arguments.pl_responses) if limited else arguments.n
 
 
 def trainable(arguments: Arguments, device, sharded: bool):
@@ -171,13 +152,10 @@ def trainable(arguments: Arguments, device, sharded: bool):
     return with_adapter(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_targets, base=arguments.policy)
 
 
-ONLY_COST = ("train_tokens", "checkpoint_every", "tensorboard", "activation_checkpointing")
-"""Arguments that decide what a training costs and not what it is: with others it goes on from its checkpoint."""
-
-
 def fingerprint(made_with: dict) -> str:
-    """What a checkpoint must share with the run that uses it: arguments and inputs."""
-    settings = {name: value for name, value in made_with["settings"].items() if name not in ONLY_COST}
+    """What a checkpoint must share with the run that uses it: inputs, and the arguments but those of cost alone."""
+    cost = cost_names("train")
+    settings = {name: value for name, value in made_with["settings"].items() if name not in cost}
     same = {"settings": settings, "inputs": made_with["inputs"]}
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 

@@ -24,9 +24,9 @@ from hps.judge.prompt import CRITERIA, MalformedReply, read_reply
 from hps.models import hub_lock
 from hps.support.errors import InputError
 from hps.support.files import parse_json
+from hps.support.yaml_file import read_yaml
 from hps.user_study.design import Item, Key, design, read_key
 from hps.user_study.ratings import Ratings, read_ratings, simulate
-from hps.workflow.config import read_yaml
 
 FAST = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 # What readers stumble over: ends of things, other encodings, numbers and nesting beyond bounds, halves of pairs.

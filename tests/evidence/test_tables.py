@@ -112,7 +112,8 @@ def test_ablations_are_ordered_by_number(tmp_path):
 def test_the_sft_policy_has_no_margins(tmp_path):
     (row,) = table("table2", [evaluation(tmp_path / "e", None, [{}, {}])])
     assert (row["method"], row["bleu"]) == ("sft", "0.2")
-    assert row["rm_dpo"] == row["rm_dpo_lo"] == row["rm_rdpo"] == row["seeds"] == row["trained_on"] == ""
+    assert row["rm_dpo"] == row["rm_dpo_lo"] == row["rm_rdpo"] == row["trained_on"] == ""
+    assert row["seeds"] == "0"
     assert row["prompts_human"] == "0"
 
 

@@ -9,6 +9,7 @@ from hps.data import chat
 from hps.generation.engine import Request, Sampling, generate, read_response
 from hps.generation.transformers_engine import TransformersEngine, _SeededDraw, uniforms
 from hps.models.sources import load_causal, load_tokenizer
+from hps.support.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,21 @@ def test_top_p_keeps_to_the_nucleus(loaded):
     assert sample(loaded, asked, 1000, top_p=1e-6, seed=9)["prompt-0"] == greedy
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused_where_a_token_is_drawn(model_folder, value):
+    model, tokenizer = load_causal(model_folder, dtype=torch.float32), load_tokenizer(model_folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[3, 3] = value
+    with pytest.raises(InputError, match=f"^{model_folder}: its logits are not finite"):
+        sample((model, tokenizer), requests(tokenizer, 1), 8)
+
+
+def test_a_temperature_that_lets_logits_overflow_is_refused(model_folder):
+    loaded = load_causal(model_folder, dtype=torch.float32), load_tokenizer(model_folder)
+    with pytest.raises(InputError, match=r"^temperature: 1e-40 is too small for the logits of .*: they overflow"):
+        sample(loaded, requests(loaded[1], 1), 8, temperature=1e-40)
+
+
 def test_seeds_are_of_the_prompt_and_number():
     sampling = Sampling(n=3, temperature=1, top_p=1, max_new_tokens=4, seed=0)
     numbers = uniforms(Request("a", [1]), sampling)
@@ -88,3 +104,13 @@ def test_how_a_response_ended(loaded, text, ended, status):
     after = [tokenizer.eos_token_id, 7, 7] if ended else []
     response = read_response(tokenizer, ids + after)
     assert (response.text, response.status, response.tokens) == (text, status, len(ids) + ended)
+
+
+def test_more_tokens_than_positions_are_refused_before_anything_is_drawn(loaded):
+    model, tokenizer = loaded
+    limit = model.config.max_position_embeddings
+    prompts = [Request("short", [5, 6]), Request("long", [7] * (limit - 9))]
+    engine, end = TransformersEngine(model, 2), chat.end_of_turn(tokenizer)
+    sampling = Sampling(n=1, temperature=1.0, top_p=1.0, max_new_tokens=10, seed=0)
+    with pytest.raises(InputError, match=f"{limit + 1} tokens, but the model has {limit} positions"):
+        next(engine.sample(prompts, sampling, end))

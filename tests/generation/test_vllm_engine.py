@@ -248,7 +248,7 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
         with vllm_engine.opened(folder, model_folder, **SIZES | changes):
             pass
 
-    with pytest.raises(InputError, match="5000, but the model has"):
+    with pytest.raises(InputError, match="5000 tokens, but the model has"):
         opening(max_length=5000)
     with pytest.raises(InputError, match=f"{tmp_path}: not a model folder"):
         opening(tmp_path)
@@ -296,8 +296,8 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
     words = {
         "augment": f"--pairs {files['pairs']} --generator {model_folder} --shard 1-of-1 --n 2 --top-p 1 "
         f"--stats {tmp_path}/stats.json",
-        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --candidates {files['candidates']} "
-        f"--scored {files['scored']} --reference {files['reference']} --policy {model_folder} "
+        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --examples {files['examples']} "
+        f"--policy {model_folder} "
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
         "--score-tokens 512 --reward-output gated --reward-system-turn keep",
     }[command]

@@ -40,7 +40,7 @@ def test_all_missing_variables_are_named_at_once():
     endpoint = endpoint_from(dict(zip(names, ("http://u:p@h:1/v1\n", " m\r\n", f"{KEY}\r\n"), strict=True)), *names)
     assert endpoint == Endpoint("http://u:p@h:1/v1", "m", KEY)
     assert endpoint.host == "h"
-    assert KEY not in repr(endpoint)
+    assert repr(endpoint) == "Endpoint(model='m')"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_crash_shows_no_key(tmp_path):
     done = subprocess.run(words, env=python_environment(), cwd=SCRIPTS, capture_output=True, text=True)
     assert done.returncode == 1
     assert "RuntimeError: Illegal header: [secret]" in done.stderr
-    assert "very-secret" not in done.stderr.replace("'sk-very-secret", "")
+    assert "very-secret" not in done.stderr
 
 
 def environment(server: Server) -> dict[str, str]:

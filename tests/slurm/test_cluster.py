@@ -18,7 +18,7 @@ import pytest
 from cluster import Cluster, run
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 pytestmark = pytest.mark.slurm
 

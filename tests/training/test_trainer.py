@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +13,18 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import stage_files
 import torch
+import train as train_command
 from accelerate import Accelerator
 from conftest import ROOT, SCRIPTS, python_environment
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from hps.data.examples import Examples
+from hps.method import ranking
 from hps.method.objectives import Objective
 from hps.models.sources import load_causal
 from hps.support.errors import InputError
@@ -351,6 +356,111 @@ def test_tensorboard_without_its_package_is_refused_before_training(files, model
     done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
     assert "error: tensorboard: is true, but the package tensorboard is not installed" in done.stderr
     assert not (tmp_path / "work").exists()
+
+
+def refused(files, model_folder, out, *more: str, **environment: str) -> str:
+    """The last line of a training that must fail with one; run without a launcher, as with one process."""
+    words = command(files, model_folder, out, *more)
+    words = [sys.executable, *words[words.index(str(SCRIPTS / "train.py")) :]]
+    done = subprocess.run(
+        words, env=python_environment(**environment), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    assert not (out / "policy").exists()
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_shells_launcher_variables_are_not_this_trainings(files, model_folder, tmp_path):
+    """One process, started without a launcher, trains alone; a launcher of another number is refused at once."""
+    inherited = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
+    inherited |= {"PMI_SIZE": "2", "PMI_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
+    words = command(files, model_folder, tmp_path, "--epochs", "1")
+    words = [sys.executable, *words[words.index(str(SCRIPTS / "train.py")) :]]
+    subprocess.run(words, env=python_environment(**inherited), cwd=ROOT, check=True, timeout=120)
+    assert json.loads((tmp_path / "training.json").read_text())["devices"] == 1
+    inherited |= {"TORCHELASTIC_RUN_ID": "none"}
+    said = refused(files, model_folder, tmp_path / "other", **inherited)
+    assert said == "error: compute.processes: 1 asked for, but 2 were started"
+
+
+def test_a_training_that_diverges_says_where_and_which_setting(files, model_folder, tmp_path):
+    said = refused(files, model_folder, tmp_path, "--learning-rate", "1e30", "--max-grad-norm", "1e30")
+    line = (
+        r"error: training.learning_rate: 1e\+30: the training diverged: at step \d+ the loss is [\d.naif]+ and the "
+        r"norm of its gradient (nan|inf); the last finite loss was [\d.]+"
+    )
+    assert re.fullmatch(line, said), said
+
+
+def test_a_finished_training_is_not_begun_again(files, model_folder, whole, tmp_path):
+    """Its outputs are gone, as when Snakemake is killed before it has seen the job's end, and its checkpoint too."""
+    shutil.copytree(whole, tmp_path / "run")
+    run = tmp_path / "run"
+    words = ("--checkpoints", str(whole / "work"))
+    summary = (run / "training.json").read_bytes()
+    for name in ("log.jsonl", "training.json"):
+        (whole / name).rename(tmp_path / name)
+    (whole / "policy").rename(tmp_path / "policy")
+    said = train(files, model_folder, whole, *words)
+    assert "this run has finished before" in said
+    assert "resuming" not in said
+    assert (whole / "training.json").read_bytes() == summary
+    name = "policy/adapter_model.safetensors"
+    assert (whole / name).read_bytes() == (run / name).read_bytes()
+    assert (whole / "log.jsonl").read_bytes() == (run / "log.jsonl").read_bytes()
+
+
+def test_what_a_training_costs_may_change_on_the_way():
+    made_with = {
+        "settings": {"train_tokens": 1, "checkpoint_every": 2, "tensorboard": False, "beta": 0.1},
+        "inputs": {},
+    }
+    same = made_with | {"settings": {"train_tokens": 9, "checkpoint_every": 7, "tensorboard": True, "beta": 0.1}}
+    other = made_with | {"settings": made_with["settings"] | {"beta": 0.2}}
+    assert train_command.fingerprint(made_with) == train_command.fingerprint(same)
+    assert train_command.fingerprint(made_with) != train_command.fingerprint(other)
+
+
+def test_adapters_on_all_linear_layers_train(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--lora-targets", "all-linear", "--epochs", "1")
+    saved = load_file(tmp_path / "policy" / "adapter_model.safetensors")
+    assert len(saved) == 2 * 2 * 7
+    assert all(tensor.abs().max() > 0 for tensor in saved.values())
+    assert json.loads((tmp_path / "policy/adapter_config.json").read_text())["base_model_name_or_path"] == (
+        "scratch:policy"
+    )
+
+
+def test_a_target_that_matches_nothing_is_refused_before_data_are_read(files, model_folder, tmp_path):
+    more = ("--lora-targets", "q_proj", "qproj_misspelt", "--examples", str(tmp_path / "none"))
+    said = refused(files, model_folder, tmp_path / "out", *more)
+    assert said.startswith("error: training.lora_targets: 'qproj_misspelt' is no module of LlamaForCausalLM")
+
+
+def test_examples_of_another_policy_are_refused(files, model_folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    (other / "model.json").write_text('{"role": "policy", "source": "another"}')
+    said = refused(files, model_folder, tmp_path / "out", "--policy", str(other))
+    assert said == f"error: {files['examples']}: was not made from {other} as it is now: make it again"
+
+
+def test_loss_log_and_pairs_rank_ties_alike(model_folder, examples):
+    """The last of the tied worst and the first of the tied best, in the loss and in the margin that is logged."""
+    rewards = np.array([0.5, 2.0, -1.0, 2.0])
+    tied = replace(examples[0], rewards=rewards)
+    assert (ranking.best(rewards), ranking.worst(rewards)) == (1, 2)
+    tied = replace(tied, rewards=np.array([2.0, 2.0, -1.0, -1.0]))
+    one = trainer(model_folder, [tied], "bt", batch_size=1)
+    with torch.no_grad():
+        for parameter in one.parameters.values():
+            parameter += 0.05 * torch.randn_like(parameter)
+    prepared = one.prepare(one.batches[0][0])
+    assert prepared.used == [0, 3]
+    loss, margin, *_ = one.backward([prepared], 1).tolist()
+    assert loss == pytest.approx(math.log1p(math.exp(-margin)), rel=1e-6)
+    assert abs(margin) > 1e-4
 
 
 def test_a_misspelt_parameterization_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):

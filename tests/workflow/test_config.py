@@ -52,6 +52,25 @@ def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_tabl
         assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
 
 
+def test_a_file_of_the_command_line_is_named(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("training: {epochs: 3}\nseeds: [-1]\n")
+    second.write_text("seeds: [-2]\n")
+    given = merged(BASE, {"training": {"epochs": 3}, "seeds": [-2]})
+    with pytest.raises(InputError, match=f"^{second}: seeds.0: -2 is less than"):
+        config.load(ROOT, given, [first, second])
+    second.write_text("training: {epochs: 1}\ntraining: {epochs: 2}\n")
+    with pytest.raises(InputError, match=f"^{second}:2: key training stands twice"):
+        config.load(ROOT, given, [first, second])
+    resolved = config.load(ROOT, merged(BASE, {"training": {"epochs": 3}}), [first])
+    assert resolved.where("training.epochs") == str(first)
+
+
+def test_nothing_on_the_command_line_is_empty_text():
+    """`--config data_dir=` is None in Snakemake's hands."""
+    assert load(data_dir=None, container=None)["data_dir"] == ""
+
+
 def test_later_layers_win_and_are_named():
     resolved = load(training={"epochs": 3})
     assert resolved["training"]["epochs"] == 3
@@ -71,6 +90,10 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
 
 def over(key: str, values: list, *, name: str = "r", **more) -> dict:
     return {"ablations": {"over": {name: {"key": key, "values": values} | more}}}
+
+
+def own(owner: str, **values: float) -> dict:
+    return {"objective": {"hyperparameters": {owner: values}}}
 
 
 @pytest.mark.parametrize(
@@ -115,6 +138,32 @@ def over(key: str, values: list, *, name: str = "r", **more) -> dict:
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
+        ({"preset": "../presets/tiny"}, "command line: preset: no preset '../presets/tiny'; there are"),
+        ({"protocol": "../protocols/paper"}, "protocol: no protocol"),
+        ({"name": "../tiny"}, "command line: name: '../tiny' does not match"),
+        ({"name": "a b"}, "command line: name: 'a b' does not match"),
+        ({"data": {"../x": {"format": "hh_rlhf", "files": {"train": [], "test": []}}}}, "data: '../x' does not match"),
+        ({"seeds": [-1]}, "command line: seeds.0: -1 is less than"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: nan is not a finite number"),
+        ({"training": {"weight_decay": float("inf")}}, "training.weight_decay: inf is not a finite number"),
+        ({"training": {"weight_decay": "1e999"}}, "training.weight_decay: inf is not a finite number"),
+        ({"objective": {"gamma_levels": [float("nan")]}}, "objective.gamma_levels.0: nan is not a finite number"),
+        ({"candidates": {"temperature": "nan"}}, "candidates.temperature: nan is not a finite number"),
+        ({"evaluation": {"temperature": float("inf")}}, "evaluation.temperature: inf is not a finite number"),
+        ({"claims": {"alpha": float("nan")}}, "claims.alpha: nan is not a finite number"),
+        ({"training": {"epochs": "1.5"}}, "training.epochs: .* is not of type 'integer'"),
+        ({"training": 5}, "training: 5 is not of type 'object'"),
+        (
+            {"objective": {"label_smoothing": {"dpo": 0.1}}},
+            "label_smoothing: is now objective.hyperparameters",
+        ),
+        (
+            own("dpo", label_smoothing=0.5),
+            "dpo.label_smoothing: label_smoothing is 0.5 where at least 0",
+        ),
+        (own("dpo", smoothing=0.1), r"hyperparameters.dpo: unknown 'smoothing' \(did you mean label_smoothing"),
+        (own("dpoo", label_smoothing=0.1), r"objective.hyperparameters: unknown 'dpoo' \(did you mean dpo"),
+        (own("slic", margin=0), "hyperparameters.slic.margin: margin is 0 where more than 0"),
     ],
 )
 def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
@@ -185,13 +234,6 @@ def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
         load(preset="smollm2")
 
 
-def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
-    path = tmp_path / "broken.yaml"
-    path.write_text("seeds: [0\nnext: 1\n")
-    with pytest.raises(InputError, match=r"broken.yaml: .* line 2"):
-        config.read_yaml(path)
-
-
 def test_another_seed_adds_the_whole_grid():
     runs = grid.all_runs(load(seeds=[0, 7]))
     assert len(runs) == 2 * 54
@@ -221,9 +263,3 @@ def test_planning_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_options():
-    section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
-    expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
-    assert config.options(section, leave_out=("x",)) == expected

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 
 def pins(text: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ class Evaluation:
 
     folder: Path
     run: Run | None  # None: the SFT policy
+    seed: int  # of the samples; a run's own
     test_set: str
     responses: int | None  # a prompt that the loss saw: n, or for PL perhaps fewer
     bleu_signature: dict[str, str]
@@ -88,7 +89,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
-    summary = _summary(summary_path, "evaluation", ("run", "responses", "test_set", "bleu_signature"))
+    summary = _summary(summary_path, "evaluation", ("run", "seed", "responses", "test_set", "bleu_signature"))
     if not prompts_path.is_file():
         raise InputError(prompts_path, "missing: this evaluation has not been run")
     rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
@@ -103,7 +104,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     run = None if summary["run"] is None else Run.read(summary["run"], summary_path)
     if run and not _is_number(summary["responses"]):
         raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
-    told = (summary[name] for name in ("test_set", "responses", "bleu_signature"))
+    told = (summary[name] for name in ("seed", "test_set", "responses", "bleu_signature"))
     return Evaluation(folder, run, *told, prompt_ids, values)
 
 

@@ -46,7 +46,7 @@ class TableRow:
 
     @property
     def seeds(self) -> str:
-        return " ".join(str(evaluation.run.seed) for evaluation in self.evaluations if evaluation.run)
+        return " ".join(str(evaluation.seed) for evaluation in self.evaluations)
 
 
 def build(spec: TableSpec, evaluations: Iterable[Evaluation], choices: Choices) -> list[TableRow]:
@@ -56,20 +56,26 @@ def build(spec: TableSpec, evaluations: Iterable[Evaluation], choices: Choices) 
     transfer in a fine-tuning table or the reverse; a run that differs from the others in what the table does not vary;
     a seed twice; other prompts or another BLEU signature than the other evaluations on the test set.
     """
+    evaluations = list(evaluations)
+    routes = {(evaluation.run.dataset, evaluation.test_set) for evaluation in evaluations if evaluation.run}
+    several = spec.transfer and len(routes) > len({test_set for _, test_set in routes})
     groups: dict[tuple, list[Evaluation]] = {}
     first: dict[str, Evaluation] = {}
     for evaluation in evaluations:
         _check_place(spec, evaluation)
         _check_comparable(evaluation, first.setdefault(evaluation.test_set, evaluation), choices.bleu)
-        groups.setdefault(_key(spec, evaluation, choices), []).append(evaluation)
+        block, row = _key(spec, evaluation, choices)
+        if several:  # of three data sets, each is evaluated on from two others
+            block = f"{block} (trained on {evaluation.run.dataset})"
+        groups.setdefault((block, row), []).append(evaluation)
     runs = [evaluation for group in groups.values() for evaluation in group if evaluation.run]
     for name in spec.common:
         _check_same(spec, runs, name, "the table")
     for group in groups.values():
-        group.sort(key=lambda evaluation: evaluation.run.seed if evaluation.run else -1)
+        group.sort(key=lambda evaluation: evaluation.seed)
         _check_same(spec, [evaluation for evaluation in group if evaluation.run], "trained_on", "the row")
         for a, b in pairwise(group):
-            if a.run is None or a.run.seed == b.run.seed:
+            if a.seed == b.seed:
                 raise InputError(_file(b), f"the same row and seed as {_file(a)}")
     quantities = {key: per_prompt(group, choices) for key, group in groups.items()}
     blocks = list(dict.fromkeys(block for block, _ in groups))

@@ -58,9 +58,9 @@ _HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the judge is. `key` stays out of `repr`, of logs and of every file."""
+    """Where the judge is. The key, and a URL's password, stay out of `repr`, of logs and of every file."""
 
-    url: str
+    url: str = field(repr=False)
     model: str
     key: str = field(repr=False)
 

@@ -11,11 +11,11 @@ Below the best, tied responses rank as listed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
+from hps.method.parameterizations import Choice, Hyperparameter, Parameterization, Stages, score_dpo
 from hps.method.ranking import order
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Ranking:
     """B prompts of n responses each, as the losses see them.
 
-    rewards: (B, n) r, finite, 0 where masked; positives: (B, n) bool, the best of each prompt, or its valid responses
-    where several are; dispreferred: (B, n) bool, those that can be negatives; log_multiplicity: (B, 1, 1) log N, or
-    0.0; negatives: (B, n) index of the negative drawn for each positive; gamma: (B, 1).
+    rewards: (B, n) r, finite, 0 where masked; positives: (B, n) bool, the best of each prompt; dispreferred: (B, n)
+    bool, those that can be negatives; log_multiplicity: (B, 1, 1) log N, or 0.0; negatives: (B,) index of the negative
+    drawn; gamma: (B, 1); hyperparameters: the objective's.
     """
 
     rewards: Tensor
@@ -37,6 +37,7 @@ class Ranking:
     log_multiplicity: Tensor | float = 0.0
     negatives: Tensor | None = None
     gamma: Tensor | None = None
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tau(self) -> Tensor:
@@ -74,9 +75,8 @@ def every_pair(ranking: Ranking) -> Tensor:
 
 def best_and_drawn(ranking: Ranking) -> Tensor:
     """tau(1) against the one negative drawn from q, which stands for N of them (Eqs. 8, 9)."""
-    n = ranking.rewards.shape[1]
-    drawn = ranking.positives.new_zeros(len(ranking.positives), n, n).scatter(2, ranking.negatives[:, :, None], True)
-    return ranking.log_weights(ranking.positives[:, :, None] & drawn) + ranking.log_multiplicity
+    drawn = ranking.positives.new_zeros(ranking.positives.shape).scatter(1, ranking.negatives[:, None], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & drawn[:, None, :]) + ranking.log_multiplicity
 
 
 def best_and_all(ranking: Ranking) -> Tensor:
@@ -91,8 +91,8 @@ def best_and_all(ranking: Ranking) -> Tensor:
 
 
 def hinge(stages: Stages) -> Tensor:
-    """`max(0, 1 - m)`, of SLiC (Eq. 16), on h as in arXiv 2402.01878."""
-    return (1 - stages.log_odds).relu()
+    """`max(0, margin - m)`, of SLiC (Eq. 16), on h as in arXiv 2402.01878."""
+    return (stages.hyperparameters["margin"] - stages.log_odds).relu()
 
 
 def lambda_weights(ranking: Ranking, h: Tensor) -> Tensor:
@@ -122,9 +122,9 @@ class PreferenceModel:
     in_grid: bool = True  # belongs to the tables
     samples_negative: bool = False  # needs one drawn negative a prompt
     needs_gamma: bool = False  # weighs the negatives itself
-    takes_several_valid: bool = False  # can have several positives of given weights
     score: Callable[[Stages], Tensor] | None = None  # in place of the parameterization's
     pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)  # its own, by name
 
 
 class Loss(Choice):
@@ -132,15 +132,30 @@ class Loss(Choice):
 
     PL = "pl", PreferenceModel(every_suffix)
     BT = "bt", PreferenceModel(best_and_worst)
-    HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True, takes_several_valid=True)
+    HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True)
 
-    HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True, takes_several_valid=True)
-    SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
+    HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True)
+    SLIC = (
+        "slic",
+        PreferenceModel(
+            best_and_worst, in_grid=False, score=hinge, hyperparameters={"margin": Hyperparameter(1.0, above=0)}
+        ),
+    )
     LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
 
     def takes(self, parameterization: Parameterization) -> bool:
         """Whether the two combine: a loss with a score of its own would leave nothing of exo, ipo, sppo or nca."""
         return self.score is None or parameterization.score is score_dpo
+
+
+def pool_size(loss: Loss | str, n: int, pl_responses: int) -> int:
+    """Responses to a prompt that a run of n may use: n, or for `pl` the first `pl_responses` of them (0: all)."""
+    return min(n, pl_responses) if Loss(loss) is Loss.PL and pl_responses else n
+
+
+def responses_used(loss: Loss | str, pool: int) -> int:
+    """Responses of a pool whose log-probs a loss reads."""
+    return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else pool
 
 
 def grid_losses() -> list[Loss]:

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from argparse_dataclass import ArgumentParser
 
-from hps.models import offline
-from hps.support import secrets
+from hps.support import files, offline, secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -25,6 +24,8 @@ def argument(help: str, default: Any = REQUIRED, **metadata: Any) -> Any:
     metadata["help"] = help
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"nargs": "*"} | metadata)
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
@@ -62,7 +63,7 @@ def run(
     log = logging.StreamHandler(sys.stderr)
     log.setFormatter(secrets.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[log])
-    sys.excepthook = secrets.print_traceback
+    sys.excepthook = secrets.masking(sys.excepthook)
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
     gc.set_threshold(100_000)
@@ -75,4 +76,6 @@ def run(
     except (OSError, ValueError) as error:  # what the hub's client, and libraries around it, raise offline
         if refusal := offline.refused(error):
             sys.exit(secrets.masked(f"error: {refusal}"))
+        if reason := files.unwritable(error):  # what `files.writing` does not write: logs, caches of libraries
+            sys.exit(f"error: {getattr(error, 'filename', None) or 'writing'}: {reason}")
         raise

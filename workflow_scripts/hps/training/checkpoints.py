@@ -67,13 +67,12 @@ class Checkpoints:
         Raises:
             InputError: another job on the same run has replaced the checkpoint while it was read.
         """
-        path = self.saved / "state.json"
         try:
-            state = read_json(path)
-        except InputError:
-            if path.is_file():
-                raise
-            return Done()
+            state = read_json(self.saved / "state.json")
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return Done()
+            raise
         if state.pop("fingerprint") != self.fingerprint:
             logging.info("%s: of another configuration or other data, starting anew", self.saved)
             return Done()

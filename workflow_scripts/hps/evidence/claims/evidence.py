@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from hps.evidence.claims.vocabulary import Operand, Value
+from hps.evidence.metrics import METRICS
 from hps.evidence.results import Evaluation, Training, number, read_csv
 from hps.evidence.table_rows import Choices, per_prompt
 from hps.evidence.tables import EVALUATIONS, TABLES, shows
@@ -86,8 +87,8 @@ class CsvTables:
             raise InputError(self.paths[table], f"{len(rows)} rows for {_text(operand.cell)}")
         if not rows:
             return None
-        if metric not in rows[0] and operand.optional:
-            return None
+        if metric not in rows[0] and (operand.optional or metric in METRICS):
+            return None  # a metric that the paper lacks
         if metric not in rows[0]:
             raise InputError(self.paths[table], f"has no column {metric}")
         mean, lo, hi = (
@@ -144,7 +145,7 @@ class OurResults:
         for evaluation in evaluations:
             for table, key in _places(evaluation, settings):
                 seeds = results.grid.setdefault(table, {}).setdefault(key, {})
-                seed = evaluation.run.seed if evaluation.run else 0
+                seed = evaluation.seed
                 if seed in seeds:
                     other = seeds[seed].folder
                     raise InputError(evaluation.folder / "evaluation.json", f"the same row and seed as {other}")

@@ -14,7 +14,7 @@ from jsonschema.exceptions import best_match
 
 from hps.evidence.tables import NAMES
 from hps.support.errors import InputError
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 ALL = "all"
 Value = str | float
