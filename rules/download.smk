@@ -20,7 +20,7 @@ rule toy_data:
         options=options(CONFIG.values.get("toy", {})),
         out=lambda w, output: Path(output[0]).parents[2],
     shell:
-        "python workflow_scripts/make_toy_data.py {params.options} --out {params.out} > {log} 2>&1"
+        "python workflow_scripts/toy_data.py {params.options} --out {params.out} > {log} 2>&1"
 
 
 rule download:

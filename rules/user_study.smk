@@ -16,7 +16,7 @@ rule user_study:
         options=options({key: CONFIG["user_study"][key] for key in ("prompts", "raters")}),
         seed=CONFIG["data_seed"],
     shell:
-        "python workflow_scripts/make_user_study.py --test-sets {params.test_sets} --pairs {input.pairs} "
+        "python workflow_scripts/user_study.py --test-sets {params.test_sets} --pairs {input.pairs} "
         "--methods {params.methods} --evaluations {params.evaluations} {params.options} --seed {params.seed} "
         "--out {output} > {log} 2>&1"
 

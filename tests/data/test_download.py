@@ -4,8 +4,8 @@ import gzip
 import json
 
 import download
-import make_toy_data
 import pytest
+import toy_data
 from hub_server import COMMIT, Repo, last_line, serving
 
 from hps.data.schemas import PAIRS
@@ -20,7 +20,7 @@ SIZES = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    make_toy_data.main(make_toy_data.Arguments(rows_train=120, rows_test=50, out=str(folder)))
+    toy_data.main(toy_data.Arguments(rows_train=120, rows_test=50, out=str(folder)))
     return folder
 
 

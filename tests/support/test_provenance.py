@@ -64,6 +64,7 @@ def test_missing_input_is_an_error(tmp_path):
 def test_folder_is_known_by_its_model_json_or_by_its_files(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("a")
+    (tmp_path / ".snakemake_timestamp").touch()
     (tmp_path / "big.bin").write_bytes(b"12345")
     monkeypatch.setattr(provenance, "SMALL", 4)
     assert provenance.fingerprint(tmp_path) == {

@@ -8,10 +8,10 @@ import math
 import sys
 from pathlib import Path
 
-import make_user_study
 import numpy as np
 import pytest
 import simulate_ratings
+import user_study
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_files import policy
@@ -376,12 +376,12 @@ def test_the_commands(tmp_path, monkeypatch):
     words = ["--test-sets", "hh_rlhf", "pku_saferlhf", "--methods", *METHODS, "--evaluations", *found]
     words += ["--pairs", *(tmp_path / name / "test.parquet" for name in ("hh_rlhf", "pku_saferlhf"))]
     words += ["--prompts", 3, "--raters", 2, "--out", tmp_path / "study"]
-    run(monkeypatch, make_user_study, words)
+    run(monkeypatch, user_study, words)
     assert sorted(path.name for path in (tmp_path / "study/pages").iterdir()) == ["rater-01.html", "rater-02.html"]
     key = tmp_path / "study/key.json"
     assert read_json(key)["provenance"]["inputs"]
     with pytest.raises(SystemExit, match="is sft on hh_rlhf, not dpo-hps on hh_rlhf"):
-        run(monkeypatch, make_user_study, [*words, "--methods", *METHODS[::-1]])
+        run(monkeypatch, user_study, [*words, "--methods", *METHODS[::-1]])
 
     table = ["table", "--name", "table3", "--config", configuration(tmp_path, world="toy"), "--key", key]
     table += ["--paper", PAPER.parent, "--out", tmp_path]

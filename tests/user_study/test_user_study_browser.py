@@ -49,7 +49,7 @@ def make_items() -> list[Item]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Pages and key as make_user_study.py writes them."""
+    """Pages and key as user_study.py writes them."""
     folder = tmp_path_factory.mktemp("study")
     key, pages = design(make_items(), METHODS, raters=2, seed=0)
     for rater, shown in pages.items():

@@ -21,7 +21,7 @@ from hps.evidence.tables import TableSpec
 from hps.runs import Run, parts_of_hps
 from hps.support.errors import InputError
 
-READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 as printed; released code")}
+READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 read literally; released code")}
 """N, for readers, and whose reading of the method it is."""
 EFFECTS = {
     "hard instead of uniform": (("hard", "{n}"), ("uniform", "{n}")),

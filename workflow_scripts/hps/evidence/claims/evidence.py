@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from hps.evidence.claims.vocabulary import Operand, Value
+from hps.evidence.metrics import METRICS
 from hps.evidence.results import Evaluation, Training, number, read_csv
 from hps.evidence.table_rows import Choices, per_prompt
 from hps.evidence.tables import EVALUATIONS, TABLES, shows
@@ -83,8 +84,8 @@ class CsvTables:
             raise InputError(self.paths[table], f"{len(rows)} rows for {_text(operand.cell)}")
         if not rows:
             return None
-        if metric not in rows[0] and operand.optional:
-            return None
+        if metric not in rows[0] and (operand.optional or metric in METRICS):
+            return None  # a metric that the paper lacks
         if metric not in rows[0]:
             raise InputError(self.paths[table], f"has no column {metric}")
         mean, lo, hi = (

@@ -1,6 +1,6 @@
 """Print what the configured run will cost, stage by stage, and write the times to ask SLURM for.
 
-    python workflow_scripts/make_plan.py --given '{"preset": "paper", "protocol": "paper", ...}' \\
+    python workflow_scripts/plan.py --given '{"preset": "paper", "protocol": "paper", ...}' \\
         --results results/paper --benchmarks benchmarks/results --profile slurm/config.yaml --out results/paper/plan
 
 --out gets plan.json and, where there is a profile, config.yaml: the same profile with run times from the estimate. Use

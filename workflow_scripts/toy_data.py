@@ -1,6 +1,6 @@
 """Write the toy world's data files, in the formats of HH-RLHF and PKU-SafeRLHF.
 
-    python workflow_scripts/make_toy_data.py --rows-train 5000 --rows-test 400 --seed 0 --out data/toy
+    python workflow_scripts/toy_data.py --rows-train 5000 --rows-test 400 --seed 0 --out data/toy
 
 writes hh-rlhf/harmless-base/{train,test}.jsonl.gz and pku-saferlhf/{train,test}.jsonl.gz below --out; the same
 arguments give the same bytes.

@@ -1,6 +1,6 @@
 """Makes the pages of the human study (Table 3): one self-contained HTML file a rater, and the key that unblinds them.
 
-    python workflow_scripts/make_user_study.py --test-sets hh_rlhf pku_saferlhf \\
+    python workflow_scripts/user_study.py --test-sets hh_rlhf pku_saferlhf \\
         --pairs data/hh_rlhf/test.parquet data/pku_saferlhf/test.parquet --methods sft dpo-hps \\
         --evaluations sft/hh_rlhf hps/hh_rlhf sft/pku_saferlhf hps/pku_saferlhf \\
         --prompts 15 --raters 20 --seed 0 --out results/paper/user_study
