@@ -7,7 +7,6 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from hps.data.schemas import PAIRS
@@ -113,20 +112,12 @@ def main(arguments: Arguments) -> None:
     facts = {
         "role": arguments.role,
         "source": "trained",
-        "base": _identity(Path(arguments.base)),
+        "base": sources.identity(arguments.base),
         "max_length": max_length,
         "metrics": metrics,
         "provenance": made_with,
     }
     sources.save(arguments.out, model.to(dtype), tokenizer, facts)
-
-
-def _identity(base: Path) -> dict:
-    """What the base's model.json says about where it comes from; its path where it has none."""
-    if not (base / "model.json").is_file():
-        return {"path": str(base)}
-    facts = files.read_json(base / "model.json")
-    return {key: value for key, value in facts.items() if key not in ("metrics", "provenance")}
 
 
 if __name__ == "__main__":
