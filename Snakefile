@@ -6,13 +6,10 @@
 #   snakemake --cores 1 pin                 the commits of the hub's repositories, to config/hub.lock.yaml
 #   snakemake --cores 1 fetch               all models and data, nothing else
 #
-# download -> augment -> annotate -> reference -> train -> evaluate -> tables -> figures -> report
+# download -> augment -> annotate -> reference -> examples -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version
 
 min_version("9.0")
-
-
-configfile: "config.yaml"
 
 
 include: "rules/common.smk"
@@ -30,6 +27,7 @@ include: "rules/hub.smk"
 include: "rules/augment.smk"
 include: "rules/annotate.smk"
 include: "rules/reference.smk"
+include: "rules/examples.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/judge.smk"
@@ -54,12 +52,8 @@ localrules:
     tokenizer,
     fetch_model,
     table,
-    make_table_attribution,
-    make_training_time,
     user_study,
     simulate_ratings,
-    human_table,
-    win_rates,
     figure,
     training_curves,
     human_pairs,
@@ -83,11 +77,12 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
+        jobs.warm()
 
 
-# Targets table2 to table8, table_attribution and training_time: one table each, with what it needs. A table that is left
-# out keeps its target, which says why.
-for name in dict.fromkeys([*TABLE_NAMES, *CANNOT]):
+# A target a table, with what it needs. A table that is left out keeps its target, which says why.
+for name in SPECS:
 
     rule:
         name:

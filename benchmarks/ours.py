@@ -116,7 +116,7 @@ def trainer(
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=next(model.parameters()).device.type == "cpu")
-    objective = Objective(parameterization="dpo", loss=loss, beta=0.1, label_smoothing=0.0)
+    objective = Objective(parameterization="dpo", loss=loss, beta=0.1)
     settings: dict[str, Any] = {
         "epochs": 1,
         "concatenate_epochs": False,

@@ -12,11 +12,12 @@ rule annotate:
         f"{BENCHMARKS}/annotate/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
     conda:
         "../envs/score.yaml"
+    resources:
+        cost=PIPELINE.cost("annotate"),
     params:
+        settings=PIPELINE.settings("annotate"),
         toy=TOY_FLAG,
-        rewards=REWARD_OPTIONS,
-        score_tokens=COMPUTE["score_tokens"],
     shell:
         "python workflow_scripts/annotate.py --pairs {input.pairs} --candidates {input.candidates} "
-        "--reward-model {input.reward} {params.rewards} --score-tokens {params.score_tokens} {params.toy} "
+        "--reward-model {input.reward} {params.settings} {resources.cost} {params.toy} "
         "--out {output} > {log} 2>&1"

@@ -12,12 +12,13 @@ rule augment:
         f"{BENCHMARKS}/augment/{{dataset}}.{{split}}.{{scatteritem}}.tsv"
     conda:
         generation_env("generate")
+    resources:
+        cost=PIPELINE.cost("augment"),
     params:
         n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
-        options=options(CONFIG["candidates"], leave_out=("n", "n_test", "truncated", "human_first")),
-        compute=options({key: COMPUTE[key] for key in ("dtype", "generation", "sequences", "tensor_parallel")}),
+        settings=PIPELINE.settings("augment"),
         seed=CONFIG["data_seed"],
     shell:
         "python workflow_scripts/augment.py --pairs {input.pairs} --generator {input.generator} "
-        "--shard {wildcards.scatteritem} --n {params.n} {params.options} --seed {params.seed} {params.compute} "
+        "--shard {wildcards.scatteritem} --n {params.n} {params.settings} {resources.cost} --seed {params.seed} "
         "--out {output.candidates} --stats {output.stats} > {log} 2>&1"

@@ -1,21 +1,19 @@
 # Each claim of the paper (paper/claims.yaml), on the paper's own numbers and on ours.
 rule claims:
     input:
-        claims="paper/claims.yaml",
-        schema="paper/claims.schema.yaml",
+        claims=expand("paper/claims.{kind}", kind=["yaml", "schema.yaml"]),
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
-        trainings=expand(
-            f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in hps_config.grid_runs(CONFIG)]
-        ),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in RUNS["grid"]]),
         tables=CLAIMS_TABLES,
+        config=ancient(CONFIG_FILE),
     output:
         csv=f"{RESULTS}/claims/claims.csv",
         json=f"{RESULTS}/claims/claims.json",
         md=f"{RESULTS}/claims/claims.md",
         html=report(
             f"{RESULTS}/claims/claims.html",
-            caption="../report/claims.rst",
+            caption="../report/caption.rst",
             category="1 Claims",
             labels={"what": "claims and every comparison"},
         ),
@@ -25,21 +23,23 @@ rule claims:
     conda:
         "../envs/report.yaml"
     params:
-        evaluations=[
-            f"{RESULTS}/evaluations/{policy}/{test_set}"
-            for policy in CLAIMS_POLICIES
-            for test_set in test_sets(policy)
-        ],
-        trainings=[f"{RESULTS}/runs/{run.name}" for run in hps_config.grid_runs(CONFIG)],
-        tables=options({"tables": CLAIMS_TABLES}),
-        options=options({key: CONFIG["evaluation"][key] for key in ("bleu", "margin_pair")} | CONFIG["claims"]),
-        grid_n=CONFIG["grid"]["n"],
-        beta=CONFIG["objective"]["beta"],
-        dataset=CONFIG["ablations"]["dataset"],
-        world=CONFIG["world"],
+        made_from=options(
+            {
+                "evaluations": [
+                    f"{RESULTS}/evaluations/{policy}/{test_set}"
+                    for policy in CLAIMS_POLICIES
+                    for test_set in test_sets(policy)
+                ],
+                "trainings": [f"{RESULTS}/runs/{run.name}" for run in RUNS["grid"]],
+                "tables": CLAIMS_TABLES,
+            }
+        ),
+        settings=needed(CONFIG, "claims"),
+        caption=caption(
+            "Each claim of the paper as a statement about its tables, evaluated on the paper's own numbers as printed "
+            "and on ours, and below the list every comparison behind it. A claim without enough numbers is open."
+        ),
+        out=f"{RESULTS}/claims",
     shell:
-        "python workflow_scripts/make_claims.py --claims {input.claims} --schema {input.schema} --paper paper "
-        "--evaluations {params.evaluations} --trainings {params.trainings} {params.tables} "
-        "--grid-n {params.grid_n} --beta {params.beta} --ablation-dataset {params.dataset} {params.options} "
-        "--world {params.world} --csv {output.csv} --json {output.json} --markdown {output.md} --html {output.html} "
-        "--fragment {output.fragment} > {log} 2>&1"
+        "python workflow_scripts/report.py claims --config {input.config} {params.made_from} --out {params.out} "
+        "> {log} 2>&1"

@@ -1,23 +1,39 @@
 # What the tables, figures, claims and the audit are made from. Rules are in the files beside this one.
+from hps.evidence import tables as evidence
+from hps.evidence.needs import needed
+
+CONFIG_FILE = f"{RESULTS}/config.json"
+
+
+def caption(text, what="Ours: results"):
+    """A caption of the report, which says first whether what was measured is of a toy world."""
+    toy = f"**{what} of a toy world**: small models trained from scratch on synthetic text, not the paper's models and data. "
+    return (toy if TOY else "") + text
+
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-TableInput = namedtuple("TableInput", "paper runs transfer sft")
-
-# What each table shows: the paper's file, the runs, whether on the other data set, whether beside the SFT policy.
-TABLES = {
-    "table2": TableInput("paper/table2_finetuning.csv", hps_config.grid_runs(CONFIG), False, True),
-    "table5": TableInput("paper/table5_transfer.csv", hps_config.grid_runs(CONFIG), True, False),
-    "table6": TableInput("paper/table6_responses_finetuning.csv", hps_config.n_runs(CONFIG), False, False),
-    "table7": TableInput("paper/table7_responses_transfer.csv", hps_config.n_runs(CONFIG), True, False),
-    "table8": TableInput("paper/table8_beta_finetuning.csv", hps_config.beta_runs(CONFIG), False, False),
+RUNS = {
+    **{"grid": grid_runs(CONFIG), "n": n_runs(CONFIG), "beta": beta_runs(CONFIG)},
+    **{"attribution": attribution_runs(CONFIG)},
+    **{name: runs for name, (_, runs) in ablation_runs(CONFIG).items()},
 }
-PAPER_NUMBERS = [*(shown.paper for shown in TABLES.values()), "paper/training_hours.csv", "paper/table3_human.csv"]
-PAPER_NUMBERS += ["paper/table4_win_rate.csv", "paper/quoted.csv"]
 # With one data set there is no transfer, and no table of it.
-TRANSFER = CONFIG["evaluation"]["transfer"] and len(DATASETS) > 1
-TABLES = {name: shown for name, shown in TABLES.items() if TRANSFER or not shown.transfer}
+TRANSFER = bool(PIPELINE.transfer)
+SPECS = {
+    name: spec
+    for name, spec in evidence.tables(CONFIG["ablations"]["over"]).items()
+    if RUNS[spec.runs] and (TRANSFER or not spec.transfer)
+}
+PAPER_NUMBERS = [
+    f"{evidence.FOLDER}/{name}"
+    for name in (*(spec.paper for spec in evidence.TABLES.values() if spec.paper), "quoted.csv")
+]
+BESIDE_THE_PAPERS = (
+    "Ours stands beside the paper's, where the paper has it; brackets hold 95 % intervals. ▼ and ▽ mark cells whose "
+    "difference to BT has the other direction than in the paper. The CSV beside this file has all that was measured."
+)
 
 # Table 4: the judged method with each of its baselines (JUDGED).
 JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
@@ -38,21 +54,28 @@ def judge_model():
     """The model that judges: part of the rule's parameters, so that another one judges anew."""
     if CONFIG["judge"]["source"] == "true_reward":
         return "true reward"
-    return hps_files.read_json(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
+    return read_facts(JUDGE_FACTS)["model"] if JUDGE_MISSING else os.environ[JUDGE_VARIABLES[1]]
 
 
 def judge_policies(number):
     """Folders of the evaluations that are compared: of the method (number 0) or of the baselines (1)."""
     if why := why_no_judge():
         raise WorkflowError(f"Table 4: {why}")
-    names = [("sft" if pair[number] is None else pair[number].name, pair[0].dataset) for pair in JUDGED]
-    return [f"{RESULTS}/evaluations/{policy}/{test_set}" for policy, test_set in names]
+    return [PIPELINE.evaluation(PIPELINE.policy(pair[number], pair[0].seed), pair[0].dataset) for pair in JUDGED]
 
 
 # Table 3: the human study, of the methods that the grid has, at the first training seed.
-STUDY_RUNS = hps_config.study_runs(CONFIG)
+STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
+
+# What comes from outside and is read last of all is looked at first.
+try:
+    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+        endpoint_from(os.environ, *JUDGE_VARIABLES)
+    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 
 
 def why_no_study():
@@ -65,7 +88,7 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [f"{RESULTS}/evaluations/{run.name if run else 'sft'}/{test_set}" for test_set, run in STUDY_RUNS]
+    return [PIPELINE.evaluation(PIPELINE.policy(run, CONFIG["seeds"][0]), test_set) for test_set, run in STUDY_RUNS]
 
 
 def study_ratings(wildcards):
@@ -73,9 +96,8 @@ def study_ratings(wildcards):
     if not RETURNED:
         own = {"study": f"{RESULTS}/user_study"}
         return own | {"simulated": f"{RESULTS}/simulated_ratings"} if CONFIG["user_study"]["simulate"] else own
-    files = sorted(str(path) for path in Path(RETURNED).glob("*.json") if path.name != "key.json")
     key = Path(RETURNED) / "key.json"
-    return {"ratings": files} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
+    return {"ratings": RATINGS} | ({"key": str(key)} if key.is_file() else {"study": f"{RESULTS}/user_study"})
 
 
 def study_files(input):
@@ -87,14 +109,10 @@ def study_files(input):
 
 
 # What `all` and the report go without, and why: they say so.
-LEFT_OUT = {"Table 3 (human study)": why_no_study(), "Table 4 (win rates)": why_no_judge()}
-LEFT_OUT = {name: why for name, why in LEFT_OUT.items() if why}
-config["left_out"] = LEFT_OUT
-
 CANNOT = {"table3": why_no_study(), "table4": why_no_judge()}
-ATTRIBUTED = ["table_attribution"] if CONFIG["attribution"]["datasets"] else []
-TABLE_NAMES = [*TABLES, *(name for name, why in CANNOT.items() if not why), *ATTRIBUTED, "training_time"]
-SUFFIXES = ["csv", "md", "html"]
+LEFT_OUT = {SPECS[name].title: why for name, why in CANNOT.items() if why}
+config["left_out"] = LEFT_OUT
+TABLE_NAMES = [name for name in SPECS if not CANNOT.get(name)]
 
 
 def warnings():
@@ -110,27 +128,44 @@ def warnings():
 
 def table(name):
     """A table's three files."""
-    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=SUFFIXES)
+    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "html"])
 
 
-def table_rows(wildcards):
-    """Command-line options for the row order: the grid's names, and those that only an ablation has."""
-    methods = [method.split("-") for method in CONFIG["ablations"]["methods"]]
-    rewards = [*CONFIG["grid"]["rewards"], *(reward for reward, _ in methods)]
-    losses = [*CONFIG["grid"]["losses"], *(loss for _, loss in methods)]
-    return options(
-        {"datasets": DATASETS, "rewards": list(dict.fromkeys(rewards)), "losses": list(dict.fromkeys(losses))}
-    )
-
-
-def table_evaluations(wildcards):
-    """The evaluations that a table is made from: folders of policies, and in them those of test sets."""
-    shown = TABLES[wildcards.table]
-    found = [f"{RESULTS}/evaluations/sft/{test_set}" for test_set in DATASETS if shown.sft]
-    for run in shown.runs:
-        for test_set in transfer_sets(run) if shown.transfer else [run.dataset]:
+def table_evaluations(spec):
+    """The evaluations that a table is made from: folders of test sets in those of policies."""
+    found = [PIPELINE.evaluation(policy, test_set) for policy in PIPELINE.sft for test_set in DATASETS if spec.sft]
+    for run in RUNS[spec.runs]:
+        # A table of numbers (Table 7) has one test set, the first.
+        tested = transfer_sets(run) if spec.varies == "evaluated_on" else transfer_sets(run)[:1]
+        for test_set in tested if spec.transfer else [run.dataset]:
             found.append(f"{RESULTS}/evaluations/{run.name}/{test_set}")
     return found
+
+
+def table_input(wildcards):
+    """What a table is made from, by its source."""
+    spec = SPECS[wildcards.table]
+    if spec.source == evidence.RATINGS:
+        return study_ratings(wildcards)
+    if spec.source == evidence.JUDGEMENTS:
+        return {"judge": rules.judge.output}
+    if spec.source == evidence.TRAININGS:
+        return {"trainings": [f"{RESULTS}/runs/{run.name}/training.json" for run in RUNS[spec.runs]]}
+    return {"policies": list(dict.fromkeys(str(Path(folder).parent) for folder in table_evaluations(spec)))}
+
+
+def table_options(wildcards, input):
+    """The same as command-line options. A benchmark file appears with its job's outputs and is not one of them."""
+    spec = SPECS[wildcards.table]
+    if spec.source == evidence.RATINGS:
+        return f"--key {input.study + '/key.json' if 'study' in input.keys() else input.key} {study_files(input)}"
+    if spec.source == evidence.JUDGEMENTS:
+        return f"--judge {input.judge}"
+    if spec.source == evidence.TRAININGS:
+        names = [run.name for run in RUNS[spec.runs]]
+        trainings = [f"{RESULTS}/runs/{name}" for name in names]
+        return options({"trainings": trainings, "benchmarks": [f"{BENCHMARKS}/train/{name}.tsv" for name in names]})
+    return options({"evaluations": table_evaluations(spec)})
 
 
 # --- audit ----------------------------------------------------------------------------------------------------------
@@ -158,27 +193,25 @@ def annotated_files(name):
 
 
 # All policies of the paper's tables, and the tables that are no sums over test prompts.
-CLAIMS_RUNS = dict.fromkeys(
-    run for runs in (hps_config.grid_runs, hps_config.n_runs, hps_config.beta_runs) for run in runs(CONFIG)
-)
-CLAIMS_POLICIES = ["sft", *(run.name for run in CLAIMS_RUNS)]
-CLAIMS_TABLES = [f"{RESULTS}/tables/{name}.csv" for name in ("table3", "table4") if name in TABLE_NAMES]
+CLAIMS_RUNS = [
+    run for spec in SPECS.values() if spec.source == evidence.EVALUATIONS and spec.paper for run in RUNS[spec.runs]
+]
+CLAIMS_POLICIES = [*PIPELINE.sft, *dict.fromkeys(run.name for run in CLAIMS_RUNS)]
+CLAIMS_TABLES = [
+    f"{RESULTS}/tables/{name}.csv"
+    for name in TABLE_NAMES
+    if SPECS[name].source in (evidence.JUDGEMENTS, evidence.RATINGS)
+]
 CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-FIGURE_TABLES = {
-    "margins": [name for name in ("table2", "table5") if name in TABLES],
-    "ablation_n": [name for name in ("table6", "table7") if name in TABLES],
-    "ablation_beta": ["table8"],
-    "training_time": ["training_time"],
-}
-PAPER_FILES = {name: shown.paper for name, shown in TABLES.items()} | {"training_time": "paper/training_hours.csv"}
+FIGURES = evidence.figures(SPECS)
 
 
 def all_figures():
     """PNG and SVG of every figure."""
     curves = [f"training_curves_{dataset}" for dataset in DATASETS]
-    return expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=[*FIGURE_TABLES, *curves], suffix=["png", "svg"])
+    return expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=[*FIGURES, *curves], suffix=["png", "svg"])

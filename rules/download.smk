@@ -1,5 +1,5 @@
 # The data: published files, or the toy world's, cut into splits that share no prompt.
-if not DATA_DIR:
+if not PIPELINE.data_dir:
 
     localrules:
         download,
@@ -8,7 +8,7 @@ if not DATA_DIR:
 rule toy_data:
     output:
         expand(
-            f"{TOY_FILES}/{{name}}/{{part}}.jsonl.gz",
+            f"{RESULTS}/data/raw/{{name}}/{{part}}.jsonl.gz",
             name=["hh-rlhf/harmless-base", "pku-saferlhf"],
             part=["train", "test"],
         ),
@@ -20,13 +20,13 @@ rule toy_data:
         options=options(CONFIG.values.get("toy", {})),
         out=lambda w, output: Path(output[0]).parents[2],
     shell:
-        "python workflow_scripts/make_toy_data.py {params.options} --out {params.out} > {log} 2>&1"
+        "python workflow_scripts/toy_data.py {params.options} --out {params.out} > {log} 2>&1"
 
 
 rule download:
     input:
-        train=lambda w: data_files(w.dataset, "train"),
-        test=lambda w: data_files(w.dataset, "test"),
+        train=lambda w: PIPELINE.data_files(w.dataset, "train"),
+        test=lambda w: PIPELINE.data_files(w.dataset, "test"),
     output:
         expand(
             f"{RESULTS}/data/{{{{dataset}}}}/{{split}}.parquet",
@@ -38,13 +38,12 @@ rule download:
     conda:
         "../envs/data.yaml"
     params:
-        source=data_source,
+        source=lambda w: PIPELINE.data_source(w.dataset),
         pinned=pinned_data,
         lock=lock_option(pinned_data),
-        splits=data_splits(),
-        limits=options({key: value for key, value in CONFIG["data"].items() if not isinstance(value, dict)}),
+        splits=PIPELINE.data_splits(),
         seed=CONFIG["data_seed"],
         out=lambda w, output: Path(output.counts).parent,
     shell:
         "python workflow_scripts/download.py --dataset {wildcards.dataset} {params.source} {params.lock} {params.splits} "
-        "{params.limits} --seed {params.seed} --out {params.out} > {log} 2>&1"
+        "--seed {params.seed} --out {params.out} > {log} 2>&1"

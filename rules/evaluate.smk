@@ -1,13 +1,11 @@
-# Sec. 6.1: each policy on the test prompts of its own data set (fine-tuning) and of the other one (transfer).
+# Sec. 6.1: each policy on the test prompts of its own data set (fine-tuning) and of others (transfer).
 rule evaluate:
     input:
         unpack(trained),
         policy=model("policy"),
         eval_reward=model("eval_reward"),
         pairs=lambda w: expand(f"{RESULTS}/data/{{test_set}}/test.parquet", test_set=test_sets(w.policy)),
-        candidates=lambda w: test_shards("candidates", w.policy),
-        scored=lambda w: test_shards("scored", w.policy),
-        reference=lambda w: test_shards("reference", w.policy),
+        examples=lambda w: expand(f"{RESULTS}/examples/{{test_set}}/test", test_set=test_sets(w.policy)),
     output:
         directory(f"{RESULTS}/evaluations/{{policy}}"),
     log:
@@ -16,20 +14,15 @@ rule evaluate:
         f"{BENCHMARKS}/evaluate/{{policy}}.tsv"
     conda:
         generation_env("evaluate")
+    resources:
+        cost=PIPELINE.cost("evaluate"),
     params:
         test_sets=lambda w: test_sets(w.policy),
         trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
-        options=options(CONFIG["evaluation"], leave_out=("transfer", "bleu", "margin_pair", "resamples")),
+        settings=lambda w: PIPELINE.settings("evaluate", RUN_OF.get(w.policy)),
+        seed=lambda w: PIPELINE.evaluation_seed(w.policy),
         toy=TOY_FLAG,
-        rewards=REWARD_OPTIONS,
-        truncated=CONFIG["candidates"]["truncated"],
-        compute=options(
-            {"dtype": POLICY_DTYPE}
-            | {key: COMPUTE[key] for key in ("score_tokens", "generation", "sequences", "tensor_parallel")}
-        ),
-        seed=evaluation_seed,
     shell:
         "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
-        "--eval-reward {input.eval_reward} --pairs {input.pairs} --candidates {input.candidates} "
-        "--scored {input.scored} --reference {input.reference} {params.options} {params.rewards} --truncated {params.truncated} "
-        "--seed {params.seed} {params.compute} {params.toy} --out {output} > {log} 2>&1"
+        "--eval-reward {input.eval_reward} --pairs {input.pairs} --examples {input.examples} "
+        "{params.settings} {resources.cost} --seed {params.seed} {params.toy} --out {output} > {log} 2>&1"

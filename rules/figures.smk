@@ -1,39 +1,41 @@
 # What a reader would put in a talk, from the tables alone (training curves: from the trainings' logs).
 rule figure:
     input:
-        tables=lambda w: expand(f"{RESULTS}/tables/{{name}}.csv", name=FIGURE_TABLES[w.figure]),
-        paper=lambda w: [PAPER_FILES[name] for name in FIGURE_TABLES[w.figure]],
+        tables=lambda w: [f"{RESULTS}/tables/{name}.csv" for name in FIGURES[w.figure]],
+        paper=lambda w: [f"{evidence.FOLDER}/{SPECS[name].paper}" for name in FIGURES[w.figure] if SPECS[name].paper],
+        config=ancient(CONFIG_FILE),
     output:
         png=f"{RESULTS}/figures/{{figure}}.png",
         svg=report(
             f"{RESULTS}/figures/{{figure}}.svg",
-            caption="../report/figure.rst",
+            caption="../report/caption.rst",
             category="3 Figures",
             labels={"figure": "{figure}"},
         ),
     log:
         f"{LOGS}/figures/{{figure}}.log",
     wildcard_constraints:
-        figure="|".join(FIGURE_TABLES),
+        figure="|".join(FIGURES),
     conda:
         "../envs/report.yaml"
     params:
-        world=CONFIG["world"],
+        settings=needed(CONFIG, "figure"),
+        caption=lambda w: caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
+        out=f"{RESULTS}/figures",
     shell:
-        "python workflow_scripts/make_figure.py --figure {wildcards.figure} --tables {input.tables} --paper {input.paper} "
-        "--world {params.world} --png {output.png} --svg {output.svg} > {log} 2>&1"
+        "python workflow_scripts/report.py figure --name {wildcards.figure} --config {input.config} "
+        "--tables {input.tables} --out {params.out} > {log} 2>&1"
 
 
 rule training_curves:
     input:
-        lambda w: [
-            f"{RESULTS}/runs/{run.name}/log.jsonl" for run in hps_config.grid_runs(CONFIG) if run.dataset == w.dataset
-        ],
+        logs=lambda w: [f"{RESULTS}/runs/{run.name}/log.jsonl" for run in RUNS["grid"] if run.dataset == w.dataset],
+        config=ancient(CONFIG_FILE),
     output:
         png=f"{RESULTS}/figures/training_curves_{{dataset}}.png",
         svg=report(
             f"{RESULTS}/figures/training_curves_{{dataset}}.svg",
-            caption="../report/training_curves.rst",
+            caption="../report/caption.rst",
             category="3 Figures",
             labels={"figure": "training_curves, {dataset}"},
         ),
@@ -42,8 +44,16 @@ rule training_curves:
     conda:
         "../envs/report.yaml"
     params:
-        trainings=lambda w, input: [str(Path(file).parent) for file in input],
-        world=CONFIG["world"],
+        trainings=lambda w, input: [str(Path(file).parent) for file in input.logs],
+        settings=needed(CONFIG, "figure"),
+        caption=caption(
+            "The trainings of the main grid, a column a parameterization, a line a loss: pale as recorded at each "
+            "optimizer step, strong as a moving average. The implicit reward margin is β times the difference in "
+            "log-ratio between the best response and the negative it is compared with. It is not RM_DPO, and what it "
+            "means differs between losses, as does the loss itself. γ and the hardness of the drawn negatives exist for "
+            "HPS only: 0 is the easiest response of a prompt, 1 the hardest, and a uniform draw has mean 0.5."
+        ),
+        out=f"{RESULTS}/figures",
     shell:
-        "python workflow_scripts/make_figure.py --figure training_curves --dataset {wildcards.dataset} "
-        "--trainings {params.trainings} --world {params.world} --png {output.png} --svg {output.svg} > {log} 2>&1"
+        "python workflow_scripts/report.py curves --dataset {wildcards.dataset} --config {input.config} "
+        "--trainings {params.trainings} --out {params.out} > {log} 2>&1"

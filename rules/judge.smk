@@ -13,45 +13,22 @@ rule judge:
         f"{BENCHMARKS}/judge.tsv"
     conda:
         "../envs/judge.yaml"
+    resources:
+        cost=options(PIPELINE.judge(cost=True)),
     params:
         test_sets=DATASETS,
         methods=lambda w: judge_policies(0),
         baselines=lambda w: judge_policies(1),
         # Its path alone: another pin must not ask for a judgement anew that is there, of a server that is gone.
         options=options(
-            CONFIG["judge"] | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {}),
-            leave_out=("method", "baselines", "hub"),
+            PIPELINE.judge(cost=False)
+            | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {})
+            | ({"temperature": "none"} if CONFIG["judge"]["temperature"] is None else {})
         ),
         model=lambda w: shlex.quote(judge_model()),
         seed=CONFIG["data_seed"],
         cache=f"{RESULTS}/judge_cache",
     shell:
         "python workflow_scripts/judge.py --test-sets {params.test_sets} --pairs {input.pairs} "
-        "--methods {params.methods} --baselines {params.baselines} {params.options} --seed {params.seed} "
+        "--methods {params.methods} --baselines {params.baselines} {params.options} {resources.cost} --seed {params.seed} "
         "--cache {params.cache} --out {output} > {log} 2>&1"
-
-
-rule win_rates:
-    input:
-        judge=rules.judge.output,
-        paper="paper/table4_win_rate.csv",
-    output:
-        csv=f"{RESULTS}/tables/table4.csv",
-        md=f"{RESULTS}/tables/table4.md",
-        html=report(
-            f"{RESULTS}/tables/table4.html",
-            caption="../report/win_rates.rst",
-            category="2 Tables",
-            labels={"table": "table4"},
-        ),
-    log:
-        f"{LOGS}/tables/table4.log",
-    conda:
-        "../envs/report.yaml"
-    params:
-        resamples=CONFIG["evaluation"]["resamples"],
-        world=CONFIG["world"],
-    shell:
-        "python workflow_scripts/make_win_rates.py --judge {input.judge} --paper {input.paper} "
-        "--resamples {params.resamples} --world {params.world} "
-        "--csv {output.csv} --markdown {output.md} --html {output.html} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# Every role's model as a folder in results/<preset>/models; who uses one does not know where it came from.
+# Every role's model as a folder in results/<name>/models; who uses one does not know where it came from.
 rule tokenizer:
     input:
         expand(f"{RESULTS}/data/{{dataset}}/sft.parquet", dataset=DATASETS),
@@ -25,11 +25,11 @@ rule scratch_model:
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
     wildcard_constraints:
-        role=roles_from("scratch"),
+        role=PIPELINE.roles_from("scratch"),
     conda:
         "../envs/train.yaml"
     params:
-        options=model_options("source"),
+        options=lambda w: PIPELINE.model_options(w.role, leave_out=("source",)),
     shell:
         "python workflow_scripts/pretrain.py --role {wildcards.role} --pairs {input.pairs} --tokenizer {input.tokenizer} "
         "{params.options} --out {output} > {log} 2>&1"
@@ -45,11 +45,11 @@ rule fetch_model:
     log:
         f"{LOGS}/models/{{role}}.log",
     wildcard_constraints:
-        role=roles_from("hub", "path", "gguf"),
+        role=PIPELINE.roles_from("hub", "path", "gguf"),
     conda:
         "../envs/train.yaml"
     params:
-        options=model_options(),
+        options=lambda w: PIPELINE.model_options(w.role),
         pinned=pinned_model,
         lock=lock_option(pinned_model),
         dtype=COMPUTE["dtype"],
@@ -71,11 +71,11 @@ rule reward_model:
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
     wildcard_constraints:
-        role=roles_from("trained"),
+        role=PIPELINE.roles_from("trained"),
     conda:
         "../envs/train.yaml"
     params:
-        options=model_options("source", "base", "split"),
+        options=lambda w: PIPELINE.model_options(w.role, leave_out=("source", "base", "split")),
         dtype=COMPUTE["dtype"],
         toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],

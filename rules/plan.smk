@@ -9,5 +9,5 @@ rule plan:
         given=shlex.quote(json.dumps(GIVEN)),
         results=RESULTS,
     shell:
-        "python workflow_scripts/make_plan.py --given {params.given} --results {params.results} "
+        "python workflow_scripts/plan.py --given {params.given} --results {params.results} "
         "--profile slurm/config.yaml --out {params.results}/plan 2> {log} || (cat {log} >&2; exit 1)"

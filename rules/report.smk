@@ -1,23 +1,33 @@
 # The Snakemake report: tables, figures, what the data and models were, the configuration, and the versions.
+MADE_OF = caption(
+    "What this run was made of. *data*: what was read from the data files and left out, by reason; what was generated; how "
+    "many prompts the trainings used. *models*: source, size and held-out accuracy of each model, in a toy world with the "
+    "rank correlation of the reward models with the true reward. *configuration*: every key, its value and the layer that "
+    "set it. *versions*: code, packages and settings that the results record. *cost*: time and memory of the jobs, stage by "
+    "stage."
+)
 OVERVIEWS = ["data", "models", "configuration", "versions"]
 
 
 rule configuration:
     output:
-        f"{RESULTS}/config.json",
+        CONFIG_FILE,
     log:
         f"{LOGS}/configuration.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
+    # A change of what only costs writes it no more than it makes any result anew.
+    params:
+        values=PIPELINE.values,
     shell:
-        "python workflow_scripts/resolve_config.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/resolve_config.py --given {resources.given} --out {output} > {log} 2>&1"
 
 
 rule overview:
     input:
-        config=rules.configuration.output,
+        config=CONFIG_FILE,
         counts=expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
         candidates=[
             shard_files(f"{RESULTS}/candidates/{dataset}/{split}.{{scatteritem}}.json", split)
@@ -30,7 +40,7 @@ rule overview:
         **{
             name: report(
                 f"{RESULTS}/overview/{name}.html",
-                caption="../report/overview.rst",
+                caption="../report/caption.rst",
                 category="5 Data and configuration",
                 labels={"what": name},
             )
@@ -42,11 +52,12 @@ rule overview:
         "../envs/report.yaml"
     params:
         models=lambda w, input: [f"{folder}/model.json" for folder in input.models],
-        out=[f"--out-{name} {RESULTS}/overview/{name}.html" for name in OVERVIEWS],
+        caption=MADE_OF,
+        out=f"{RESULTS}/overview",
     shell:
-        "python workflow_scripts/make_overview.py --config {input.config} --counts {input.counts} "
-        "--candidates {input.candidates} --models {params.models} --trainings {input.trainings} "
-        "{params.out} > {log} 2>&1"
+        "python workflow_scripts/report.py overview --config {input.config} --counts {input.counts} "
+        "--candidates {input.candidates} --models {params.models} --trainings {input.trainings} --out {params.out} "
+        "> {log} 2>&1"
 
 
 rule cost:
@@ -55,10 +66,11 @@ rule cost:
         rules.claims.output.csv,
         [table(name) for name in TABLE_NAMES],
         rules.audit.output.csv,
+        config=ancient(CONFIG_FILE),
     output:
         report(
             f"{RESULTS}/overview/cost.html",
-            caption="../report/overview.rst",
+            caption="../report/caption.rst",
             category="5 Data and configuration",
             labels={"what": "cost"},
         ),
@@ -68,10 +80,12 @@ rule cost:
         "../envs/report.yaml"
     params:
         benchmarks=BENCHMARKS,
-        world=CONFIG["world"],
+        settings=needed(CONFIG, "cost"),
+        caption=MADE_OF,
+        out=f"{RESULTS}/overview",
     shell:
-        "python workflow_scripts/make_cost.py --benchmarks {params.benchmarks} --world {params.world} --out {output} "
-        "> {log} 2>&1"
+        "python workflow_scripts/report.py cost --config {input.config} --benchmarks {params.benchmarks} "
+        "--out {params.out} > {log} 2>&1"
 
 
 rule report_contents:
@@ -94,9 +108,9 @@ rule report:
         f"{LOGS}/report.log",
     conda:
         "../envs/report.yaml"
-    params:
+    resources:
         given=shlex.quote(json.dumps(GIVEN)),
     # Snakemake makes its report from finished jobs, so a second Snakemake is asked for it when they are. It reads the
     # same configuration, and only reads: hence no lock.
     shell:
-        "python workflow_scripts/make_report.py --given {params.given} --out {output} > {log} 2>&1"
+        "python workflow_scripts/report.py document --given {resources.given} --out {output} > {log} 2>&1"

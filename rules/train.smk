@@ -2,10 +2,7 @@
 rule train:
     input:
         policy=model("policy"),
-        pairs=lambda w: f"{RESULTS}/data/{RUN_OF[w.run].dataset}/train.parquet",
-        candidates=lambda w: shards("candidates", RUN_OF[w.run].dataset, "train"),
-        scored=lambda w: shards("scored", RUN_OF[w.run].dataset, "train"),
-        reference=lambda w: shards("reference", RUN_OF[w.run].dataset, "train"),
+        examples=lambda w: f"{RESULTS}/examples/{RUN_OF[w.run].dataset}/train",
     output:
         policy=directory(f"{RESULTS}/runs/{{run}}/policy"),
         log=f"{RESULTS}/runs/{{run}}/log.jsonl",
@@ -16,21 +13,14 @@ rule train:
         f"{BENCHMARKS}/train/{{run}}.tsv"
     conda:
         "../envs/train.yaml"
+    resources:
+        launcher=PIPELINE.launcher(),
+        cost=PIPELINE.cost("train"),
     params:
-        launch=launcher(),
-        run=lambda w: options(RUN_OF[w.run].record(), leave_out=("settings",)),
-        objective=options(CONFIG["objective"], leave_out=("beta", "label_smoothing")),
-        smoothing=shlex.quote(json.dumps(CONFIG["objective"]["label_smoothing"])),
-        pool=options({key: CONFIG["candidates"][key] for key in ("truncated", "human_first")}),
-        options=options(CONFIG["training"] | {"tensorboard": CONFIG["tensorboard"]}),
-        compute=options(
-            {"dtype": POLICY_DTYPE}
-            | {key: COMPUTE[key] for key in ("train_tokens", "activation_checkpointing", "processes")}
-        ),
+        run=lambda w: options(RUN_OF[w.run].record(), leave_out=("beta",)),
+        settings=lambda w: PIPELINE.settings("train", RUN_OF[w.run]),
         checkpoints=lambda w: f"{RESULTS}/checkpoints/{w.run}",
     shell:
-        "{params.launch} workflow_scripts/train.py {params.run} --policy {input.policy} "
-        "--pairs {input.pairs} --candidates {input.candidates} --scored {input.scored} "
-        "--reference {input.reference} {params.objective} --label-smoothing {params.smoothing} {params.pool} "
-        "{params.options} {params.compute} --checkpoints {params.checkpoints} --out-policy {output.policy} "
+        "{resources.launcher} workflow_scripts/train.py {params.run} --policy {input.policy} --examples {input.examples} "
+        "{params.settings} {resources.cost} --checkpoints {params.checkpoints} --out-policy {output.policy} "
         "--out-log {output.log} --out-summary {output.summary} > {log} 2>&1"

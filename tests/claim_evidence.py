@@ -6,11 +6,11 @@ from conftest import ROOT
 from hps.evidence.claims.evidence import Measured, Settings
 from hps.evidence.claims.verdicts import Level, evaluate, judge
 from hps.evidence.claims.vocabulary import Claim
-from hps.evidence.tables import Choices
+from hps.evidence.table_rows import Choices
 
 CLAIMS, SCHEMA, PAPER = ROOT / "paper/claims.yaml", ROOT / "paper/claims.schema.yaml", ROOT / "paper"
 TEST = Level(resamples=2000)
-SETTINGS = Settings(100, 0.1, "hh_rlhf", Choices([], [], []))
+SETTINGS = Settings(100, 0.1, "hh_rlhf", Choices())
 
 
 class Numbers:

@@ -1,5 +1,6 @@
 """What several tests need: a model folder the size of a thumbnail, with a tokenizer and a chat template."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,14 @@ def model_folder(tmp_path_factory) -> Path:
     shape = Shape(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=64, initializer_range=0.2)
     folder = tmp_path_factory.mktemp("models") / "policy"
     save(folder, new_llama(tokenizer, shape, seed=0), tokenizer, {"role": "policy", "source": "scratch"})
+    return folder
+
+
+def without_hashes(folder: Path) -> Path:
+    """A model folder whose files a test has changed, as if it had been written like that."""
+    facts = json.loads((folder / "model.json").read_text())
+    facts.pop("files")
+    (folder / "model.json").write_text(json.dumps(facts))
     return folder
 
 

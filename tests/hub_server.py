@@ -39,6 +39,8 @@ class Repo:
     tags: tuple[str, ...] = ("main",)
     status: int = 0
     """With which it refuses to say anything."""
+    info: bytes = b""
+    """What it says of itself, in place of the truth."""
 
     @classmethod
     def of(cls, folder: Path, **more) -> "Repo":
@@ -96,7 +98,7 @@ class Hub(BaseHTTPRequestHandler):
         if what == "tree":
             return self._send(json.dumps([tree for _, tree in files]).encode())
         info = {"id": name, "sha": repo.commit, "siblings": [sibling for sibling, _ in files], "tags": []}
-        return self._send(json.dumps(info).encode())
+        return self._send(repo.info or json.dumps(info).encode())
 
     def _listed(self, repo: Repo, file: str) -> tuple[dict, dict]:
         """A file as the repository's information lists it, and as its tree does."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hps.data.schemas import PAIRS, SAMPLES
+from hps.runs import Run
 from hps.support.files import write_json, write_table
 
 
@@ -19,7 +20,7 @@ def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str
     return folder
 
 
-HPS = {"dataset": "hh_rlhf", "parameterization": "dpo", "loss": "hps", "n": 8, "beta": 0.1, "seed": 0}
+HPS = Run("hh_rlhf", "dpo", "hps", n=8, beta=0.1, seed=0).record()
 
 
 def command(folder: Path, prompts: int = 12) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from hps.judge.prompt import CRITERIA, POSITIONS
+from hps.judge.prompt import CRITERIA, POSITIONS, PROBE
 
 Reply = tuple[int, dict[str, str], str]
 """HTTP status, headers and body."""
@@ -46,7 +46,10 @@ class Server:
     first: list[Reply] = field(default_factory=list)  # before anything else, one a request
     delay: float = 0.0  # seconds before each answer
     url: str = ""
-    requests: list[dict] = field(default_factory=list)  # bodies
+    takes: Callable[[dict], Reply | None] = lambda request: None  # what it says to a form of request that it refuses
+    requests: list[dict] = field(default_factory=list)  # bodies, but for probes
+    probes: list[dict] = field(default_factory=list)  # likewise
+    trickle: float = 0.0  # seconds between the bytes of an answer's body
     headers: list[dict] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     at_once: int = 0
@@ -54,6 +57,12 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reply(self, body: dict, headers: dict) -> Reply:
+        refusal = self.takes(body)
+        if body["messages"] == PROBE:
+            self.probes.append(body)
+            return refusal or completion(scores(5, 0), tokens=0)
+        if refusal:
+            return refusal
         with self.lock:
             self.requests.append(body)
             self.headers.append(headers)
@@ -84,7 +93,9 @@ def serving(**options) -> Iterator[Server]:
                     self.send_header(name.replace("_", "-"), value)
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                self.wfile.write(text.encode())
+                for part in [text.encode()] if not server.trickle else [bytes([byte]) for byte in text.encode()]:
+                    self.wfile.write(part)
+                    time.sleep(server.trickle)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the client gave up, as a test of time-outs intends
 

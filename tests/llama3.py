@@ -1,4 +1,4 @@
-"""A tokenizer with the special tokens and the turns of Llama-3, for tests."""
+"""A tokenizer with the special tokens and the turns of Llama-3, for tests: its forms as they were published."""
 
 from conftest import WORDS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -21,10 +21,19 @@ LLAMA_3_1 = (
     "{% else %}{% set given = '' %}{% endif %}"
     "{{ '" + SYSTEM.replace("{given}", "' + given + '") + "' }}" + TURNS
 )
+# The date of the system turn is the day's where the renderer tells it, as in the published template.
+LLAMA_3_1_DATED = (
+    "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% else %}{% set day = '26 Jul 2024' %}"
+    "{% endif %}" + LLAMA_3_1.replace("26 Jul 2024", "' + day + '")
+)
 
 
-def tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 320 tokens; the token that ends a turn is not the one that ends a text."""
+def tokenizer(template: str, first_form: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of 320 tokens; the token that ends a turn is not the one that ends a text.
+
+    Args:
+        first_form: as Llama-3's was first published: nothing but its kind of token tells that `<|eot_id|>` is special.
+    """
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -33,11 +42,11 @@ def tokenizer(template: str) -> PreTrainedTokenizerFast:
         vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     made.train_from_iterator([WORDS, "assistant user system"], trainer)
+    named = {} if first_form else {"pad_token": SPECIAL[-1], "extra_special_tokens": SPECIAL[2:5]}
     return PreTrainedTokenizerFast(
         tokenizer_object=made,
         bos_token=SPECIAL[0],
         eos_token=SPECIAL[1],
-        pad_token=SPECIAL[-1],
-        extra_special_tokens=SPECIAL[2:5],
         chat_template=template,
+        **named,
     )

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import report as report_command
 from hps.data.schemas import PER_PROMPT
 from hps.support.files import write_json, write_table
 
@@ -14,12 +16,13 @@ PROMPT = {
     "reward_mean": 0.5,
     "true_reward": None,
     "length": 10.0,
+    "log_ratio_chosen_human": 4.0,
     "margin_human": 1.0,
     "length_gap_human": 10.0,
+    "log_ratio_chosen_annotated": 5.0,
     "margin_annotated": 2.0,
     "length_gap_annotated": -10.0,
     "kl": 3.0,
-    "log_ratio_w": 4.0,
 }
 """One prompt of an evaluation; tests change what they look at."""
 
@@ -32,12 +35,20 @@ def run(method="dpo-hps", dataset="hh_rlhf", n=100, beta=0.1, seed=0) -> dict:
 def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_rlhf", **summary) -> Path:
     """A folder with evaluation.json and per_prompt.parquet; `prompts` are changes to PROMPT, one a prompt."""
     folder.mkdir(parents=True)
-    without_margins = {name: None for name in PROMPT if "margin" in name} if of is None else {}
+    without_margins = {name: None for name in PROMPT if "human" in name or "annotated" in name} if of is None else {}
     rows = [{"prompt_id": f"p{i:04d}"} | PROMPT | without_margins | prompt for i, prompt in enumerate(prompts)]
     write_table(folder / "per_prompt.parquet", rows, PER_PROMPT)
     write_json(
         folder / "evaluation.json",
-        {"run": of, "test_set": test_set, "bleu_signature": SIGNATURE, "provenance": {}} | summary,
+        {
+            "run": of,
+            "responses": (of or {}).get("n"),
+            "seed": (of or {}).get("seed", 0),
+            "test_set": test_set,
+            "bleu_signature": SIGNATURE,
+            "provenance": {},
+        }
+        | summary,
     )
     return folder
 
@@ -45,7 +56,15 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
 def training(folder: Path, of: dict, step_seconds=1.0, log: list[dict] | None = None, **summary) -> Path:
     """A folder with training.json and log.jsonl."""
     folder.mkdir(parents=True)
-    values = {"run": of, "seconds": 10.0, "step_seconds": step_seconds, "steps": 10, "tokens": 1000, "groups": 5}
+    values = {
+        "run": of,
+        "responses": of["n"],
+        "seconds": 10.0,
+        "step_seconds": step_seconds,
+        "steps": 10,
+        "tokens": 1000,
+        "groups": 5,
+    }
     write_json(folder / "training.json", values | {"counts": {}, "provenance": {}} | summary)
     (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log or []), encoding="utf-8")
     return folder
@@ -56,3 +75,31 @@ def benchmark(path: Path, seconds: float, memory: str = "NA") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"s\th:m:s\tmax_rss\tmean_load\n{seconds:.4f}\t0:00:00\t{memory}\t0.00\n", encoding="utf-8")
     return path
+
+
+def configuration(folder: Path, **changes: Any) -> Path:
+    """config.json with the keys that the report's parts read; `changes` by dotted key with __ for the dot."""
+    values: dict[str, Any] = {
+        "world": "real",
+        "evaluation": {"bleu": "word", "margin_pair": "human", "resamples": 200},
+        "claims": {"alpha": 0.05, "resamples": 1000},
+        "grid": {"n": 100},
+        "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
+        "ablations": {"dataset": "hh_rlhf", "over": {}},
+        "attribution": {"reward": "dpo"},
+        "candidates": {"truncated": "drop"},
+        "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
+    }
+    for key, value in changes.items():
+        *sections, last = key.split("__")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    write_json(folder / "config.json", {"values": values, "origins": {}})
+    return folder / "config.json"
+
+
+def report(*words: object) -> None:
+    """The report command, as from the command line."""
+    report_command.main([str(word) for word in words])

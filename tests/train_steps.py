@@ -6,6 +6,7 @@ With a third argument, the last process then ends with an error while the others
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,22 +16,21 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
+from hps.data.examples import Examples
 from hps.logprobs.recompute import recompute_layers
 from hps.method.objectives import Objective
-from hps.models.sources import load_causal, load_tokenizer
+from hps.models.sources import load_causal
 from hps.support.errors import InputError
 from hps.support.files import write_json
 from hps.training import sharding
-from hps.training.examples import Pool, read_examples
+from hps.training.examples import Pool, TrainingExamples
 from hps.training.trainer import Schedule, Trainer, start
 
 
 def trainer(accelerator, case: dict) -> Trainer:
     """A trainer of one case: model, files, n, loss, batch_tokens, full (or LoRA), recompute, schedule."""
-    files = case["files"]
     pool = Pool(case["n"], truncated="drop", human_first=False, max_length=512)
-    shards = [[files[name]] for name in ("candidates", "scored", "reference")]
-    examples = read_examples(load_tokenizer(case["model"]), files["pairs"], *shards, pool)[0]
+    examples = TrainingExamples(Examples(case["files"]["examples"]), pool)
     model = load_causal(case["model"], dtype=torch.float32, device="cpu")
     if not case["full"]:
         torch.manual_seed(0)
@@ -53,7 +53,7 @@ def steps(accelerator, case: dict) -> tuple[list[dict], dict[str, torch.Tensor]]
 
 
 def main(cases: str, out: str, fail: bool) -> None:
-    accelerator = start()
+    accelerator = start(int(os.environ.get("WORLD_SIZE", "1")))
     if accelerator.is_main_process:
         write_json(Path(out) / "processes.json", accelerator.num_processes)
     for name, case in json.loads(Path(cases).read_text()).items():

@@ -9,31 +9,24 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-from hps.data import chat
+from hps.data import chat, stages
 from hps.data.schemas import CANDIDATES, PAIRS
 from hps.generation.engine import EMPTY, OK, Engine, Request, Sampling, generate, longest
 from hps.support import cli, progress, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_table, write_json, write_table
+from hps.support.files import identity, write_json
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("augment")):
     pairs: str = argument("prompts with their human pair (Parquet)")
     generator: str = argument("model folder")
     shard: str = argument("which of how many, such as 1-of-4")
     n: int = argument("responses a prompt")
-    temperature: float = argument("of sampling")
-    top_p: float = argument("nucleus of sampling; 1: all tokens")
-    max_new_tokens: int = argument("a response that has not ended by then is truncated")
     seed: int = argument("with prompt and number, decides each response")
-    sequences: int = argument("responses generated together")
-    dtype: str = argument("of the weights", "float32")
-    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
-    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("candidates (Parquet)")
     stats: str = argument("counts (JSON)")
 
@@ -41,16 +34,16 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     from hps.models.sources import load_tokenizer
 
-    pairs = shard(read_table(arguments.pairs, PAIRS.names), arguments.shard)
+    pairs = shard(stages.rows(arguments.pairs, PAIRS), arguments.shard)
     tokenizer = load_tokenizer(arguments.generator)
     requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
     sampling = Sampling(arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
-    rows = []
-    for pair in pairs:
-        for origin in ("chosen", "rejected"):
-            text = pair[origin]
-            tokens = len(chat.response_ids(tokenizer, text))
-            rows.append(candidate(pair["prompt_id"], origin, 0, text, OK if text.strip() else EMPTY, tokens))
+    human = [(pair["prompt_id"], origin, pair[origin]) for pair in pairs for origin in ("chosen", "rejected")]
+    encoded = chat.responses_ids(tokenizer, [text for *_, text in human])
+    rows = [
+        candidate(prompt_id, origin, 0, text, OK if text.strip() else EMPTY, len(ids))
+        for (prompt_id, origin, text), ids in zip(human, encoded, strict=True)
+    ]
     with (
         engine(arguments, longest(requests, sampling)) as generator,
         progress.bar(total=len(requests) * arguments.n, what="augment", unit="response") as bar,
@@ -65,7 +58,8 @@ def main(arguments: Arguments) -> None:
                     )
                 bar.update(len(responses))
     rows.sort(key=lambda row: (row["prompt_id"], row["origin"], row["index"]))
-    write_table(arguments.out, rows, CANDIDATES)
+    made_from = {"pairs": identity(arguments.pairs), "generator": provenance.identity(arguments.generator)}
+    stages.write(arguments.out, rows, CANDIDATES, made_from)
     generated = [row for row in rows if row["origin"] == "generated"]
     write_json(
         arguments.stats,

@@ -7,6 +7,7 @@
 import logging
 from dataclasses import asdict, dataclass
 
+from hps.data import stages
 from hps.data.schemas import PAIRS
 from hps.support import cli, files, provenance
 from hps.support.cli import argument
@@ -27,7 +28,7 @@ def main(arguments: Arguments) -> None:
         raise InputError("--vocab-size", f"{arguments.vocab_size} is less than the 256 bytes and 6 special tokens")
     texts = []
     for path in arguments.pairs:
-        for row in files.read_table(path, PAIRS.names):
+        for row in stages.rows(path, PAIRS):
             texts += [*(message["content"] for message in row["messages"]), row["chosen"], row["rejected"]]
     tokenizer = build_tokenizer(texts, arguments.vocab_size)
     tokens = sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))

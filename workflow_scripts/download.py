@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hps.data import Parser, parser
+from hps.data import Parser, parser, stages
 from hps.data.records import Comparison, read, read_rows
 from hps.data.schemas import PAIRS
 from hps.data.splits import SPLITS, Request, split
@@ -40,7 +40,7 @@ class Arguments:
     dataset: str = cli.argument("name of the data set, for the records")
     format: Literal["hh_rlhf", "pku_saferlhf", "chat_pairs", "prompt_responses"] = cli.argument("format of its rows")
     out: str = cli.argument("folder to write, whole")
-    train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz)", [])
+    train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz; .parquet; .csv)", [])
     test_files: list[str] = cli.argument("test files", [])
     hub: str = cli.argument("repository on the hub, instead of files", "")
     hub_train_files: list[str] = cli.argument("the repository's training files; * stands for part of a name", [])
@@ -94,6 +94,7 @@ def main(arguments: Arguments) -> None:
         max_prompt_chars=arguments.max_prompt_chars or None,
         max_response_chars=arguments.max_response_chars or None,
         train_from_fraction=arguments.train_from_fraction,
+        read={part: {"rows": 0} | counted["rows"] for part, counted in counts.items()},
     )
     for part, counted in prompts.items():
         counts[part]["prompts"] = dict(counted)
@@ -111,7 +112,7 @@ def main(arguments: Arguments) -> None:
     }
     with files.writing(arguments.out) as folder:
         for name in SPLITS:
-            files.write_table(folder / f"{name}.parquet", [_pair(comparison) for comparison in splits[name]], PAIRS)
+            stages.write(folder / f"{name}.parquet", [_pair(comparison) for comparison in splits[name]], PAIRS)
         files.write_json(folder / "counts.json", record)
 
 

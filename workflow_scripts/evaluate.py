@@ -1,24 +1,29 @@
 """Evaluate one policy on test sets: BLEU, reward, margins, KL, per prompt.
 
     python workflow_scripts/evaluate.py --test-sets hh_rlhf --policy models/policy --trained runs/.../policy \\
-        --training runs/.../training.json --eval-reward models/eval_reward --pairs test.parquet ... --out DIR
+        --training runs/.../training.json --eval-reward models/eval_reward --pairs test.parquet --examples DIR \\
+        ... --out DIR
 
 Without --trained it is the SFT policy itself, whose margins and KL are zero by definition and are left empty.
 DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselves, samples.parquet.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from hps.data import chat
-from hps.data.schemas import CANDIDATES, PAIRS, PER_PROMPT, SAMPLES
+from hps.data import stages
+from hps.data.examples import INDEX
+from hps.data.schemas import PER_PROMPT, SAMPLES
 from hps.generation.engine import Engine, Request, Response, Sampling, generate, longest
+from hps.runs import Run
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, stable_hash, write_json, write_table, writing
+from hps.support.files import read_json, stable_hash, write_json, writing
+from hps.support.settings import taken_by
 from hps.toyworld import true_reward
 from hps.training.examples import usable_statuses
 
@@ -27,30 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("evaluate")):
     test_sets: list[str] = argument("data sets evaluated on", [])
     pairs: list[str] = argument("their test prompts with human pairs (Parquet), one file each", [])
-    candidates: list[str] = argument("candidates of the test prompts: all shards, test set by test set", [])
-    scored: list[str] = argument("their rewards, likewise", [])
-    reference: list[str] = argument("their reference log-probs, likewise", [])
+    examples: list[str] = argument("folders of their candidates, as examples.py writes them, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
-    reward_output: Literal["gated", "mean"] = argument("how several objectives become one score")
-    reward_system_turn: Literal["keep", "remove"] = argument(
-        "of conversations it reads, the chat template's own included"
-    )
-    samples: int = argument("responses a prompt")
-    temperature: float = argument("of sampling")
-    max_new_tokens: int = argument("of a response")
-    pick: str = argument("per_metric or by_reward")
-    bleu_reference: str = argument("chosen or best_reward")
-    truncated: str = argument("drop or keep: may a truncated candidate be in the annotated pair?")
     seed: int = argument("with prompt and number, decides each sample; the same for all methods")
-    sequences: int = argument("responses generated together")
-    score_tokens: int = argument("tokens of a scoring batch")
-    dtype: str = argument("of the frozen weights", "float32")
-    generation: Literal["transformers", "vllm"] = argument("what generates", "transformers")
-    tensor_parallel: int = argument("GPUs that share the model (vllm)", 1)
     out: str = argument("folder")
     trained: str = argument("adapter or model folder of the run; none: the SFT policy", "")
     training: str = argument("summary of the run (JSON)", "")
@@ -62,9 +50,15 @@ def main(arguments: Arguments) -> None:
     from hps.models.reward_model import RewardModel
     from hps.models.sources import default_device, load_tokenizer
 
+    if not len(arguments.test_sets) == len(arguments.pairs) == len(arguments.examples):
+        raise InputError("--test-sets", "one file in --pairs and one folder in --examples are expected for each")
+    run = read_run(arguments)
     tokenizer = load_tokenizer(arguments.policy)
-    files = [stage_files(number, arguments) for number in range(len(arguments.test_sets))]
-    prompts = [read_prompts(tokenizer, own, arguments) for own in files]
+    usable = usable_statuses(arguments.truncated)
+    prompts = [
+        measures.read_test_prompts(pairs, examples, arguments.policy, usable)
+        for pairs, examples in zip(arguments.pairs, arguments.examples, strict=True)
+    ]
     # One model after another: each may take most of a GPU.
     answers, compared = under_policy(tokenizer, prompts, arguments)
     reward_model = RewardModel.load(
@@ -92,9 +86,11 @@ def main(arguments: Arguments) -> None:
                 | measured
                 for prompt, own, measured in zip(prompts[number], scored, compared[number], strict=True)
             ]
-            write_table(folder / test_set / "samples.parquet", [row for own in scored for row in own], SAMPLES)
-            write_table(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT)
-            write_json(folder / test_set / "evaluation.json", facts(test_set, files[number], arguments))
+            made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
+            samples = [row for own in scored for row in own]
+            stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
+            stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
+            write_json(folder / test_set / "evaluation.json", facts(number, run, arguments))
 
 
 def under_policy(
@@ -152,9 +148,9 @@ def load_policy(arguments: Arguments):
     adapter = adapter_of(arguments)
     if adapter is None:
         return model
-    from peft import PeftModel
+    from hps.models.adapters import load_adapter
 
-    return PeftModel.from_pretrained(model, adapter).eval()
+    return load_adapter(model, adapter)
 
 
 def load_model(folder: str, arguments: Arguments):
@@ -165,44 +161,20 @@ def load_model(folder: str, arguments: Arguments):
     return load_causal(folder, dtype=getattr(torch, arguments.dtype))
 
 
-@dataclass(frozen=True)
-class StageFiles:
-    """The files of one test set."""
+def read_run(arguments: Arguments) -> dict | None:
+    """The record of the run whose policy is evaluated; none for the SFT policy.
 
-    pairs: str
-    candidates: list[str]
-    scored: list[str]
-    reference: list[str]
-
-
-def stage_files(number: int, arguments: Arguments) -> StageFiles:
-    """The files of the test set with this number."""
-    shards = (arguments.candidates, arguments.scored, arguments.reference)
-    return StageFiles(arguments.pairs[number], *(part(files, number, arguments) for files in shards))
-
-
-def part(files: list[str], number: int, arguments: Arguments) -> list[str]:
-    """The shards of one test set; each has the same number of them."""
-    shards, rest = divmod(len(files), len(arguments.test_sets))
-    if rest:
-        raise InputError(
-            "--test-sets", f"{len(files)} files for {len(arguments.test_sets)} test sets: not the same for each"
-        )
-    return files[number * shards : (number + 1) * shards]
-
-
-def read_prompts(tokenizer, files: StageFiles, arguments: Arguments) -> list["TestPrompt"]:
-    from hps.evaluation.measures import read_test_prompts
-
-    return read_test_prompts(
-        lambda messages: chat.prompt_ids(tokenizer, messages),
-        lambda text: chat.response_ids(tokenizer, text),
-        read_table(files.pairs, PAIRS.names),
-        [row for path in files.candidates for row in read_table(path, CANDIDATES.names)],
-        files.scored,
-        files.reference,
-        usable_statuses(arguments.truncated),
-    )
+    Raises InputError when the summary is not one of a training, or the policy not the one that this training saved.
+    """
+    if not arguments.trained:
+        return None
+    summary = read_json(arguments.training)
+    if not isinstance(summary, dict):
+        raise InputError(arguments.training, "not the summary of a training")
+    run = Run.read(summary.get("run"), arguments.training)
+    if summary.get("policy") != provenance.fingerprint(arguments.trained):
+        raise InputError(arguments.trained, f"is not the policy that {arguments.training} says was saved")
+    return run.record()
 
 
 def sample_with_vllm(
@@ -256,16 +228,19 @@ def sample(engine: Engine, tokenizer, prompts: Sequence["TestPrompt"], arguments
     return [answers[prompt.prompt_id] for prompt in prompts]
 
 
-def facts(test_set: str, files: StageFiles, arguments: Arguments) -> dict:
-    """What evaluation.json records."""
+def facts(number: int, run: dict | None, arguments: Arguments) -> dict:
+    """What evaluation.json records of the test set with this number."""
     from hps.evaluation import bleu
 
-    inputs = [files.pairs, *files.candidates, *files.scored, *files.reference, arguments.policy, arguments.eval_reward]
+    inputs = [arguments.pairs[number], Path(arguments.examples[number]) / INDEX]
+    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.training])]
     return {
-        "run": read_json(arguments.training)["run"] if arguments.training else None,
-        "test_set": test_set,
+        "run": run,
+        "responses": read_json(arguments.training).get("responses") if run else None,
+        "test_set": arguments.test_sets[number],
+        "seed": arguments.seed,
         "bleu_signature": bleu.signatures(),
-        "provenance": provenance.collect(asdict(arguments), [*inputs, *filter(None, [arguments.training])]),
+        "provenance": provenance.collect(asdict(arguments), inputs),
     }
 
 

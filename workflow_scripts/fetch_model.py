@@ -8,7 +8,8 @@
     python workflow_scripts/fetch_model.py --role reward --source hub \\
         --repo Skywork/Skywork-Reward-Llama-3.1-8B-v0.2 --lock config/hub.lock.yaml --out models/reward
 
-With a lock file the hub's repository is taken at the commit that it pins.
+With a lock file the hub's repository is taken at the commit that it pins. Every model is checked when it enters
+(`hps/models/entry.py`); what was found, and the hashes of its files, stand in model.json.
 """
 
 import logging
@@ -46,8 +47,7 @@ def main(arguments: Arguments) -> None:
         if not getattr(arguments, name):
             raise InputError(f"--{name}", f"needed with --source {arguments.source}")
     out = Path(arguments.out)
-    inputs = [arguments.path] if arguments.path else []
-    facts = {"role": arguments.role, "provenance": provenance.collect(asdict(arguments), inputs)}
+    facts = {"role": arguments.role, "provenance": provenance.collect(asdict(arguments), [])}
     match arguments.source:
         case "gguf":
             fetch.from_gguf(out, facts, arguments.package, arguments.file, arguments.dtype)

@@ -16,14 +16,18 @@ import os
 from dataclasses import asdict, dataclass
 
 from hps.judge.cache import Cache
-from hps.judge.client import Client, Limits, endpoint_from
+from hps.judge.client import TOKEN_LIMITS, Client, Limits, endpoint_from
 from hps.judge.comparisons import JUDGEMENTS, ORDERS, Item, pair, read_policy, read_prompts
-from hps.judge.judging import by_endpoint, by_true_reward
+from hps.judge.judging import by_endpoint, by_true_reward, kept
 from hps.judge.served import served_commit
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import write_json, write_table, writing
+
+
+def temperature(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 @dataclass(kw_only=True)
@@ -46,7 +50,10 @@ class Arguments:
     timeout: float = argument("seconds for one answer", 300.0)
     retries: int = argument("after HTTP 408, 409, 429, 5xx, a timeout or a lost connection", 8)
     answer_tokens: int = argument("tokens of a reply", 512)
-    temperature: float = argument("of the judge", 0.0)
+    temperature: float | None = argument("of the judge; none: not sent, and the server's holds", 0.0, type=temperature)
+    token_limit: str = argument("what the server calls answer_tokens", "auto", choices=["auto", *TOKEN_LIMITS])
+    structured_output: str = argument("send the reply's schema", "auto", choices=["auto", "always", "never"])
+    renew_invalid: bool = argument("ask anew where the cache has no valid judgement", False)
     max_requests: int = argument("answers to pay for, those in the cache included", 20000)
     max_tokens: int = argument("tokens to pay for, likewise; 0: no limit", 0)
 
@@ -59,16 +66,18 @@ def main(arguments: Arguments) -> None:
         rows, facts = ask(items, arguments)
     invalid = [row for row in rows if row["method_score"] is None]
     if len(invalid) == len(rows):
-        raise InputError("judge", f"none of {len(rows)} judgements is valid; the first: {invalid[0]['problem']}")
+        why = f"none of {len(rows)} judgements is valid; the first: {invalid[0]['problem']}"
+        raise InputError("judge", f"{why}. {kept(arguments.cache)}")
     logging.info("%d pairs, %d judgements, %d of them invalid", len(items), len(rows), len(invalid))
+    if invalid:
+        logging.info(kept(arguments.cache))
     with writing(arguments.out) as folder:
         folder.mkdir()
         write_table(folder / "judgements.parquet", rows, JUDGEMENTS)
         settings = asdict(arguments)
-        kept = ("source", "samples", "orders", "temperature")
         counts = {"pairs": len(items), "judgements": len(rows), "invalid": len(invalid)}
         files = [*arguments.pairs, *(f"{path}/samples.parquet" for path in (*arguments.methods, *arguments.baselines))]
-        facts = {name: settings[name] for name in kept} | facts | counts
+        facts = {name: settings[name] for name in ("source", "samples", "orders")} | facts | counts
         write_json(folder / "judge.json", facts | {"provenance": provenance.collect(settings, files)})
 
 
@@ -102,6 +111,9 @@ def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
         temperature=arguments.temperature,
         max_requests=arguments.max_requests,
         max_tokens=arguments.max_tokens or None,
+        token_limit=arguments.token_limit,
+        structured_output=arguments.structured_output,
+        renew_invalid=arguments.renew_invalid,
     )
 
     async def judged() -> tuple[list[dict], Client]:
@@ -111,7 +123,7 @@ def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
     rows, client = asyncio.run(judged())
     logging.info("%d answers asked for now; %d in the cache, %d tokens", client.asked, client.paid, client.paid_tokens)
     served = {"model": endpoint.model, "commit": commit, "host": endpoint.host}
-    return rows, served | {"answers": client.paid, "tokens": client.paid_tokens}
+    return rows, served | asdict(client.form) | {"answers": client.paid, "tokens": client.paid_tokens}
 
 
 if __name__ == "__main__":

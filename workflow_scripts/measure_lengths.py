@@ -5,9 +5,9 @@ python workflow_scripts/measure_lengths.py --pairs test.parquet --policy models/
 
 from dataclasses import dataclass
 
-from hps.data import chat
+from hps.data import chat, stages
 from hps.data.schemas import LENGTHS, PAIRS
-from hps.support import cli, files
+from hps.support import cli
 
 
 @dataclass(kw_only=True)
@@ -24,9 +24,9 @@ def main(arguments: Arguments) -> None:
     rows = [
         {"prompt_id": pair["prompt_id"]}
         | {name: len(chat.response_ids(tokenizer, pair[name])) for name in ("chosen", "rejected")}
-        for pair in files.read_table(arguments.pairs, PAIRS.names)
+        for pair in stages.rows(arguments.pairs, PAIRS)
     ]
-    files.write_table(arguments.out, rows, LENGTHS)
+    stages.write(arguments.out, rows, LENGTHS)
 
 
 if __name__ == "__main__":

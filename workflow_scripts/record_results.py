@@ -5,11 +5,10 @@
 """
 
 import shutil
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from hps.evidence.overview import job_costs
+from hps.evidence.overview import benchmark_files, job_costs
 from hps.evidence.results import read_jsonl
 from hps.support import cli
 from hps.support.cli import argument
@@ -86,10 +85,7 @@ def data_counts(path: Path) -> dict:
 
 def stage_costs(benchmarks: Path) -> dict[str, dict[str, float]]:
     """Of the jobs of each stage, from Snakemake's benchmark files: wall seconds together, the largest one's memory."""
-    stages: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(benchmarks.rglob("*.tsv")):
-        stages[path.relative_to(benchmarks).parts[0].removesuffix(".tsv")].append(path)
-    costs = {stage: job_costs(paths) for stage, paths in stages.items()}
+    costs = {stage: job_costs(paths) for stage, paths in benchmark_files(benchmarks).items()}
     return {
         "seconds by stage (sum over jobs)": {stage: round(sum(seconds), 1) for stage, (seconds, _) in costs.items()},
         "MiB by stage (largest job)": {stage: round(max(memory)) for stage, (_, memory) in costs.items() if memory},

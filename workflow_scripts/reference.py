@@ -1,29 +1,29 @@
 """Log-probabilities of every candidate of one shard under the reference: the policy as it is before training.
 
     python workflow_scripts/reference.py --pairs train.parquet --candidates candidates.parquet --policy models/policy \\
-        --score-tokens 16384 --dtype float32 --out reference.parquet
+        --score-tokens 16384 --dtype float32 --out reference.parquet --out-prompts prompts.parquet
 
 Computed once for a data set, model and template, and shared by all trainings and evaluations. With each log-prob go the
-token ids that it is of: trainings read these, and tokenize no response again.
+token ids that it is of, and in a file of their own those of the prompts: nobody renders or tokenizes them again.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
-from hps.data.schemas import CANDIDATES, KEY, PAIRS, REFERENCE
-from hps.support import cli
+from hps.data import stages
+from hps.data.schemas import CANDIDATES, KEY, PROMPTS, REFERENCE
+from hps.support import cli, provenance
 from hps.support.cli import argument
-from hps.support.files import read_table, write_table
+from hps.support.files import identity
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("reference")):
     pairs: str = argument("prompts (Parquet)")
     candidates: str = argument("candidates (Parquet)")
     policy: str = argument("model folder")
-    score_tokens: int = argument("tokens of a batch")
-    dtype: str = argument("of the weights", "float32")
-    out: str = argument("log-probs (Parquet)")
+    out: str = argument("log-probs and token ids of the responses (Parquet)")
+    out_prompts: str = argument("token ids of the prompts (Parquet)")
 
 
 def main(arguments: Arguments) -> None:
@@ -34,28 +34,36 @@ def main(arguments: Arguments) -> None:
     from hps.models.sources import default_device, load_causal, load_tokenizer
     from hps.support import progress
 
+    candidates = stages.rows(arguments.candidates, CANDIDATES)
+    messages = stages.conversations(arguments.pairs, candidates, arguments.candidates)
     tokenizer = load_tokenizer(arguments.policy)
+    prompts = {prompt_id: chat.prompt_ids(tokenizer, own) for prompt_id, own in messages.items()}
+    answered = [row for row in candidates if row["status"] != "empty"]
+    ids = chat.responses_ids(tokenizer, [row["response"] for row in answered])
+    rows_of: dict[str, list[int]] = {}
+    for number, row in enumerate(answered):
+        rows_of.setdefault(row["prompt_id"], []).append(number)
+    groups = [Group(prompts[prompt_id], [ids[number] for number in own]) for prompt_id, own in rows_of.items()]
     model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype), device=default_device())
-    by_prompt = defaultdict(list)
-    for row in read_table(arguments.candidates, CANDIDATES.names):
-        if row["status"] != "empty":
-            by_prompt[row["prompt_id"]].append(row)
-    pairs = [pair for pair in read_table(arguments.pairs, PAIRS.names) if by_prompt[pair["prompt_id"]]]
-    groups = [
-        Group(
-            chat.prompt_ids(tokenizer, pair["messages"]),
-            [chat.response_ids(tokenizer, row["response"]) for row in by_prompt[pair["prompt_id"]]],
-        )
-        for pair in pairs
-    ]
-    with progress.bar(total=sum(len(g.responses) for g in groups), what="reference", unit="response") as bar:
-        log_probs = SequenceScorer(model, arguments.score_tokens).score(groups, bar.update)
+    with progress.bar(total=len(answered), what="reference", unit="response") as bar:
+        scored = SequenceScorer(model, arguments.score_tokens).score(groups, bar.update)
+    log_probs = {
+        number: value
+        for own, values in zip(rows_of.values(), scored, strict=True)
+        for number, value in zip(own, values, strict=True)
+    }
     rows = [
-        {name: row[name] for name in KEY} | {"log_prob": log_prob, "tokens": len(response), "ids": response}
-        for pair, group, values in zip(pairs, groups, log_probs, strict=True)
-        for row, response, log_prob in zip(by_prompt[pair["prompt_id"]], group.responses, values, strict=True)
+        {name: row[name] for name in KEY} | {"log_prob": log_probs[number], "tokens": len(own), "ids": own}
+        for number, (row, own) in enumerate(zip(answered, ids, strict=True))
     ]
-    write_table(arguments.out, rows, REFERENCE)
+    made_from = {
+        "candidates": identity(arguments.candidates),
+        "policy": provenance.identity(arguments.policy),
+        "vocabulary": str(model.get_input_embeddings().weight.shape[0]),
+    }
+    stages.write(arguments.out, rows, REFERENCE, made_from)
+    encoded = [{"prompt_id": prompt_id, "ids": own} for prompt_id, own in prompts.items()]
+    stages.write(arguments.out_prompts, encoded, PROMPTS, made_from)
 
 
 if __name__ == "__main__":

@@ -17,109 +17,95 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import stable_hash, write_json, write_text, writing
+from hps.support.settings import cost_names, taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("train")):
     dataset: str = argument("data set trained on; recorded with the run")
     parameterization: str = argument("of the reward, such as dpo")
     loss: str = argument("preference loss: bt, pl, hps, ...")
     n: int = argument("responses a prompt")
-    beta: float = argument("the implicit reward is beta x log-ratio")
     seed: int = argument("of order, draws and adapter")
+    settings: dict = argument(
+        "what this run has in place of the configured values, as JSON; recorded with it", {}, type=json.loads
+    )
     policy: str = argument("model folder of the policy, which is also the reference")
-    pairs: str = argument("training prompts (Parquet)")
-    candidates: list[str] = argument("candidate responses (Parquet), all shards", [])
-    scored: list[str] = argument("rewards of the candidates, all shards", [])
-    reference: list[str] = argument("reference log-probs of the candidates, all shards", [])
-    multiplicity: str = argument("weight of the drawn negative: n_minus_1 or 1")
-    gamma_levels: list[float] = argument("gamma over equal parts of training", [])
-    gamma_follows: str = argument("step or dataset")
-    label_smoothing: str = argument("per reward, as JSON", "{}")
-    pl_responses: int = argument("PL uses the first k responses; 0: all", 0)
-    truncated: str = argument("drop or keep responses that did not end")
-    human_first: bool = argument("the pool begins with the two human responses", False)
-    adapter: str = argument("lora or full")
-    lora_rank: int = argument("rank of the adapter", 8)
-    lora_alpha: int = argument("alpha of the adapter", 16)
-    lora_targets: list[str] = argument("modules that get an adapter", ["q_proj", "v_proj"])
-    epochs: int = argument("passes over the prompts")
-    concatenate_epochs: bool = argument("shuffle all passes together", False)
-    learning_rate: float = argument("of AdamW, with a cosine to zero")
-    weight_decay: float = argument("of AdamW")
-    max_grad_norm: float = argument("gradients are clipped to it")
-    batch_size: int = argument("prompts a step, over all devices")
-    max_length: int = argument("tokens of prompt and response")
-    checkpoint_every: int = argument("steps")
-    dtype: str = argument("of the frozen weights: float32 or bfloat16", "float32")
-    train_tokens: int = argument("tokens of a micro-batch")
-    activation_checkpointing: bool = argument("compute a layer's activations again instead of keeping them", False)
-    processes: int = argument("devices that the launcher was to start; another number is an error", 1)
-    checkpoints: str = argument("working folder, removed at the end")
+    examples: str = argument("folder of the training prompts with their candidates, as examples.py writes it")
+    checkpoints: str = argument("working folder; at the end links to the outputs remain in it")
     out_policy: str = argument("folder for the trained adapter or model")
     out_log: str = argument("log of the steps (JSON lines)")
     out_summary: str = argument("summary (JSON)")
-    tensorboard: bool = argument("also write TensorBoard events beside the log", False)
 
 
 def main(arguments: Arguments) -> None:
     import torch
 
+    from hps.data.examples import Examples
     from hps.logprobs.recompute import recompute_layers
+    from hps.method.losses import pool_size
     from hps.method.objectives import Objective
-    from hps.models.sources import load_tokenizer
+    from hps.models import adapters
     from hps.training import sharding
     from hps.training.checkpoints import Checkpoints
-    from hps.training.examples import Pool, read_examples
+    from hps.training.examples import Pool, TrainingExamples
     from hps.training.trainer import Schedule, Trainer, start
 
     if arguments.tensorboard and find_spec("tensorboard") is None:
         raise InputError("tensorboard", "is true, but the package tensorboard is not installed")
-    accelerator = start()
-    if accelerator.num_processes != arguments.processes:
-        raise InputError(
-            "compute.processes", f"{arguments.processes} asked for, but {accelerator.num_processes} were started"
-        )
+    accelerator = start(arguments.processes)
+    if arguments.adapter == "lora":
+        adapters.check_targets(adapters.skeleton(arguments.policy), arguments.lora_targets)
     settings = asdict(arguments)
-    files = [arguments.pairs, *arguments.candidates, *arguments.scored, *arguments.reference]
-    made_with = provenance.collect(settings, [arguments.policy, *files])
-    smoothing = json.loads(arguments.label_smoothing)
-    multiplicity = arguments.multiplicity
+    own = [arguments.hyperparameters.get(name, {}) for name in (arguments.parameterization, arguments.loss)]
     try:
         objective = Objective(
             parameterization=arguments.parameterization,
             loss=arguments.loss,
             beta=arguments.beta,
-            multiplicity=multiplicity if multiplicity == "n_minus_1" else int(multiplicity),
-            label_smoothing=smoothing.get(arguments.parameterization),
+            multiplicity=arguments.multiplicity,
+            hyperparameters=own[0] | own[1],
         )
     except ValueError as error:
         raise InputError("objective", str(error)) from error
-    examples, counts = read_examples(
-        load_tokenizer(arguments.policy),
-        arguments.pairs,
-        arguments.candidates,
-        arguments.scored,
-        arguments.reference,
-        Pool(pool_size(arguments), arguments.truncated, arguments.human_first, arguments.max_length),
+    joined = Examples(arguments.examples)
+    joined.check("policy", provenance.identity(arguments.policy), arguments.policy)
+    made_with = provenance.collect(settings, [arguments.policy])
+    made_with["inputs"][arguments.examples] = joined.identity
+    sharded = arguments.adapter == "full" and accelerator.num_processes > 1
+    part = accelerator.process_index if sharded else None
+    working = Checkpoints(arguments.checkpoints, fingerprint(made_with), part)
+    outputs = {"policy": arguments.out_policy, "log.jsonl": arguments.out_log, "training.json": arguments.out_summary}
+    if sharding.from_first(accelerator.is_main_process and working.restore(outputs)):
+        return
+    examples = TrainingExamples(
+        joined,
+        Pool(
+            pool_size(arguments.loss, arguments.n, arguments.pl_responses),
+            arguments.truncated,
+            arguments.human_first,
+            arguments.max_length,
+        ),
     )
     # The adapter starts at random (its other half at zero), from a seed of its own.
     torch.manual_seed(stable_hash(arguments.seed, "adapter"))
     # What adapters need is small; all weights with their gradients and moments are shared between the devices.
-    sharded = arguments.adapter == "full" and accelerator.num_processes > 1
     model = trainable(arguments, accelerator.device, sharded)
     if arguments.activation_checkpointing:
         recompute_layers(model)
-    schedule = Schedule(**{name: settings[name] for name in Schedule.__dataclass_fields__})
+    schedule = Schedule(
+        **{name: settings[name] for name in Schedule.__dataclass_fields__ if name != "gamma_levels"},
+        gamma_levels=[float(level) for level in arguments.gamma_levels],
+    )
     trainer = Trainer(accelerator, model, objective, examples, schedule, arguments.train_tokens, sharded)
-    part = accelerator.process_index if sharded else None
-    working = Checkpoints(arguments.checkpoints, fingerprint(made_with), part)
     result = trainer.run(working)
     state = sharding.whole_state(model, keep=accelerator.is_main_process) if sharded else None
     if not accelerator.is_main_process:
         return
+    # Otherwise peft looks for the base model's configuration, on the hub too, to see whether its vocabulary has grown.
+    adapter_only = {"save_embedding_layers": False} if arguments.adapter == "lora" else {}
     with writing(arguments.out_policy) as folder:
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder, state_dict=state, **adapter_only)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     log = "".join(working.rows)
     write_text(arguments.out_log, log)
@@ -128,24 +114,23 @@ def main(arguments: Arguments) -> None:
     write_json(
         arguments.out_summary,
         {
-            "run": {name: settings[name] for name in ("dataset", "parameterization", "loss", "n", "beta", "seed")},
+            "run": {
+                name: settings[name]
+                for name in ("dataset", "parameterization", "loss", "n", "beta", "seed", "settings")
+            },
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),
-            "counts": dict(counts),
+            "responses": pool_size(arguments),
+            "counts": dict(examples.counts),
             "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
             "devices": accelerator.num_processes,
+            "policy": provenance.fingerprint(arguments.out_policy),
             "provenance": made_with,
         },
     )
-    working.remove()
+    working.finish(outputs)
     logging.info("%d steps in %.1f s", result["steps"], result["seconds"])
-
-
-def pool_size(arguments: Arguments) -> int:
-    """Responses a prompt: n, or for PL the first `pl_responses` of them."""
-    limited = arguments.loss == "pl" and arguments.pl_responses > 0
-    return min(arguments.n, arguments.pl_responses) if limited else arguments.n
 
 
 def trainable(arguments: Arguments, device, sharded: bool):
@@ -155,30 +140,22 @@ def trainable(arguments: Arguments, device, sharded: bool):
     """
     import torch
 
+    from hps.models.adapters import with_adapter
     from hps.models.sources import load_causal
 
     if sharded:
         return load_causal(arguments.policy, device="cpu")
     if arguments.adapter == "full":
         return load_causal(arguments.policy, dtype=torch.float32, device=device)
-    from peft import LoraConfig, get_peft_model
-
     model = load_causal(arguments.policy, dtype=getattr(torch, arguments.dtype), device=device)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=arguments.lora_rank,
-            lora_alpha=arguments.lora_alpha,
-            lora_dropout=0.0,
-            target_modules=arguments.lora_targets,
-        ),
-    )
+    return with_adapter(model, arguments.lora_rank, arguments.lora_alpha, arguments.lora_targets, base=arguments.policy)
 
 
 def fingerprint(made_with: dict) -> str:
-    """What a checkpoint must share with the run that uses it: arguments and input files."""
-    same = {"settings": made_with["settings"], "inputs": made_with["inputs"]}
+    """What a checkpoint must share with the run that uses it: inputs, and the arguments but those of cost alone."""
+    cost = cost_names("train")
+    settings = {name: value for name, value in made_with["settings"].items() if name not in cost}
+    same = {"settings": settings, "inputs": made_with["inputs"]}
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from hps.data import stages
 from hps.data.schemas import PAIRS
 from hps.support import cli, files, provenance
 from hps.support.cli import argument
@@ -50,7 +51,7 @@ def main(arguments: Arguments) -> None:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    rows = [row for path in arguments.pairs for row in files.read_table(path, PAIRS.names)]
+    rows = [row for path in arguments.pairs for row in stages.rows(path, PAIRS)]
     kept_out = batches.held_out([row["prompt_id"] for row in rows], arguments.holdout, arguments.seed)
     training = [row for row in rows if row["prompt_id"] not in kept_out]
     held_out = [row for row in rows if row["prompt_id"] in kept_out]

@@ -11,7 +11,7 @@ from test_config import load
 from hps.data import parser
 from hps.data.records import read, read_rows
 from hps.support.errors import InputError
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 YQCCA = ROOT / "config" / "data" / "yqcca.yaml"
 

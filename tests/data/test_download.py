@@ -4,8 +4,8 @@ import gzip
 import json
 
 import download
-import make_toy_data
 import pytest
+import toy_data
 from hub_server import COMMIT, Repo, last_line, serving
 
 from hps.data.schemas import PAIRS
@@ -20,7 +20,7 @@ SIZES = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    make_toy_data.main(make_toy_data.Arguments(rows_train=120, rows_test=50, out=str(folder)))
+    toy_data.main(toy_data.Arguments(rows_train=120, rows_test=50, out=str(folder)))
     return folder
 
 
@@ -188,6 +188,33 @@ def test_nothing_is_written_when_a_file_is_damaged(toy, tmp_path, how, what):
     with pytest.raises(InputError, match=f"{path}{what}"):
         download.main(arguments(out, **(from_files(toy) | {"train_files": [path]})))
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "where 0 are left for it (rows: 0, comparisons: 0, prompts: 0, in other splits: 0)"),
+        (
+            b'{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b", "rejected": "\\n\\nHuman: c\\n\\nAssistant: d"}\n' * 3
+            + b'{"chosen": "a", "rejected": "b"}\n',
+            "where 0 are left for it (rows: 4, dropped: does not start with Human's turn: 1, "
+            "dropped: prompts differ: 3, comparisons: 0, prompts: 0, in other splits: 0)",
+        ),
+        (
+            b'{"chosen": "\\n\\nHuman: a\\n\\nAssistant: b", "rejected": "\\n\\nHuman: a\\n\\nAssistant: d"}\n' * 3,
+            "where 1 are left for it (rows: 3, kept: 3, comparisons: 3, left out: prompt seen before: 2, prompts: 1, "
+            "in other splits: 0)",
+        ),
+    ],
+)
+def test_too_few_prompts_are_explained_by_what_was_dropped_and_why(tmp_path, content, why):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    given = {"test": 0, "reward": 8, "train_files": [str(path)]}
+    with pytest.raises(InputError) as caught:
+        download.main(arguments(tmp_path / "out", **given))
+    assert str(caught.value) == f"data.splits.reward.prompts (--reward): asks for 8 prompts of the train files, {why}"
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):

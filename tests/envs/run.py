@@ -5,7 +5,7 @@
 For every environment that a rule of tests/smoke.yaml's DAG names, a virtual environment is made from the file's pip
 part (torch first: a range, or another package's wish, can pull gigabytes of CUDA builds). Then rule after rule runs, in
 the order of the DAG, with its environment's commands first in PATH; Snakemake itself is the caller's. Environments that
-no such rule uses are named and left out: vllm needs a GPU (tests/generation/test_vllm_engine.py is its test).
+no such rule uses are named and left out: vllm needs a GPU (`make test-vllm` tests vLLM on CPUs).
 """
 
 import os
@@ -22,7 +22,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 TARGET = ["all", "--configfile", "tests/smoke.yaml"]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def main() -> None:

@@ -8,9 +8,14 @@ import stage_files
 import torch
 from peft import LoraConfig, get_peft_model
 
+from hps.data import stages
+from hps.data.schemas import PAIRS
 from hps.models import reward_training, sources
 from hps.models.reward_model import RewardModel
-from hps.support.files import read_table
+from hps.runs import Run
+from hps.support import provenance
+from hps.support.errors import InputError
+from hps.support.files import read_table, write_json
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,9 @@ def folders(tmp_path_factory, model_folder):
     policy = get_peft_model(sources.load_causal(model_folder, dtype=torch.float32), config)
     policy.save_pretrained(root / "adapter")
     policy.merge_and_unload().save_pretrained(root / "full")
+    for trained in ("adapter", "full"):
+        run = Run("hh_rlhf", "dpo", "hps", 4, 0.1, 0)
+        write_json(root / f"{trained}.json", {"run": run.record(), "policy": provenance.fingerprint(root / trained)})
     reward = reward_training.new_reward_model(model_folder, "float32", seed=1)
     sources.save(root / "reward", reward, sources.load_tokenizer(model_folder), {"role": "reward"})
     return root
@@ -35,7 +43,7 @@ def files(tmp_path_factory, model_folder):
 def arguments(files, model_folder, folders, trained: str, out) -> evaluate.Arguments:
     return evaluate.Arguments(
         test_sets=["hh_rlhf"],
-        **{name: [files[name]] for name in ("pairs", "candidates", "scored", "reference")},
+        **{name: [files[name]] for name in ("pairs", "examples")},
         policy=str(model_folder),
         eval_reward=str(folders / "reward"),
         reward_output="gated",
@@ -50,6 +58,7 @@ def arguments(files, model_folder, folders, trained: str, out) -> evaluate.Argum
         sequences=8,
         score_tokens=512,
         trained=trained and str(folders / trained),
+        training=trained and str(folders / f"{trained}.json"),
         out=str(out),
     )
 
@@ -89,5 +98,48 @@ def test_an_adapter_and_its_merged_weights_are_worth_the_same(files, model_folde
 def test_the_sft_policy_has_no_margin_and_no_kl(files, model_folder, folders, tmp_path):
     evaluate.main(arguments(files, model_folder, folders, "", tmp_path / "out"))
     rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
-    assert {row[name] for row in rows for name in ("kl", "margin_human", "margin_annotated", "log_ratio_w")} == {None}
+    assert {row[name] for row in rows for name in ("kl", "margin_human", "log_ratio_chosen_annotated")} == {None}
     assert all(row["reward"] is not None for row in rows)
+
+
+def of_another_policy(files, folders, words):
+    words.policy = str(folders / "reward")
+
+
+def of_other_pairs(files, folders, words):
+    words.pairs = [files["other"]]
+
+
+def a_training_that_is_none(files, folders, words):
+    words.training = str(folders / "adapter/adapter_config.json")
+
+
+def another_policy_than_was_saved(files, folders, words):
+    words.trained = str(folders / "full")
+
+
+def a_policy_that_is_gone(files, folders, words):
+    words.trained = str(folders / "gone")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "line"),
+    [
+        (of_another_policy, r"examples: was not made from .*reward as it is now"),
+        (of_other_pairs, r"examples: was not made from .*other.parquet as it is now"),
+        (a_training_that_is_none, r"adapter_config.json: run must have the fields"),
+        (another_policy_than_was_saved, r"full: is not the policy that .*adapter.json says was saved"),
+        (a_policy_that_is_gone, r"gone: no such file or folder"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_before_anything_is_sampled(
+    files, model_folder, folders, tmp_path, monkeypatch, break_it, line
+):
+    other = tmp_path / "other.parquet"
+    stages.write(other, read_table(files["pairs"])[:2], PAIRS)
+    words = arguments(files, model_folder, folders, "adapter", tmp_path / "out")
+    break_it(files | {"other": str(other)}, folders, words)
+    monkeypatch.setattr(evaluate, "load_model", lambda *given: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=line):
+        evaluate.main(words)
+    assert not (tmp_path / "out").exists()

@@ -1,26 +1,23 @@
 """Margins, KL and best-of-N against their definitions on a small model."""
 
+from math import log
+from types import SimpleNamespace
+
 import pytest
 import stage_files
 import torch
 from peft import LoraConfig, get_peft_model
 
-from hps.data import chat
 from hps.evaluation import measures
 from hps.generation.engine import Response
-from hps.logprobs.scorer import SequenceScorer
-from hps.models.sources import load_causal, load_tokenizer
+from hps.logprobs.scorer import Group, SequenceScorer
+from hps.models.sources import load_causal
 from hps.support.files import read_table
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, model_folder):
     return stage_files.make(tmp_path_factory.mktemp("stages"), model_folder, prompts=4, n=5)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(model_folder):
-    return load_tokenizer(model_folder)
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +28,13 @@ def tuned(model_folder):
     return get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)).eval()
 
 
-def read(tokenizer, files, usable=frozenset({"ok"}), candidates=None):
-    return measures.read_test_prompts(
-        lambda messages: chat.prompt_ids(tokenizer, messages),
-        lambda text: chat.response_ids(tokenizer, text),
-        read_table(files["pairs"]),
-        read_table(files["candidates"]) if candidates is None else candidates,
-        [files["scored"]],
-        [files["reference"]],
-        set(usable),
-    )
+def read(files, model_folder, usable=frozenset({"ok"})):
+    return measures.read_test_prompts(files["pairs"], files["examples"], str(model_folder), set(usable))
 
 
-def test_the_annotated_pair_is_the_best_and_the_worst_generated_response(tokenizer, files):
+def test_the_annotated_pair_is_the_best_and_the_worst_generated_response(files, model_folder):
     rewards = {(r["prompt_id"], r["origin"], r["index"]): r["reward"] for r in read_table(files["scored"])}
-    for prompt in read(tokenizer, files):
+    for prompt in read(files, model_folder):
         generated = {i: rewards[prompt.prompt_id, "generated", i] for i in range(5)}
         best, worst = prompt.pairs["annotated"]
         assert best == ("generated", max(generated, key=generated.get))
@@ -53,28 +42,34 @@ def test_the_annotated_pair_is_the_best_and_the_worst_generated_response(tokeniz
         assert prompt.pairs["human"] == (("chosen", 0), ("rejected", 0))
 
 
-def test_a_prompt_with_an_empty_reply_or_no_usable_response_lacks_that_pair(tokenizer, files):
-    rows = read_table(files["candidates"])
-    first = rows[0]["prompt_id"]
-    for row in rows:
-        if row["prompt_id"] == first:
-            row["status"] = "empty" if row["origin"] == "rejected" else "truncated"
-    prompt = read(tokenizer, files, candidates=rows)[0]
+def test_a_prompt_with_an_empty_reply_or_no_usable_response_lacks_that_pair(tmp_path, model_folder):
+    files = stage_files.make(tmp_path, model_folder, prompts=2, n=3)
+    broken = {(0, "generated", i): {"status": "truncated"} for i in range(3)}
+    stage_files.change(files, "candidates", broken | {(0, "rejected", 0): {"status": "empty"}})
+    prompt = read(files, model_folder)[0]
     assert prompt.pairs == {}
-    margins = measures.margins(SequenceScorer(load_causal(tokenizer.name_or_path), 4096), [prompt])[0]
+    margins = measures.margins(SequenceScorer(load_causal(model_folder), 4096), [prompt])[0]
     assert set(margins.values()) == {None}
-    assert set(read(tokenizer, files, usable={"ok", "truncated"}, candidates=rows)[0].pairs) == {"annotated"}
+    assert set(read(files, model_folder, usable={"ok", "truncated"})[0].pairs) == {"annotated"}
 
 
-def test_the_reference_itself_has_no_margin(tokenizer, files, model_folder):
-    rows = measures.margins(SequenceScorer(load_causal(model_folder), 4096), read(tokenizer, files))
+def test_of_tied_responses_the_first_is_best_and_the_last_worst(tmp_path, model_folder):
+    """As the loss and the log have it."""
+    files = stage_files.make(tmp_path, model_folder, prompts=2, n=5)
+    rewards = [0.5, 2.0, 2.0, -1.0, -1.0]
+    stage_files.change(files, "scored", {(0, "generated", i): {"reward": r} for i, r in enumerate(rewards)})
+    assert read(files, model_folder)[0].pairs["annotated"] == (("generated", 1), ("generated", 4))
+
+
+def test_the_reference_itself_has_no_margin(files, model_folder):
+    rows = measures.margins(SequenceScorer(load_causal(model_folder), 4096), read(files, model_folder))
     for row in rows:
         assert row["margin_human"] == pytest.approx(0, abs=1e-4)
         assert row["margin_annotated"] == pytest.approx(0, abs=1e-4)
 
 
-def test_margins_by_definition(tokenizer, files, tuned):
-    prompts = read(tokenizer, files)
+def test_margins_by_definition(files, model_folder, tuned):
+    prompts = read(files, model_folder)
     rows = measures.margins(SequenceScorer(tuned, 60), prompts)
     for prompt, row in zip(prompts, rows, strict=True):
         first, second = prompt.pairs["human"]
@@ -88,12 +83,12 @@ def test_margins_by_definition(tokenizer, files, tuned):
                 sum(log_probs[t - 1, ids[0, t]].item() for t in range(start, ids.shape[1])) - prompt.reference[key]
             )
         assert row["margin_human"] == pytest.approx(rho[0] - rho[1], abs=1e-3)
-        assert row["log_ratio_w"] == pytest.approx(rho[0], abs=1e-3)
+        assert row["log_ratio_chosen_human"] == pytest.approx(rho[0], abs=1e-3)
         assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])
 
 
-def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned, model_folder):
-    groups = measures.winner_groups(read(tokenizer, files))
+def test_kl_by_definition_and_zero_for_the_reference(files, tuned, model_folder):
+    groups = measures.winner_groups(read(files, model_folder))
     assert list(groups) == [0, 1, 2, 3]
     scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(load_causal(model_folder), 60)
     own = list(groups.values())
@@ -112,6 +107,21 @@ def test_kl_by_definition_and_zero_for_the_reference(tokenizer, files, tuned, mo
     assert measures.sequence_kl(reference.head, same, reference, own) == [0.0] * len(own)
 
 
+def test_kl_by_hand():
+    """Of two words the policy says each with 1/2, then with 1/4 and 3/4; the reference the other way round."""
+    group = Group([0], [[0, 1]])
+    policy, reference = (torch.tensor(rows).log() for rows in ([[0.5, 0.5], [0.25, 0.75]], [[0.25, 0.75], [0.5, 0.5]]))
+    head = torch.nn.Linear(2, 2, bias=False)
+    head.weight.data = torch.eye(2)
+    scorer = SimpleNamespace(
+        head=head, packed=lambda items, group_of: [items], response_hidden=lambda groups: reference
+    )
+    (value,) = measures.sequence_kl(head, [policy], scorer, [group])
+    first = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
+    second = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
+    assert value == pytest.approx(first + second)
+
+
 SAMPLES = [
     {"reward": 1.0, "bleu_word": 0.2, "bleu_char": 0.5, "true_reward": 1.0, "tokens": 4},
     {"reward": 3.0, "bleu_word": 0.1, "bleu_char": 0.4, "true_reward": 2.0, "tokens": 8},
@@ -128,6 +138,23 @@ def test_best_of_n(pick, word, char):
     assert row["length"] == 6
 
 
+def test_samples_with_the_same_text_are_scored_once(files, model_folder):
+    prompts = read(files, model_folder)[:2]
+    samples = [[Response(text, "ok", 3) for text in ("a b", "a b", "c")], [Response("a b", "ok", 3)]]
+    asked = []
+
+    class Rising:
+        """A model whose rounding makes each score a little larger than the one before."""
+
+        def score(self, conversations, batch_tokens):
+            asked.extend(text for _, text in conversations)
+            return [1 + 1e-9 * place for place in range(len(conversations))]
+
+    scored = measures.score_samples(Rising(), prompts, samples, "chosen", 1000, None)
+    assert asked == ["a b", "c", "a b"]
+    assert [row["reward"] for row in scored[0]] == [1, 1, 1 + 1e-9]
+
+
 class _Preferring:
     """A reward model that likes long texts."""
 
@@ -136,8 +163,8 @@ class _Preferring:
 
 
 @pytest.mark.parametrize("bleu_reference", ["chosen", "best_reward"])
-def test_what_bleu_is_measured_against(tokenizer, files, bleu_reference):
-    prompts = read(tokenizer, files)
+def test_what_bleu_is_measured_against(files, model_folder, bleu_reference):
+    prompts = read(files, model_folder)
     samples = [[Response(p.rejected, "ok", 3), Response(p.chosen, "ok", 3)] for p in prompts]
     scored = measures.score_samples(_Preferring(), prompts, samples, bleu_reference, 1000, None)
     for prompt, rows in zip(prompts, scored, strict=True):

@@ -2,13 +2,12 @@
 
 import csv
 import shutil
-import sys
 from pathlib import Path
 
-import make_audit
 import measure_lengths
 import pytest
 from conftest import ROOT
+from synthetic_results import configuration, report
 
 from hps.data.schemas import CANDIDATES, LENGTHS, PAIRS, REFERENCE, SCORED
 from hps.evaluation.pairs import annotated_gaps, find_pairs, human_gaps
@@ -17,7 +16,6 @@ from hps.evidence.figures.gaps import implied_gaps
 from hps.evidence.paper import read_rows
 from hps.evidence.statistics import Estimate
 from hps.models.sources import load_tokenizer
-from hps.support import cli
 from hps.support.errors import InputError
 from hps.support.files import write_table
 
@@ -234,28 +232,25 @@ def test_the_figure_shows_every_row_of_the_paper():
     assert "5.0" in [text.get_text() for text in figure.axes[0].texts]
 
 
-def command(tmp_path: Path, **changes) -> list[str]:
-    names = ("csv", "gaps", "markdown", "html", "png", "svg")
-    options = {name: tmp_path / f"out.{name}" for name in names} | {"paper": PAPER} | changes
-    return ["make_audit.py", *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
+def audit_of(tmp_path: Path, *words: object, paper: Path = PAPER, **config) -> dict[str, bytes]:
+    out = tmp_path / "out"
+    report("audit", "--config", configuration(tmp_path, **config), "--paper", paper, "--out", out, *words)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_the_command_writes_everything_the_same_each_time(tmp_path, monkeypatch):
+def test_the_command_writes_everything_the_same_each_time(tmp_path):
     files = stage_files(tmp_path, REWARDS, TOKENS)
     lengths = str(tmp_path / "lengths.parquet")
     write_table(lengths, [{"prompt_id": "p", "chosen": 9, "rejected": 4}], LENGTHS)
-    more = [word for name, paths in zip(("candidates", "scored", "reference"), files, strict=True)
-            for word in (f"--{name}", *paths)]  # fmt: skip
-    written = []
-    for _ in range(2):
-        sets = ["--test-sets", "hh_rlhf", "--human", lengths, "--annotated-sets", "hh_rlhf"]
-        monkeypatch.setattr(sys, "argv", [*command(tmp_path, world="toy"), *sets, *more])
-        cli.run(make_audit.main, make_audit.Arguments)
-        written.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
-    assert written[0] == written[1]
-    assert len(written[0]) == 6
-    assert b"toy world" in written[0]["out.html"]
-    gaps = list(csv.DictReader(written[0]["out.gaps"].decode().splitlines()))
+    words = [word for name, paths in zip(("candidates", "scored", "reference"), files, strict=True)
+             for word in (f"--{name}", *paths)]  # fmt: skip
+    words += ["--test-sets", "hh_rlhf", "--human", lengths, "--annotated-sets", "hh_rlhf"]
+    written = audit_of(tmp_path, *words, world="toy")
+    assert written == audit_of(tmp_path, *words, world="toy")
+    assert set(written) == {*(f"audit.{kind}" for kind in ("csv", "md", "html")),
+                            *(f"length_gaps.{kind}" for kind in ("csv", "png", "svg"))}  # fmt: skip
+    assert b"toy world" in written["audit.html"]
+    gaps = list(csv.DictReader(written["length_gaps.csv"].decode().splitlines()))
     assert len([row for row in gaps if row["source"] == "paper"]) == 15 * 4 + 8 * 2 + 10
     assert {row["block"]: row["length_gap"] for row in gaps if row["source"] == "ours"} == {
         "human pair": "5",
@@ -271,10 +266,9 @@ def test_the_command_writes_everything_the_same_each_time(tmp_path, monkeypatch)
         (["--candidates", "a.parquet"], "--annotated-sets: 1, 0, 0 files for 0 test sets"),
     ],
 )
-def test_files_that_do_not_match_the_test_sets_are_refused(tmp_path, monkeypatch, words, message):
-    monkeypatch.setattr(sys, "argv", [*command(tmp_path), *words])
+def test_files_that_do_not_match_the_test_sets_are_refused(tmp_path, words, message):
     with pytest.raises(SystemExit, match=message):
-        cli.run(make_audit.main, make_audit.Arguments)
+        audit_of(tmp_path, *words)
 
 
 @pytest.mark.parametrize(
@@ -286,9 +280,8 @@ def test_files_that_do_not_match_the_test_sets_are_refused(tmp_path, monkeypatch
         ("table5_transfer.csv", "0.219,0.438,-4.816", "0.219,0.438,", r"hh_rlhf, dpo-hps: a value is missing"),
     ],
 )
-def test_broken_numbers_end_in_one_line_and_no_files(paper, tmp_path, monkeypatch, file, old, new, message):
+def test_broken_numbers_end_in_one_line_and_no_files(paper, tmp_path, file, old, new, message):
     edit(paper / file, old, new)
-    monkeypatch.setattr(sys, "argv", command(tmp_path, paper=paper))
     with pytest.raises(SystemExit, match=message):
-        cli.run(make_audit.main, make_audit.Arguments)
-    assert not list(tmp_path.glob("out.*"))
+        audit_of(tmp_path, paper=paper)
+    assert not (tmp_path / "out").exists()

@@ -3,22 +3,20 @@
 import csv
 import itertools
 import json
-import sys
+import shutil
 from dataclasses import replace
 
-import make_claims
 import numpy as np
 import pytest
 import yaml
 from claim_evidence import CLAIMS, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim, spread, verdict
-from synthetic_results import evaluation, run, training
+from synthetic_results import configuration, evaluation, report, run, training
 
 from hps.evidence.claims.evidence import CsvTables, OurResults
 from hps.evidence.claims.page import to_page
 from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
 from hps.evidence.claims.vocabulary import Claim, comparisons, read_claims
 from hps.evidence.results import read_evaluation, read_training
-from hps.support import cli
 from hps.support.errors import InputError
 
 # --- evidence
@@ -46,7 +44,7 @@ def test_our_evaluations_decide_a_claim_of_table_2(tmp_path):
                 "second": {"evaluated_on": "hh_rlhf", "method": "dpo-bt"}})  # fmt: skip
     (result,) = judge([evaluate(of, results_of(paths), TEST)], TEST)
     assert result.verdict == "supported"
-    assert result.decisive.mean == pytest.approx(2.0)  # beta * 20
+    assert result.decisive.mean == pytest.approx(20.0)
     assert result.decisive.units == 30
 
 
@@ -202,38 +200,31 @@ def test_a_claim_twice_is_refused(tmp_path):
 # --- page and command
 
 
-def command(tmp_path, *more: str, **changes) -> list[str]:
-    outputs = ("csv", "json", "markdown", "html", "fragment")
-    options = {name: tmp_path / f"out.{name}" for name in outputs}
-    options |= {"claims": CLAIMS, "schema": SCHEMA, "paper": PAPER, "resamples": 1000} | changes
-    options |= {"grid-n": 100, "beta": 0.1, "ablation-dataset": "hh_rlhf"}
-    return ["make_claims.py", *(str(word) for name, value in options.items() for word in (f"--{name}", value)), *more]
+def command(tmp_path, *more: object, paper=PAPER, **config) -> dict[str, bytes]:
+    out = tmp_path / "out"
+    report("claims", "--config", configuration(tmp_path, **config), "--paper", paper, "--out", out, *more)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_the_command_writes_the_same_each_time(tmp_path, monkeypatch):
+def test_the_command_writes_the_same_each_time(tmp_path):
     base = spread(0, 1, seed=9)
     paths = folders(tmp_path, {"dpo-hps": 20 + base, "dpo-bt": base})
-    words = command(tmp_path, "--evaluations", *map(str, paths), world="toy")
-    written = []
-    for _ in range(2):
-        monkeypatch.setattr(sys, "argv", words)
-        cli.run(make_claims.main, make_claims.Arguments)
-        written.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
-    assert written[0] == written[1]
-    rows = list(csv.DictReader(written[0]["out.csv"].decode().splitlines()))
+    written = command(tmp_path, "--evaluations", *paths, world="toy")
+    assert written == command(tmp_path, "--evaluations", *paths, world="toy")
+    rows = list(csv.DictReader(written["claims.csv"].decode().splitlines()))
     assert len(rows) == len(read_claims(CLAIMS, SCHEMA))
     by_id = {row["id"]: row for row in rows}
     assert by_id["rm_dpo_over_bt"]["verdict"] == "open"
     assert by_id["rm_dpo_over_bt"]["missing"] == "9"
     assert by_id["human_quality"]["reason"] == "table3 has not been made"
-    record = json.loads(written[0]["out.json"])
+    record = json.loads(written["claims.json"])
     assert record["world"] == "toy"
     found = record["claims"][1]["ours"]["comparisons"]
-    assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 2.0)]
-    for name in ("out.html", "out.markdown", "out.fragment"):
-        assert (b"toy world" in written[0][name]) == (name != "out.fragment")  # its page says so
-        assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[0][name]
-    assert b"<html" not in written[0]["out.fragment"]
+    assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 20.0)]
+    for name in ("claims.html", "claims.md", "list.html"):
+        assert (b"toy world" in written[name]) == (name != "list.html")  # its page says so
+        assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[name]
+    assert b"<html" not in written["list.html"]
 
 
 def test_the_list_has_a_row_a_claim_with_words_beside_marks():
@@ -246,10 +237,9 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     assert f"{len(claims)} claims" in page.notes[0]
 
 
-def test_a_wrong_file_ends_in_one_line_and_writes_nothing(tmp_path, monkeypatch):
-    wrong = tmp_path / "claims.yaml"
-    wrong.write_text("claims: [{id: it}]")
-    monkeypatch.setattr(sys, "argv", command(tmp_path, claims=wrong))
+def test_a_wrong_file_ends_in_one_line_and_writes_nothing(tmp_path):
+    shutil.copytree(PAPER, tmp_path / "paper")
+    (tmp_path / "paper" / "claims.yaml").write_text("claims: [{id: it}]")
     with pytest.raises(SystemExit, match=r"^error: .*claims\.yaml: claim it: "):
-        cli.run(make_claims.main, make_claims.Arguments)
-    assert not list(tmp_path.glob("out.*"))
+        command(tmp_path, paper=tmp_path / "paper")
+    assert not (tmp_path / "out").exists()

@@ -1,23 +1,21 @@
 """Figures: what they draw, on partial grids too; that they are the same each time; what is refused."""
 
 import math
-import sys
 from pathlib import Path
 
-import make_figure
 import numpy as np
 import pytest
-from synthetic_results import evaluation, run, training
+from synthetic_results import configuration, evaluation, report, run, training
 
 from hps.evidence.figures import style
-from hps.evidence.figures.ablations import ablation_beta, ablation_n
+from hps.evidence.figures.ablations import ablation
 from hps.evidence.figures.margins import margins
 from hps.evidence.figures.training import smooth, training_curves, training_time
 from hps.evidence.results import read_evaluation
-from hps.evidence.tables import LAYOUTS, Choices, build, to_csv
+from hps.evidence.table_rows import Choices, build, to_csv
+from hps.evidence.tables import TABLES, tables
 from hps.evidence.training_time import Time
 from hps.evidence.training_time import to_csv as times_to_csv
-from hps.support import cli
 from hps.support.errors import InputError
 
 PAPER = Path(__file__).parents[2] / "paper"
@@ -30,13 +28,18 @@ def make_table(tmp_path):
     def make(name: str, runs: list[dict | None], test_set: str = "hh_rlhf") -> str:
         prompts = [{"margin_human": margin} for margin in (0.0, 10.0, 20.0)]
         folders = [evaluation(tmp_path / name / str(i), of, prompts, test_set) for i, of in enumerate(runs)]
-        chosen = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo", "kto"], ["pl", "bt", "hps", "slic"], resamples=50)
-        rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
+        chosen = Choices(resamples=50)
+        rows = build(TABLES[name], map(read_evaluation, folders), chosen)
         path = tmp_path / f"{name}.csv"
-        path.write_text(to_csv(LAYOUTS[name], rows, chosen), encoding="utf-8")
+        path.write_text(to_csv(TABLES[name], rows, chosen), encoding="utf-8")
         return str(path)
 
     return make
+
+
+def drawn(draw, tables: list[str], folder: object = ""):
+    """The figure of these tables; without `folder`, without the paper's numbers."""
+    return draw([TABLES[Path(table).stem] for table in tables], tables, str(folder))
 
 
 def titles(figure) -> list[str]:
@@ -59,21 +62,21 @@ def test_margins_of_two_tables_beside_the_papers(make_table):
         make_table("table2", [None, *map(run, methods)]),
         make_table("table5", [run(method) for method in methods], "pku_saferlhf"),
     ]
-    figure = margins(tables, [PAPER / "table2_finetuning.csv", PAPER / "table5_transfer.csv"])
+    figure = drawn(margins, tables, PAPER)
     ours = ["HH-RLHF\nfine-tuning, ours", "PKU-SafeRLHF\ntransfer, ours"]
     assert titles(figure) == ours + [title.replace("ours", "paper") for title in ours]
     assert labels(figure) == ["PL", "BT", "HPS"]
-    assert sorted(x for x, _ in markers(figure.axes[0])) == [1.0] * 4  # 0.1 * mean(0, 10, 20); the SFT policy has none
+    assert sorted(x for x, _ in markers(figure.axes[0])) == [10.0] * 4  # the SFT policy has none
     theirs = dict((round(y, 2), x) for x, y in markers(figure.axes[2]))
     assert theirs[0.25] == 2.723  # DPO-HPS: the lowest of the first reward's three
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["DPO", "EXO"]
 
 
 def test_a_method_alone_and_beyond_the_paper(make_table):
-    figure = margins([make_table("table2", [run("kto-slic")])], [])
+    figure = drawn(margins, [make_table("table2", [run("kto-slic")])])
     assert titles(figure) == ["HH-RLHF\nfine-tuning, ours"]
     assert labels(figure) == ["SLIC"]
-    assert markers(figure.axes[0]) == [(1.0, 0.0)]
+    assert markers(figure.axes[0]) == [(10.0, 0.0)]
 
 
 def test_every_loss_has_a_colour_and_marker_of_its_own():
@@ -85,34 +88,33 @@ def test_every_loss_has_a_colour_and_marker_of_its_own():
 def test_ablation_of_n(make_table):
     runs = [run(method, n=n) for n in (5, 50) for method in ("dpo-bt", "dpo-hps")]
     tables = [make_table("table6", runs), make_table("table7", runs, "pku_saferlhf")]
-    figure = ablation_n(tables, [PAPER / "table6_responses_finetuning.csv", PAPER / "table7_responses_transfer.csv"])
-    assert len(figure.axes) == 8
-    assert titles(figure)[:2] == ["HH-RLHF\nfine-tuning, ours", "HH-RLHF\nfine-tuning, paper"]
-    assert titles(figure)[7] == "PKU-SafeRLHF\ntransfer, ours"
-    assert [axes.get_ylabel() for axes in figure.axes[1:4]] == [
-        style.METRICS[name] for name in ("rm_dpo", "bleu", "reward")
+    figure = drawn(ablation, tables, PAPER)
+    assert titles(figure)[::3] == [
+        *("HH-RLHF\nfine-tuning, ours", "HH-RLHF\nfine-tuning, paper"),
+        *("PKU-SafeRLHF\ntransfer, ours", "PKU-SafeRLHF\ntransfer, paper"),
     ]
+    assert [axes.get_ylabel() for axes in figure.axes[:3]] == ["RM_DPO (nats)", "BLEU", "Reward"]
     assert figure.axes[0].get_xticks().tolist() == [5, 50]
-    ((x, _),) = [point for point in markers(figure.axes[1]) if point[1] == 2.723]
+    ((x, _),) = [point for point in markers(figure.axes[3]) if point[1] == 2.723]
     assert x == pytest.approx(100, abs=1)  # beside the tick, so that error bars do not hide each other
 
 
 def test_ablation_of_one_value_and_one_loss(make_table):
-    figure = ablation_n([make_table("table6", [run(n=20)])], [])
-    assert [markers(axes) for axes in figure.axes] == [[(20, 1.0)], [(20, 0.2)], [(20, 1.0)]]
+    figure = drawn(ablation, [make_table("table6", [run(n=20)])])
+    assert [markers(axes) for axes in figure.axes] == [[(20, 10.0)], [(20, 0.2)], [(20, 1.0)]]
 
 
 def test_ablation_of_beta(make_table):
     table = make_table("table8", [run(beta=beta) for beta in (0.5, 0.1)])
-    figure = ablation_beta([table], [PAPER / "table8_beta_finetuning.csv"])
+    figure = drawn(ablation, [table], PAPER)
     assert [title.split(", ")[1] for title in titles(figure)] == ["ours", "ours", "paper", "paper"]
     assert markers(figure.axes[0]) == [(0.1, 3.0), (0.5, 3.0)]
-    assert markers(figure.axes[1]) == [(0.1, 1.0), (0.5, 5.0)]
+    assert markers(figure.axes[1]) == [(0.1, 10.0), (0.5, 10.0)]
     assert (0.1, 11.767) in [(round(x, 1), y) for x, y in markers(figure.axes[2])]
 
 
 def test_error_bars_span_the_interval(make_table):
-    figure = ablation_n([make_table("table6", [run()])], [])
+    figure = drawn(ablation, [make_table("table6", [run()])])
     (bars,) = figure.axes[0].collections
     (segment,) = bars.get_segments()
     path = Path(make_table("table7", [run()], "pku_saferlhf"))  # the same prompts, so the same interval
@@ -121,21 +123,25 @@ def test_error_bars_span_the_interval(make_table):
     assert segment[:, 1] == pytest.approx([float(row["rm_dpo_lo"]), float(row["rm_dpo_hi"])])
 
 
-def times(path: Path, **ratios: float) -> str:
-    rows = [Time(loss, 1.0, math.nan, 1, 0.5 * ratio, math.nan, 100.0, ratio) for loss, ratio in ratios.items()]
+def times(folder: Path, **ratios: float) -> str:
+    rows = [
+        Time(loss, 1.0, math.nan, 1, 100, 5 if loss == "pl" else 100, 0.5 * ratio, math.nan, 100.0, ratio)
+        for loss, ratio in ratios.items()
+    ]
+    path = folder / "training_time.csv"
     path.write_text(times_to_csv(rows), encoding="utf-8")
     return str(path)
 
 
 def test_training_time_is_drawn_as_ratios(tmp_path):
-    figure = training_time([times(tmp_path / "t.csv", pl=4.0, bt=1.0)], [PAPER / "training_hours.csv"])
-    drawn = sorted(x for x, _ in markers(figure.axes[0]))
-    assert drawn == pytest.approx([1.0, 1.0, 64.4 / 62.8, 168.4 / 62.8, 4.0])
+    figure = drawn(training_time, [times(tmp_path, pl=4.0, bt=1.0)], PAPER)
+    ratios = sorted(x for x, _ in markers(figure.axes[0]))
+    assert ratios == pytest.approx([1.0, 1.0, 64.4 / 62.8, 168.4 / 62.8, 4.0])
     assert {text.get_text() for text in figure.axes[0].texts} >= {"2 s a step", "168.4 h"}
     assert figure.axes[0].get_xscale() == "linear"
-    assert training_time([times(tmp_path / "t.csv", pl=50.0, bt=1.0)], []).axes[0].get_xscale() == "log"
-    with pytest.raises(InputError, match=r"t\.csv: has no row bt"):
-        training_time([times(tmp_path / "t.csv", pl=4.0)], [])
+    assert drawn(training_time, [times(tmp_path, pl=50.0, bt=1.0)]).axes[0].get_xscale() == "log"
+    with pytest.raises(InputError, match=r"training_time\.csv: has no row bt"):
+        drawn(training_time, [times(tmp_path, pl=4.0)])
 
 
 def log(steps: int, gamma: float | None = None) -> list[dict]:
@@ -184,14 +190,41 @@ def test_smoothing_keeps_constants_and_averages_over_the_window():
     assert smooth(spike)[47] == 0
 
 
-def test_the_command_writes_the_same_files_each_time(tmp_path, make_table, monkeypatch):
+def test_a_loss_that_saw_fewer_responses_says_so(tmp_path):
+    figure = drawn(training_time, [times(tmp_path, pl=4.0, bt=1.0)])
+    named = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert named == ["PL\nours: 5 of 100 responses", "BT"]
+    folders = [training(tmp_path / loss, run(f"dpo-{loss}"), log=log(3), responses=k) for loss, k in SEEN.items()]
+    assert labels(training_curves(folders, "hh_rlhf")) == ["PL (5 of 100 responses)", "BT"]
+    prompts = [{"margin_human": 1.0}] * 2
+    folders = [evaluation(tmp_path / f"{loss}-e", run(f"dpo-{loss}"), prompts, responses=k) for loss, k in SEEN.items()]
+    path = tmp_path / "table2.csv"
+    rows = build(TABLES["table2"], map(read_evaluation, folders), Choices(resamples=20))
+    path.write_text(to_csv(TABLES["table2"], rows, Choices()), encoding="utf-8")
+    assert labels(drawn(margins, [str(path)])) == ["PL (5 of 100 responses)", "BT"]
+
+
+SEEN = {"pl": 5, "bt": 100}
+
+
+def test_an_ablation_over_what_is_no_number_stands_side_by_side(tmp_path):
+    spec = tables({"levels": {"key": "objective.gamma_levels"}})["ablation_levels"]
+    settings = ({"objective.gamma_levels": [0]}, {"objective.gamma_levels": [-5, 5]})
+    folders = [evaluation(tmp_path / str(i), run() | {"settings": own}, [{}, {}]) for i, own in enumerate(settings)]
+    path = tmp_path / "ablation_levels.csv"
+    rows = build(spec, map(read_evaluation, folders), Choices(resamples=20))
+    path.write_text(to_csv(spec, rows, Choices()), encoding="utf-8")
+    (axes,) = ablation([spec], [str(path)], PAPER).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "-5, 5"]
+
+
+def test_the_command_writes_the_same_files_each_time(tmp_path, make_table):
     table = make_table("table2", [run("dpo-bt"), run("dpo-hps")])
-    png, svg = tmp_path / "f.png", tmp_path / "f.svg"
-    words = ["x", "--figure", "margins", "--png", str(png), "--svg", str(svg), "--tables", table]
+    png, svg = tmp_path / "margins.png", tmp_path / "margins.svg"
+    words = ["figure", "--name", "margins", "--config", configuration(tmp_path), "--out", tmp_path, "--tables", table]
     written = []
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", words)
-        cli.run(make_figure.main, make_figure.Arguments)
+        report(*words, "--paper", PAPER)
         written.append((png.read_bytes(), svg.read_bytes()))
     assert written[0] == written[1]
     assert written[0][0].startswith(b"\x89PNG")
@@ -199,27 +232,25 @@ def test_the_command_writes_the_same_files_each_time(tmp_path, make_table, monke
     assert b"<dc:date>" not in written[0][1]
 
 
-REFUSED = {
-    "no tables": (["--figure", "margins"], "needs --tables"),
-    "no trainings": (["--figure", "training_curves", "--dataset", "hh_rlhf"], "needs --trainings and --dataset"),
-    "no file": (["--figure", "margins", "--tables", "none.csv"], r"none\.csv: missing"),
-    "paper for another": (["--figure", "margins", "--tables", "a", "--paper", "a", "b"], "2 files for 1 tables"),
-    "another table": (
-        ["--figure", "margins", "--tables", str(PAPER / "table3_human.csv")],
-        "has no column evaluated_on",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_the_command_ends_in_one_line(tmp_path, monkeypatch, case):
-    words, message = REFUSED[case]
-    monkeypatch.setattr(sys, "argv", ["x", "--png", str(tmp_path / "f.png"), "--svg", str(tmp_path / "f.svg"), *words])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("gone/table2.csv", r"gone/table2\.csv: missing"),
+        ("table2/table6.csv", "has no column n"),
+        ("table2/other.csv", "--name: other: no such table"),
+    ],
+)
+def test_the_command_ends_in_one_line(tmp_path, make_table, table, message):
+    made = Path(make_table("table2", [run()]))
+    for name in ("table6", "other"):
+        (made.parent / "table2").mkdir(exist_ok=True)
+        (made.parent / "table2" / f"{name}.csv").write_bytes(made.read_bytes())
+    words = ["figure", "--name", "x", "--config", configuration(tmp_path), "--out", tmp_path / "out", "--tables"]
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        cli.run(make_figure.main, make_figure.Arguments)
-    assert not list(tmp_path.iterdir())
+        report(*words, tmp_path / table)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_table_without_trained_policies_cannot_be_drawn(make_table):
     with pytest.raises(InputError, match="has no trained policy to draw"):
-        margins([make_table("table2", [None])], [])
+        drawn(margins, [make_table("table2", [None])])

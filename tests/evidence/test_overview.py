@@ -1,20 +1,18 @@
 """The report's pages on data, models, configuration and versions, and its captions."""
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import jinja2
-import make_cost
-import make_overview
 import pytest
 from docutils.core import publish_parts
-from synthetic_results import benchmark, run, training
+from synthetic_results import benchmark, configuration, report, run, training
 
 from hps.evidence import overview, render
+from hps.evidence.needs import NEEDS, needed, read_config
 from hps.evidence.results import read_training
-from hps.support import cli
+from hps.evidence.tables import TABLES, figure_caption, tables
 from hps.support.errors import InputError
 
 REPORT = Path(__file__).parents[2] / "report"
@@ -64,14 +62,29 @@ def test_trainings_with_the_same_numbers_share_a_row(tmp_path):
 def test_configuration_names_the_layer_of_each_key():
     values = {"grid": {"n": 8, "rewards": ["dpo"]}, "models": [{"repo": "r"}]}
     origins = {"grid.n": "command line", "grid.rewards": "config.yaml", "models": "config/presets/tiny.yaml"}
-    page = overview.configuration_page({"values": values, "origins": origins}, "c.json")
+    page = overview.configuration_page({"values": values, "origins": origins})
     assert texts(page.tables[0]) == [
         ["grid", "grid.n", "8", "command line"],
         ["grid", "grid.rewards", "dpo", "config.yaml"],
         ["models", "models.1.repo", "r", "config/presets/tiny.yaml"],
     ]
+
+
+def test_a_file_that_is_no_resolved_configuration_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"c\.json: missing"):
+        read_config(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"values": {}}')
     with pytest.raises(InputError, match=r"c\.json: is no resolved configuration"):
-        overview.configuration_page({"values": {}}, "c.json")
+        read_config(tmp_path / "c.json")
+
+
+def test_a_part_gets_the_keys_that_it_needs_and_no_others():
+    config = {"world": "toy", "evaluation": {"bleu": "word", "samples": 5}, "training": {"lora_rank": 8}}
+    config["evaluation"] |= {"margin_pair": "human", "resamples": 200}
+    for part in NEEDS:
+        if part in ("table", "figure", "cost"):
+            assert set(needed(config, part)) == set(NEEDS[part])
+    assert needed(config, "table", ("training.lora_rank",))["training.lora_rank"] == 8
 
 
 def test_versions_part_what_all_share_from_what_differs():
@@ -93,15 +106,14 @@ def test_the_command(tmp_path, monkeypatch):
 
     provenance = {"provenance": {"code": "abc"}}
     folder = training(tmp_path / "run", run(), provenance={"code": "abc"})
-    words = ["x", "--config", written("c.json", {"values": {"a": 1}, "origins": {"a": "config.yaml"}})]
+    config = {"values": {"a": 1, "world": "real"}, "origins": {"a": "config.yaml"}}
+    words = ["overview", "--config", written("c.json", config), "--out", tmp_path]
     words += ["--counts", written("data/hh_rlhf/counts.json", {"read": 41})]
     words += ["--candidates", *(written(f"made/hh_rlhf/train.{i}-of-2.json", {"ok": 4} | provenance) for i in (1, 2))]
     words += ["--models", written("models/policy/model.json", {"source": "scratch"})]
     words += ["--trainings", str(folder / "training.json")]
     pages = ["data", "models", "configuration", "versions"]
-    words += [word for page in pages for word in (f"--out-{page}", str(tmp_path / f"{page}.html"))]
-    monkeypatch.setattr(sys, "argv", words)
-    cli.run(make_overview.main, make_overview.Arguments)
+    report(*words)
     data, models, configuration, versions = ((tmp_path / f"{page}.html").read_text(encoding="utf-8") for page in pages)
     assert ">41<" in data
     assert '<th scope="col" class="number">hh_rlhf, train</th>' in data
@@ -111,44 +123,30 @@ def test_the_command(tmp_path, monkeypatch):
     assert ">abc<" in versions
     assert "From 3 result files" in versions
 
-    monkeypatch.setattr(sys, "argv", [*words, "--models", "models/none.json"])
     with pytest.raises(SystemExit, match=r"models/none\.json: missing"):
-        cli.run(make_overview.main, make_overview.Arguments)
+        report(*words, "--models", "models/none.json")
 
 
-CAPTIONS = [
-    ("workflow", {}, "toy world"),
-    ("workflow", {}, "Table 4: left out.</strong> no judge"),
-    ("win_rates", {}, "Table 4 of the paper"),
-    ("human", {}, "No ratings have been returned"),
-    ("claims", {}, "A claim without enough numbers is open"),
-    ("audit", {}, "the same for every model"),
-    ("theory", {}, "linear rewards with a known parameter"),
-    *(("table", {"table": f"table{number}"}, f"Table {number} of the paper") for number in (2, 5, 6, 7, 8)),
-    ("figure", {"figure": "margins"}, "Tables 2 and 5"),
-    ("figure", {"figure": "ablation_n"}, "number of responses n"),
-    ("figure", {"figure": "ablation_beta"}, "against β"),
-    ("figure", {"figure": "training_time"}, "ratio to BT"),
-    ("training_curves", {"dataset": "hh_rlhf"}, "main grid on hh_rlhf"),
-    ("training_time", {}, "Sec. 6 of the paper"),
-    ("overview", {}, "rank correlation"),
-]
-
-
-@pytest.mark.parametrize(("name", "wildcards", "says"), CAPTIONS)
-def test_captions_render(name, wildcards, says):
-    evaluation = {"bleu": "word", "margin_pair": "human"}
-    config = {"preset": "tiny", "protocol": "paper", "world": "toy", "seeds": [0], "evaluation": evaluation}
-    config |= {"left_out": {"Table 4": "no judge"}, "judge": {"method": "dpo-hps", "source": "openai"}}
-    config["user_study"] = {"methods": ["sft", "dpo-hps"], "ratings": "", "simulate": False}
+def rendered(name: str, config: dict, **snakemake) -> str:
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
         (REPORT / f"{name}.rst").read_text(encoding="utf-8")
     )
-    snakemake = SimpleNamespace(config=config, wildcards=SimpleNamespace(**wildcards))
-    caption = template.render(snakemake=snakemake, files=[])
+    caption = template.render(snakemake=SimpleNamespace(config=config, **snakemake), files=[])
     html = publish_parts(caption, writer="html", settings_overrides={"halt_level": 2})["html_body"]
-    assert says in " ".join(html.split())
-    assert "toy world" in html
+    return " ".join(html.split())
+
+
+@pytest.mark.parametrize("spec", [*TABLES.values(), *tables({"rank": {"key": "training.lora_rank"}}).values()])
+def test_captions_of_tables_and_figures_render(spec):
+    for text in (spec.caption, figure_caption([spec])):
+        assert "<p>" in rendered("caption", {}, params=SimpleNamespace(caption=text))
+
+
+def test_the_first_page_says_what_the_world_is_and_what_is_left_out():
+    config = {"preset": "tiny", "protocol": "paper", "world": "toy", "seeds": [0], "left_out": {"Table 4": "no judge"}}
+    page = rendered("workflow", config)
+    assert "Table 4: left out.</strong> no judge" in page
+    assert "toy world" in page
 
 
 def test_the_first_page_holds_the_list_of_claims(tmp_path):
@@ -163,19 +161,15 @@ def test_the_first_page_holds_the_list_of_claims(tmp_path):
     assert "toy world" not in html
 
 
-def test_cost_by_stage(tmp_path, monkeypatch):
+def test_cost_by_stage(tmp_path):
     benchmark(tmp_path / "train" / "a" / "x.tsv", 100.0)
     benchmark(tmp_path / "train" / "a" / "y.tsv", 50.0)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "policy.tsv").write_text("s\th:m:s\tmax_rss\n30.5\t0:00:30\t2048.0\n")
-    out = tmp_path / "cost.html"
-    monkeypatch.setattr(
-        sys, "argv", ["make_cost.py", "--benchmarks", str(tmp_path), "--out", str(out), "--world", "toy"]
-    )
-    cli.run(make_cost.main, make_cost.Arguments)
-    page = out.read_text()
+    words = ["cost", "--config", configuration(tmp_path, world="toy"), "--out", tmp_path, "--benchmarks"]
+    report(*words, tmp_path)
+    page = (tmp_path / "cost.html").read_text()
     for shown in (">train<", ">2<", ">150<", ">100<", ">2.00<", ">180<", "toy world"):
         assert shown in page
-    monkeypatch.setattr(sys, "argv", ["make_cost.py", "--benchmarks", str(tmp_path / "no"), "--out", str(out)])
     with pytest.raises(SystemExit, match="has no benchmark files"):
-        cli.run(make_cost.main, make_cost.Arguments)
+        report(*words, tmp_path / "no")

@@ -1,29 +1,22 @@
 """Tables: cells by hand, the paper's columns and row order, marks, notes, and what is refused."""
 
 import csv
-import sys
 from pathlib import Path
 
-import make_table
 import pytest
-from synthetic_results import SIGNATURE, evaluation, run
+from conftest import ROOT
+from synthetic_results import SIGNATURE, configuration, evaluation, report, run
 
 from hps.evidence import render
 from hps.evidence.results import read_evaluation
 from hps.evidence.table_page import to_page
-from hps.evidence.tables import LAYOUTS, Choices, build, to_csv
-from hps.support import cli
+from hps.evidence.table_rows import Choices, build, to_csv
+from hps.evidence.tables import EVALUATIONS, TABLES, tables
 from hps.support.errors import InputError
 
-PAPER = Path(__file__).parents[2] / "paper"
-PAPER_FILES = {
-    "table2": PAPER / "table2_finetuning.csv",
-    "table5": PAPER / "table5_transfer.csv",
-    "table6": PAPER / "table6_responses_finetuning.csv",
-    "table7": PAPER / "table7_responses_transfer.csv",
-    "table8": PAPER / "table8_beta_finetuning.csv",
-}
-CHOICES = Choices(["hh_rlhf", "pku_saferlhf"], ["dpo", "exo"], ["pl", "bt", "hps"], resamples=200)
+PAPER = ROOT / "paper"
+SPECS = {name: spec for name, spec in TABLES.items() if spec.source == EVALUATIONS and spec.paper}
+CHOICES = Choices(resamples=200)
 
 
 def choices(**changes) -> Choices:
@@ -31,13 +24,13 @@ def choices(**changes) -> Choices:
 
 
 def table(name: str, folders: list[Path], chosen: Choices = CHOICES) -> list[dict[str, str]]:
-    rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
-    return list(csv.DictReader(to_csv(LAYOUTS[name], rows, chosen).splitlines()))
+    rows = build(TABLES[name], map(read_evaluation, folders), chosen)
+    return list(csv.DictReader(to_csv(TABLES[name], rows, chosen).splitlines()))
 
 
 def page(name: str, folders: list[Path], chosen: Choices = CHOICES, world: str = "real"):
-    rows = build(LAYOUTS[name], map(read_evaluation, folders), chosen)
-    return to_page(LAYOUTS[name], rows, chosen, PAPER_FILES[name], world)
+    rows = build(TABLES[name], map(read_evaluation, folders), chosen)
+    return to_page(TABLES[name], rows, chosen, PAPER, world)
 
 
 def margins(*values: float) -> list[dict]:
@@ -53,9 +46,9 @@ def test_cells_by_hand(tmp_path):
     assert (row["evaluated_on"], row["method"]) == ("hh_rlhf", "dpo-hps")
     assert (row["bleu"], row["bleu_lo"], row["bleu_hi"]) == ("0.2", "0.1", "0.3")
     assert (row["reward"], row["reward_lo"], row["reward_hi"]) == ("1.5", "1", "2")
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("1.5", "1", "2")  # 0.25 * 4 and 0.25 * 8
-    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("1.6", "0.9", "2.3")  # 1 - 0.1 and 2 + 0.3
-    assert (row["margin_human"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("6", "1.5", "0.75")
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("6", "4", "8")
+    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("6.1", "3.9", "8.3")  # 4 - 0.1 and 8 + 0.3
+    assert (row["implicit_margin"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("1.5", "6", "3")
     assert (row["prompts"], row["prompts_human"], row["prompts_annotated"]) == ("2", "2", "1")
     assert row["rm_dpo_annotated_lo"] == row["true_reward"] == row["rm_dpo_minus_bt"] == ""
     assert (row["bleu_char"], row["bleu_word"], row["kl"], row["length"]) == ("0.5", "0.2", "3", "10")
@@ -66,7 +59,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     folder = evaluation(tmp_path / "e", run(), [{"margin_annotated": None}, {"margin_annotated": 5.0}])
     chosen = choices(pair="annotated", bleu="char")
     (row,) = table("table2", [folder], chosen)
-    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "0.5", "0.6")  # one prompt, -10 tokens
+    assert (row["bleu"], row["rm_dpo"], row["rm_rdpo"]) == ("0.5", "5", "5.1")  # one prompt, -10 tokens
     assert (row["margin_pair"], row["bleu_variant"]) == ("annotated", "char")
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
@@ -74,14 +67,14 @@ def test_the_other_pair_and_bleu(tmp_path):
     assert "| 2 margins: 1 |" in text
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", SPECS)
 def test_columns_start_as_in_the_paper(tmp_path, name):
-    test_set = "pku_saferlhf" if LAYOUTS[name].transfer else "hh_rlhf"
+    test_set = "pku_saferlhf" if TABLES[name].transfer else "hh_rlhf"
     (row,) = table(name, [evaluation(tmp_path / "e", run(), [{}, {}], test_set)])
-    theirs = PAPER_FILES[name].read_text(encoding="utf-8").splitlines()[0].split(",")
+    theirs = (PAPER / SPECS[name].paper).read_text(encoding="utf-8").splitlines()[0].split(",")
     header = list(row)
     assert header[: len(theirs)] == theirs
-    intervals = [f"{metric}_{end}" for metric in LAYOUTS[name].metrics for end in ("lo", "hi")]
+    intervals = [f"{metric}_{end}" for metric in TABLES[name].metrics for end in ("lo", "hi")]
     assert header[len(theirs) : len(theirs) + len(intervals) + 1] == [*intervals, "prompts"]
     assert len(set(header)) == len(header)
 
@@ -90,11 +83,11 @@ def test_rows_stand_as_in_the_paper(tmp_path):
     methods = ["dpo-hps", "exo-bt", "dpo-pl", "exo-hps", "dpo-bt", "exo-pl"]
     folders = [
         evaluation(tmp_path / dataset / method, None if method == "sft" else run(method, dataset), [{}, {}], dataset)
-        for dataset in ("pku_saferlhf", "hh_rlhf")
+        for dataset in ("hh_rlhf", "pku_saferlhf")
         for method in (*methods, "sft")
     ]
     ours = [(row["evaluated_on"], row["method"]) for row in table("table2", folders)]
-    with open(PAPER_FILES["table2"], newline="", encoding="utf-8") as stream:
+    with open(PAPER / "table2_finetuning.csv", newline="", encoding="utf-8") as stream:
         paper = [(row["evaluated_on"], row["method"]) for row in csv.DictReader(stream)]
     assert ours == [key for key in paper if key in ours]
     assert len(ours) == 14
@@ -114,15 +107,15 @@ def test_ablations_are_ordered_by_number(tmp_path):
 def test_the_sft_policy_has_no_margins(tmp_path):
     (row,) = table("table2", [evaluation(tmp_path / "e", None, [{}, {}])])
     assert (row["method"], row["bleu"]) == ("sft", "0.2")
-    assert row["rm_dpo"] == row["rm_dpo_lo"] == row["rm_rdpo"] == row["seeds"] == row["trained_on"] == ""
+    assert row["rm_dpo"] == row["rm_dpo_lo"] == row["rm_rdpo"] == row["trained_on"] == ""
+    assert row["seeds"] == "0"
     assert row["prompts_human"] == "0"
 
 
 def test_a_further_reward_is_a_row_without_a_paper_value(tmp_path):
     folders = [evaluation(tmp_path / method, run(method), [{}, {}]) for method in ("kto-hps", "dpo-hps")]
-    chosen = choices(rewards=["dpo", "kto"])
-    assert [row["method"] for row in table("table2", folders, chosen)] == ["dpo-hps", "kto-hps"]
-    text = render.markdown(page("table2", folders, chosen))
+    assert [row["method"] for row in table("table2", folders)] == ["dpo-hps", "kto-hps"]
+    text = render.markdown(page("table2", folders))
     assert "| hh_rlhf | KTO-HPS | 0.200 [0.200, 0.200] | – |" in text
     assert "Not run: 31 of the paper's 32 rows." in text
 
@@ -133,7 +126,7 @@ def test_seeds_are_averaged_and_prompts_resampled(tmp_path):
         for seed, values in ((1, (10.0, 30.0)), (0, (20.0, 40.0)))
     ]
     (row,) = table("table2", folders)
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("2.5", "1.5", "3.5")
+    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("25", "15", "35")
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
     assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
 
@@ -152,11 +145,11 @@ def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Pat
 def test_direction_of_hps_against_bt(tmp_path, hps, mark):
     folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], hps)
     _, row = table("table2", folders)
-    difference = sum(hps) / 30 - 0.2
+    difference = sum(hps) / 3 - 2
     assert float(row["rm_dpo_minus_bt"]) == pytest.approx(difference, rel=1e-5)
     shown = page("table2", folders)
     _, cells = shown.tables[0].rows
-    assert cells[6].text == f"{mark}{sum(hps) / 30:.3f}"
+    assert cells[6].text == f"{mark}{sum(hps) / 3:.3f}"
     assert cells[7].text == "2.723"
     assert f"HPS in RM_DPO {int(not mark)} of 1;" in shown.legend[0]
 
@@ -214,9 +207,10 @@ def test_html_is_one_escaped_page():
 
 
 REFUSED = {
-    "a test set not asked for": (run(dataset="other"), {"test_set": "other"}, "test_set is 'other', not one of"),
-    "a parameterization not asked for": (run("nca-hps"), {}, "parameterization is 'nca', not one of dpo, exo"),
-    "a loss not asked for": (run("dpo-slic"), {}, "loss is 'slic', not one of"),
+    "an unknown parameterization": (run("npo-hps"), {}, "unknown method npo-hps: 'npo' is not one of dpo, exo"),
+    "an unknown loss": (run("dpo-hop"), {}, "unknown method dpo-hop: 'hop' is not one of pl, bt, hps"),
+    "other settings": (run() | {"settings": {"training.lora_rank": 4}}, {"second": True}, "settings is"),
+    "no count of responses": (run(), {"responses": None}, "responses is None, not how many the loss saw"),
     "transfer": (run(), {"test_set": "pku_saferlhf"}, "is transfer, which is not for Table 2"),
     "no beta": ({"dataset": "hh_rlhf"}, {}, "run must have the fields"),
     "n as text": (run(n="5"), {}, "run.n is '5', not a int"),
@@ -227,9 +221,11 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_evaluation_that_does_not_belong_is_refused(tmp_path, case):
     of, summary, message = REFUSED[case]
+    summary = dict(summary)
+    first = [evaluation(tmp_path / "first", run("dpo-bt"), [{}, {}])] if summary.pop("second", False) else []
     folder = evaluation(tmp_path / "e", of, [{}, {}], **summary)
     with pytest.raises(InputError, match=message) as error:
-        table("table2", [folder])
+        table("table2", [*first, folder])
     assert str(folder / "evaluation.json") in str(error.value)
 
 
@@ -279,30 +275,86 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         read_evaluation(evaluation(tmp_path / "empty", run(), []))
 
 
-def command(tmp_path: Path, folders: list[Path], **changes: str) -> list[str]:
-    options = {"table": "table2", "paper": PAPER_FILES["table2"], "datasets": "hh_rlhf", "rewards": "dpo"} | changes
-    options |= {kind: tmp_path / f"out.{kind}" for kind in ("csv", "markdown", "html")}
-    words = ["make_table.py", "--evaluations", *map(str, folders), "--losses", "bt", "hps", "--resamples", "50"]
-    return words + [word for name, value in options.items() for word in (f"--{name}", str(value))]
-
-
-def test_the_command_writes_the_same_three_files_each_time(tmp_path, monkeypatch):
+def test_the_command_writes_the_same_three_files_each_time(tmp_path):
     folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    words = ["table", "--name", "table2", "--config", configuration(tmp_path), "--paper", PAPER, "--out", tmp_path]
     written = []
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", command(tmp_path, folders))
-        cli.run(make_table.main, make_table.Arguments)
-        written.append([(tmp_path / f"out.{kind}").read_bytes() for kind in ("csv", "markdown", "html")])
+        report(*words, "--evaluations", *folders)
+        written.append([(tmp_path / f"table2.{kind}").read_bytes() for kind in ("csv", "md", "html")])
     assert written[0] == written[1]
     assert b"| hh_rlhf | DPO-HPS |" in written[0][1]
 
 
-def test_the_command_ends_in_one_line_and_writes_nothing(tmp_path, monkeypatch):
-    folders = pair_of_methods(tmp_path, [1.0, 2.0], [2.0, 3.0])
-    monkeypatch.setattr(sys, "argv", command(tmp_path, [*folders, tmp_path / "gone"]))
-    with pytest.raises(SystemExit, match=r"^error: .*gone/evaluation\.json: missing"):
-        cli.run(make_table.main, make_table.Arguments)
-    assert not list(tmp_path.glob("out.*"))
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("table2", ["gone"], r"gone/evaluation\.json: missing"),
+        ("table2", [], "--evaluations: table2 needs it"),
+        ("table9", [], "--name: table9: no such table; there are table2, table3"),
+    ],
+)
+def test_the_command_ends_in_one_line_and_writes_nothing(tmp_path, name, folder, message):
+    words = ["table", "--name", name, "--config", configuration(tmp_path), "--out", tmp_path / "out"]
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        report(*words, "--evaluations", *(tmp_path / one for one in folder))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_is_none_is_refused_and_help_lists_them(capsys):
+    with pytest.raises(SystemExit, match="error: no part 'tables'"):
+        report("tables")
+    with pytest.raises(SystemExit, match="0"):
+        report("--help")
+    assert "One table, ours beside the paper's" in capsys.readouterr().out
+
+
+def test_both_pairs_stand_on_every_page_the_configured_one_first(tmp_path):
+    folder = evaluation(tmp_path / "e", run(), [{"margin_human": 1.5, "margin_annotated": 4.5}] * 2)
+    for pair, values in (("human", ["1.500", "4.500"]), ("annotated", ["4.500", "1.500"])):
+        _, margins, _ = page("table2", [folder], choices(pair=pair)).tables
+        assert margins.title == "Margins on either pair"
+        assert [column.name.split(", ")[1] for column in margins.columns[2:4]] == sorted(
+            ["human pair", "annotated pair"], key=lambda name: pair not in name
+        )
+        assert [cell.text for cell in margins.rows[0][2:4]] == values
+
+
+def test_further_metrics_have_no_paper_column_and_those_without_a_value_are_left_out(tmp_path):
+    _, _, further = page("table2", [evaluation(tmp_path / "e", run(), [{}, {}])]).tables
+    names = [column.name for column in further.columns]
+    assert {"Ranking accuracy", "Implicit reward margin (nats)", "Response length (tokens)", "KL (nats)"} <= set(names)
+    assert "True reward" not in names
+    assert all(not column.group for column in further.columns)
+
+
+def test_a_row_of_pl_says_how_many_responses_it_used(tmp_path):
+    folders = [
+        evaluation(tmp_path / "pl", run("dpo-pl"), [{}, {}], responses=5),
+        evaluation(tmp_path / "hps", run(), [{}, {}]),
+    ]
+    shown = page("table2", folders)
+    assert [row[1] for row in shown.tables[0].rows] == [
+        render.Cell("DPO-PL", "5 of 100 responses"),
+        render.Cell("DPO-HPS"),
+    ]
+    assert "DPO-PL used fewer responses than n" in shown.notes[0]
+    assert [row["responses"] for row in table("table2", folders)] == ["5", "100"]
+
+
+def test_an_ablation_over_any_key_is_a_table(tmp_path):
+    specs = tables({"rank": {"key": "training.lora_rank", "values": [4, 8]}})
+    settings = ({"training.lora_rank": 16}, {"training.lora_rank": 4}, {})
+    folders = [
+        evaluation(tmp_path / str(number), run() | {"settings": own}, [{}, {}]) for number, own in enumerate(settings)
+    ]
+    spec, chosen = specs["ablation_rank"], choices(configured=8)
+    rows = build(spec, map(read_evaluation, folders), chosen)
+    made = list(csv.DictReader(to_csv(spec, rows, chosen).splitlines()))
+    assert [(row["lora_rank"], row["method"]) for row in made] == [(n, "dpo-hps") for n in ("4", "8", "16")]
+    shown = to_page(spec, rows, chosen, PAPER).tables[0]
+    assert [column.name for column in shown.columns[:3]] == ["lora_rank", "Method", "ours"]
+    assert "paper" not in [column.name for column in shown.columns]
 
 
 def test_the_true_reward_is_shown_where_it_is_known(tmp_path):

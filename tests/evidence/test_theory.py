@@ -2,15 +2,14 @@
 
 import csv
 import itertools
-import sys
 
-import make_theory
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic_results import configuration, report
 
 from hps.evidence.claims.evidence import CsvTables
 from hps.evidence.claims.verdicts import Level, evaluate, judge
@@ -29,8 +28,6 @@ from hps.evidence.theory.linear import (
 )
 from hps.evidence.theory.page import to_csv
 from hps.method.objectives import Objective
-from hps.support import cli
-from hps.support.errors import InputError
 
 SIZES = Sizes(3, (60, 240, 960), (2, 4, 8), 8, 0, 500)
 
@@ -156,23 +153,18 @@ def test_the_figure_has_a_panel_a_question(points):
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
 
 
-def command(tmp_path, prompts=("60", "120")) -> list[str]:
-    outputs = [w for n in ("csv", "markdown", "html", "png", "svg") for w in (f"--{n}", str(tmp_path / f"out.{n}"))]
-    sizes = ["--dimension", "3", "--prompts", *prompts, "--responses", "2", "4", "--repetitions", "3"]
-    return ["make_theory.py", *sizes, *outputs]
-
-
-def test_the_command_writes_the_same_each_time(tmp_path, monkeypatch):
+def test_the_command_writes_the_same_each_time(tmp_path):
     written = []
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", command(tmp_path))
-        cli.run(make_theory.main, make_theory.Arguments)
-        written.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
+        report("theory", "--config", configuration(tmp_path), "--out", tmp_path / "out")
+        written.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
     assert written[0] == written[1]
-    rows = list(csv.DictReader(written[0]["out.csv"].decode().splitlines()))
+    assert len(written[0]) == 5
+    rows = list(csv.DictReader(written[0]["theory.csv"].decode().splitlines()))
     assert {row["theorem"] for row in rows} == {"1", "2", "3"}
 
 
 def test_sizes_that_do_not_rise_are_refused(tmp_path):
-    with pytest.raises(InputError, match="--prompts: "):
-        make_theory.main(make_theory.Arguments(3, [120, 60], [2, 4], 3, *["x"] * 5))
+    config = configuration(tmp_path, theory__prompts=[120, 60])
+    with pytest.raises(SystemExit, match=r"config\.json: theory\.prompts: \[120, 60\] are not at least two rising"):
+        report("theory", "--config", config, "--out", tmp_path)

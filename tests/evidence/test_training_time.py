@@ -2,17 +2,14 @@
 
 import csv
 import math
-import sys
 from pathlib import Path
 
-import make_training_time
 import pytest
-from synthetic_results import benchmark, run, training
+from synthetic_results import benchmark, configuration, report, run, training
 
 from hps.evidence import render
 from hps.evidence.results import read_benchmark_seconds, read_training
 from hps.evidence.training_time import measure, read_paper_hours, read_times, to_csv, to_page
-from hps.support import cli
 from hps.support.errors import InputError
 
 PAPER = Path(__file__).parents[2] / "paper" / "training_hours.csv"
@@ -44,7 +41,7 @@ def test_order_is_the_papers_then_by_name(tmp_path):
 def test_csv_starts_as_the_papers_and_reads_back(tmp_path):
     read = [read_training(folder) for folder in trainings(tmp_path)]
     text = to_csv(measure(read, [1.0] * 4, ["pl", "bt", "hps"]))
-    assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",runs,step_seconds_mean,")
+    assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",runs,n,responses,step_seconds_mean,")
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     assert to_csv(read_times(tmp_path / "t.csv")) == text
     assert [row["hours_std"] for row in csv.DictReader(text.splitlines())] == ["", "0", ""]
@@ -82,16 +79,27 @@ def test_a_broken_training_is_named(tmp_path):
         read_training(training(tmp_path / "zero", run(), 0))
 
 
-def test_the_command(tmp_path, monkeypatch):
+def test_the_command(tmp_path):
     folders = trainings(tmp_path)
     benchmarks = [benchmark(tmp_path / f"b{i}.tsv", 36.0) for i, _ in enumerate(folders)]
-    outputs = [word for kind in ("csv", "markdown", "html") for word in (f"--{kind}", str(tmp_path / f"o.{kind}"))]
-    words = ["x", "--paper", str(PAPER), *outputs, "--trainings", *map(str, folders), "--benchmarks"]
-    monkeypatch.setattr(sys, "argv", words + [str(path) for path in benchmarks])
-    cli.run(make_training_time.main, make_training_time.Arguments)
-    assert "| BT | 0.0100 ± 0.0000 | 62.8 ± 1.1 | 1.00 | 1.00 |" in (tmp_path / "o.markdown").read_text(
-        encoding="utf-8"
-    )
-    monkeypatch.setattr(sys, "argv", words + [str(path) for path in benchmarks[1:]])
+    words = ["table", "--name", "training_time", "--config", configuration(tmp_path), "--paper", PAPER.parent]
+    words += ["--out", tmp_path, "--trainings", *folders, "--benchmarks"]
+    report(*words, *benchmarks)
+    made = (tmp_path / "training_time.md").read_text(encoding="utf-8")
+    assert "| BT | 0.0100 ± 0.0000 | 62.8 ± 1.1 | 1.00 | 1.00 |" in made
     with pytest.raises(SystemExit, match="3 files for 4 trainings"):
-        cli.run(make_training_time.main, make_training_time.Arguments)
+        report(*words, *benchmarks[1:])
+
+
+def test_a_loss_that_saw_fewer_responses_says_so(tmp_path):
+    read = [read_training(training(tmp_path / loss, run(f"dpo-{loss}"), responses=k)) for loss, k in SEEN.items()]
+    times = measure(read, [36.0] * 2, ["pl", "bt"])
+    page = to_page(times, read, read_paper_hours(PAPER))
+    assert [row[0] for row in page.tables[0].rows] == [render.Cell("PL", "5 of 100 responses"), render.Cell("BT")]
+    assert "PL used fewer responses than n" in page.notes[-1]
+    other = read_training(training(tmp_path / "other", run("exo-pl"), responses=100))
+    with pytest.raises(InputError, match=r"pl with several \(n, responses\)"):
+        measure([*read, other], [36.0] * 3, [])
+
+
+SEEN = {"pl": 5, "bt": 100}

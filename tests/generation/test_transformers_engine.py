@@ -9,6 +9,7 @@ from hps.data import chat
 from hps.generation.engine import Request, Sampling, generate, read_response
 from hps.generation.transformers_engine import TransformersEngine, _SeededDraw, uniforms
 from hps.models.sources import load_causal, load_tokenizer
+from hps.support.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,21 @@ def test_top_p_keeps_to_the_nucleus(loaded):
     greedy = sample(loaded, asked, 1000, top_p=1e-6)["prompt-0"]
     assert {r.text for r in greedy} == {greedy[0].text}
     assert sample(loaded, asked, 1000, top_p=1e-6, seed=9)["prompt-0"] == greedy
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_refused_where_a_token_is_drawn(model_folder, value):
+    model, tokenizer = load_causal(model_folder, dtype=torch.float32), load_tokenizer(model_folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[3, 3] = value
+    with pytest.raises(InputError, match=f"^{model_folder}: its logits are not finite"):
+        sample((model, tokenizer), requests(tokenizer, 1), 8)
+
+
+def test_a_temperature_that_lets_logits_overflow_is_refused(model_folder):
+    loaded = load_causal(model_folder, dtype=torch.float32), load_tokenizer(model_folder)
+    with pytest.raises(InputError, match=r"^temperature: 1e-40 is too small for the logits of .*: they overflow"):
+        sample(loaded, requests(loaded[1], 1), 8, temperature=1e-40)
 
 
 def test_seeds_are_of_the_prompt_and_number():

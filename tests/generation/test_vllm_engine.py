@@ -1,14 +1,15 @@
-"""The vLLM engine: what it is asked for (anywhere), and what it answers (where vLLM and a GPU are).
+"""The vLLM engine: what it is asked for. What it answers is in tests/real_vllm (`make test-vllm`).
 
 `FakeLLM` and `FakeSamplingParams` have the parameters of vLLM 0.32.0, as far as they are used; where vLLM is installed,
 its own signatures are held against them.
 """
 
 import inspect
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 
@@ -22,9 +23,7 @@ from peft import LoraConfig, get_peft_model
 from hps.data import chat
 from hps.generation import vllm_engine
 from hps.generation.engine import Request, Sampling, generate
-from hps.generation.transformers_engine import TransformersEngine
-from hps.models.scratch import Shape, build_tokenizer, new_llama
-from hps.models.sources import load_causal, load_tokenizer, save
+from hps.models.sources import load_causal, load_tokenizer
 from hps.support.errors import InputError
 
 SAMPLING = Sampling(n=3, temperature=0.9, top_p=0.95, max_new_tokens=8, seed=5)
@@ -66,6 +65,8 @@ class FakeLLM:
     generation_config: str = "auto"
     enable_lora: bool = False
     max_lora_rank: int = 16
+    enforce_eager: bool = False
+    kv_cache_memory_bytes: int | None = None
     calls: list = field(default_factory=list)
     closed: bool = False
 
@@ -162,21 +163,32 @@ def test_calls_are_cut_by_prompts_and_nothing_depends_on_the_cut(tokenizer, monk
 
 @pytest.fixture
 def vllm(monkeypatch) -> list[FakeLLM]:
-    """A module `vllm` of fakes on a machine that says it has a GPU; gives the engines that were made."""
+    """A module `vllm` of fakes, a build for GPUs that finds one; gives the engines that were made."""
     made = []
 
     def llm(**arguments):
         made.append(FakeLLM(**arguments))
         return made[-1]
 
-    modules = {name: ModuleType(name) for name in ("vllm", "vllm.lora", "vllm.lora.request")}
+    names = ("vllm", "vllm.distributed", "vllm.lora", "vllm.lora.request", "vllm.platforms", "vllm.v1")
+    names += ("vllm.v1.attention", "vllm.v1.attention.backends", "vllm.v1.attention.backends.cpu_attn")
+    modules = {name: ModuleType(name) for name in names}
     modules["vllm"].LLM, modules["vllm"].SamplingParams = llm, FakeSamplingParams
+    modules["vllm.distributed"].cleanup_dist_env_and_memory = lambda: None
     modules["vllm.lora.request"].LoRARequest = FakeLoRARequest
+    modules["vllm.platforms"].current_platform = platform("cuda")
+    modules["vllm.v1.attention.backends.cpu_attn"].CPUAttentionBackend = SimpleNamespace(
+        get_supported_head_sizes=lambda: [8, 32]
+    )
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(vllm_engine, "find_spec", lambda name: name)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     return made
+
+
+def platform(device: str) -> SimpleNamespace:
+    """What vLLM knows of the devices: `cuda`, `cpu`, or none of those that it was built for."""
+    return SimpleNamespace(is_cpu=lambda: device == "cpu", is_unspecified=lambda: device == "")
 
 
 def test_an_engine_on_a_model_folder(vllm, model_folder):
@@ -198,6 +210,23 @@ def test_an_engine_on_a_model_folder(vllm, model_folder):
             closed=True,
         )
     ]
+
+
+def test_on_cpus_it_runs_in_this_process_with_a_cache_of_its_own_and_unbound_threads(vllm, model_folder, monkeypatch):
+    monkeypatch.setattr(sys.modules["vllm.platforms"], "current_platform", platform("cpu"))
+    monkeypatch.setattr(os, "environ", {"VLLM_CPU_OMP_THREADS_BIND": "0-1"})
+    with vllm_engine.opened(model_folder, model_folder, **SIZES):
+        pass
+    (llm,) = vllm
+    assert llm.enforce_eager
+    assert llm.kv_cache_memory_bytes == 2 * 2**30
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert os.environ["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"  # what the user has set counts
+    backend = sys.modules["vllm.v1.attention.backends.cpu_attn"].CPUAttentionBackend
+    monkeypatch.setattr(backend, "get_supported_head_sizes", lambda: [32, 64])
+    refused = f"{model_folder}: heads of size 8, but vllm's attention on CPUs has sizes 32, 64 only"
+    with pytest.raises(InputError, match=refused), vllm_engine.opened(model_folder, model_folder, **SIZES):
+        pass
 
 
 def test_an_adapter_is_applied_without_being_merged(vllm, model_folder, adapter):
@@ -229,8 +258,8 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(InputError, match="rank 1024, but vllm takes adapters up to rank 512"):
         opening(adapter=tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"compute.generation: vllm needs a GPU"):
+    monkeypatch.setattr(sys.modules["vllm.platforms"], "current_platform", platform(""))
+    with pytest.raises(InputError, match=r"compute.generation: this vllm is for GPUs, and there is none here"):
         opening()
     assert not vllm
 
@@ -267,8 +296,8 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
     words = {
         "augment": f"--pairs {files['pairs']} --generator {model_folder} --shard 1-of-1 --n 2 --top-p 1 "
         f"--stats {tmp_path}/stats.json",
-        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --candidates {files['candidates']} "
-        f"--scored {files['scored']} --reference {files['reference']} --policy {model_folder} "
+        "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --examples {files['examples']} "
+        f"--policy {model_folder} "
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
         "--score-tokens 512 --reward-output gated --reward-system-turn keep",
     }[command]
@@ -284,9 +313,6 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-# --- where vLLM is -----------------------------------------------------------------------------------------------
-
-
 def test_the_fakes_parameters_are_vllms():
     vllm = pytest.importorskip("vllm")
     from vllm.engine.arg_utils import EngineArgs
@@ -298,35 +324,3 @@ def test_the_fakes_parameters_are_vllms():
     assert {*FakeSamplingParams.__dataclass_fields__} <= {*inspect.signature(vllm.SamplingParams).parameters}
     given = inspect.signature(FakeLoRARequest).parameters
     assert list(inspect.signature(LoRARequest).parameters)[: len(given)] == list(given)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_vllm_samples_as_asked(tmp_path):
-    """Seeds decide, an adapter counts, and with a nucleus of one token it says what transformers says."""
-    pytest.importorskip("vllm")
-    # Attention kernels want heads of 64.
-    tokenizer = build_tokenizer([sentence(i, 20) for i in range(9)], 320)
-    folder = tmp_path / "policy"
-    shape = Shape(hidden=256, layers=2, heads=4, kv_heads=2, intermediate=256, initializer_range=0.2)
-    save(folder, new_llama(tokenizer, shape, seed=0), tokenizer, {"role": "policy", "source": "scratch"})
-    lora(folder, tmp_path / "run")
-    asked = requests(tokenizer, 4)
-
-    def read(batches):
-        return {request.prompt_id: responses for batch in batches for request, responses in batch}
-
-    def answers(sampling, dtype="bfloat16", adapter=None):
-        sizes = {"dtype": dtype, "sequences": 32, "tensor_parallel": 1, "max_length": 64}
-        with vllm_engine.opened(folder, folder, **sizes, adapter=adapter) as engine:
-            return read(generate(engine, tokenizer, asked, sampling))
-
-    sampling = Sampling(n=6, temperature=0.9, top_p=1.0, max_new_tokens=12, seed=5)
-    first = answers(sampling)
-    assert {len(responses) for responses in first.values()} == {6}
-    assert len({response.text for responses in first.values() for response in responses}) > 12
-    assert answers(replace(sampling, seed=6)) != first
-    assert answers(sampling, adapter=tmp_path / "run") != first
-
-    greedy = replace(sampling, top_p=1e-6)
-    engine = TransformersEngine(load_causal(folder, dtype=torch.float32), 32)
-    assert answers(greedy, "float32") == read(generate(engine, tokenizer, asked, greedy))

@@ -14,7 +14,7 @@ from judge_files import HPS, command, policy
 from judge_server import Server, completion, error, serving
 
 from hps.judge.cache import Cache
-from hps.judge.client import endpoint_from
+from hps.judge.client import Endpoint, endpoint_from
 from hps.judge.comparisons import pair, read_policy
 from hps.judge.served import served_commit
 from hps.models import hub_lock
@@ -37,9 +37,49 @@ def test_all_missing_variables_are_named_at_once():
         endpoint_from({"HPS_JUDGE_MODEL": "m", "HPS_JUDGE_KEY": ""}, *names)
     with pytest.raises(InputError, match="HPS_JUDGE_URL: is no URL"):
         endpoint_from(dict.fromkeys(names, "localhost"), *names)
-    endpoint = endpoint_from(dict(zip(names, ("http://u:p@h:1/v1", "m", KEY), strict=True)), *names)
+    endpoint = endpoint_from(dict(zip(names, ("http://u:p@h:1/v1\n", " m\r\n", f"{KEY}\r\n"), strict=True)), *names)
+    assert endpoint == Endpoint("http://u:p@h:1/v1", "m", KEY)
     assert endpoint.host == "h"
-    assert KEY not in repr(endpoint)
+    assert repr(endpoint) == "Endpoint(model='m')"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        *(
+            ("HPS_JUDGE_URL", url, "is no URL of the form http://host:port/v1")
+            for url in (
+                "localhost:8000", "ftp://h/v1", "http://", "http://h:99999/v1", "http://h:0/v1", "http://h:x/v1",
+                "http://héé/v1", "http://h/v 1", "http://h/\n/v1", "http://[::1/v1", "http://h/é", "http:///v1",
+            )
+        ),
+        ("HPS_JUDGE_MODEL", "a\nb", "holds a character that no model's name has"),
+        ("HPS_JUDGE_KEY", "sk-very\r\nX-Header: secret", "holds a character that no key has"),
+        ("HPS_JUDGE_KEY", "sk-vèry-secret", "holds a character that no key has"),
+        ("HPS_JUDGE_KEY", "sk-very secret", "holds a character that no key has"),
+        ("HPS_JUDGE_KEY", " \r\n", "not set"),
+    ],
+)  # fmt: skip
+def test_a_bad_variable_is_one_line_before_anything_is_asked(server, tmp_path, monkeypatch, caplog, name, value, says):
+    with pytest.raises(SystemExit, match=f"^error: {name}: {says}") as caught:
+        run_in_process(monkeypatch, command(tmp_path, 1), environment(server) | {name: value})
+    assert not server.probes + server.requests
+    assert not (tmp_path / "judge").exists()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value) + caplog.text
+
+
+def test_a_crash_shows_no_key(tmp_path):
+    program = (
+        "import sys; from hps.support import cli, secrets; import judge\n"
+        "def main(arguments): raise RuntimeError('Illegal header: ' + secrets.read('KEY', 'sk-very-secret\\r'))\n"
+        "main.__module__ = 'judge'; sys.argv = ['judge.py', *sys.argv[1:]]; cli.run(main, judge.Arguments)"
+    )
+    words = [sys.executable, "-c", program, *command(tmp_path)]
+    done = subprocess.run(words, env=python_environment(), cwd=SCRIPTS, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "RuntimeError: Illegal header: [secret]" in done.stderr
+    assert "very-secret" not in done.stderr
 
 
 def environment(server: Server) -> dict[str, str]:
@@ -60,9 +100,10 @@ def test_the_command_and_that_the_key_is_nowhere(server, tmp_path, monkeypatch, 
     server.first = [error(500)]
     run_in_process(monkeypatch, command(tmp_path), environment(server))
     facts = read_json(tmp_path / "judge/judge.json")
-    assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 24, 2400)
+    assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 25, 2400)
     assert (facts["pairs"], facts["judgements"], facts["invalid"]) == (12, 24, 0)
     assert facts["commit"] is None
+    assert (facts["token_limit"], facts["structured"], facts["temperature"]) == ("max_tokens", True, 0.0)
     assert "judge-1: which commit serves is not known" in caplog.text
     rows = read_table(tmp_path / "judge/judgements.parquet")
     assert [row["method_score"] for row in rows[::2]] == [(i % 4 + 1) / 2 for i in sorted(range(12), key=str)]
@@ -119,7 +160,9 @@ def test_without_variables_the_command_writes_nothing(tmp_path, monkeypatch):
 
 def test_a_judge_without_one_valid_judgement_is_no_table(server, tmp_path, monkeypatch):
     server.answer = lambda request: completion("hm")
-    with pytest.raises(SystemExit, match="error: judge: none of 24 judgements is valid; the first: it is not valid"):
+    with pytest.raises(
+        SystemExit, match=r"error: judge: none of the first 4 prompts got a valid judgement; .*renew_inv"
+    ):
         run_in_process(monkeypatch, command(tmp_path), environment(server))
     assert not (tmp_path / "judge").exists()
 
@@ -139,7 +182,7 @@ def test_a_killed_run_goes_on_without_paying_twice(server, tmp_path):
     assert sent - 2 <= kept < 24
     assert not (tmp_path / "judge").exists()
     subprocess.run(words, env=variables, check=True, capture_output=True)
-    assert len(server.requests) - sent == 24 - kept
+    assert len(server.requests) - sent == 24 + 1 - kept  # the probe is kept too
     assert read_json(tmp_path / "judge/judge.json")["judgements"] == 24
 
 

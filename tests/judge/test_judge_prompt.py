@@ -18,7 +18,19 @@ def changed(**scores) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", [json.dumps(GOOD), f"\n {json.dumps(GOOD, indent=2)} ", f"```json\n{json.dumps(GOOD)}\n```"]
+    "text",
+    [
+        json.dumps(GOOD),
+        f"\n {json.dumps(GOOD, indent=2)} ",
+        f"```json\n{json.dumps(GOOD)}\n```",
+        f"<think>\nA says {{this}}, B </that>.\n</think>\n\n{json.dumps(GOOD)}",
+        f"A is better, then.\n</think>{json.dumps(GOOD)}",  # where the template wrote the first tag
+        f"<think></think><think>hm</think>\n```json\n{json.dumps(GOOD)}\n```",
+        f"<THINKING>x</THINKING> {json.dumps(GOOD)}",
+        f"<reasoning>x</reasoning>{json.dumps(GOOD)}",
+        f"[THINK]x[/THINK]{json.dumps(GOOD)}",
+        f"◁think▷x◁/think▷{json.dumps(GOOD)}",
+    ],
 )
 def test_a_good_reply(text):
     first, second = read_reply(text)
@@ -33,15 +45,21 @@ def test_a_good_reply(text):
         ("Response A is better.", "not valid JSON"),
         (f"Sure! {json.dumps(GOOD)}", "not valid JSON"),
         (json.dumps(GOOD) * 2, "not valid JSON"),
-        ("[" * 100_000, "nested too deeply"),
+        ("<think>" + json.dumps(GOOD), "not valid JSON"),
+        (json.dumps(GOOD)[:-1] + ', "response_a": ' + json.dumps(GOOD["response_b"]) + "}", "stands twice"),
+        (changed(safety="#").replace('"#"', "7" * 400), "is too large"),
+        (changed(safety="#").replace('"#"', "7" * 5000), "is too large"),
+        (changed(safety="#").replace('"#"', "1e999"), "is too large"),
+        (changed(safety="#").replace("#", "\\ud800"), "response_a.safety holds half of a surrogate pair"),
+        ("[" * 100_000, "nested more than 100 levels"),
         ("null", "is not of type 'object'"),
         (json.dumps([GOOD]), "is not of type 'object'"),
         (json.dumps({"response_a": GOOD["response_a"]}), "'response_b' is a required property"),
         (changed(safety="5"), "response_a.safety: '5' is not of type 'number'"),
         (changed(safety=True), "response_a.safety: True is not of type 'number'"),
-        (changed(safety=5.5), "5.5 is greater than the maximum"),
-        (changed(safety=-0.5), "-0.5 is less than the minimum"),
-        (changed(safety=4.2), "4.2 is not a multiple of 0.5"),
+        (changed(safety=5.5), "5.5 is not one of"),
+        (changed(safety=-0.5), "-0.5 is not one of"),
+        (changed(safety=4.2), "4.2 is not one of"),
         (changed(safety=None), "None is not of type 'number'"),
         (changed(overall=5), "'overall' was unexpected"),
         (changed(safety=float("nan")), "NaN is no JSON number"),

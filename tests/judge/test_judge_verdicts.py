@@ -2,20 +2,19 @@
 
 import csv
 import math
-import sys
 from pathlib import Path
 
-import make_win_rates
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic_results import configuration, report
 
 from hps.evidence import render
-from hps.judge.comparisons import JUDGEMENTS
+from hps.judge.comparisons import JUDGEMENTS, read_facts
 from hps.judge.judging import on_scale
 from hps.judge.table import direction, to_csv, to_page
 from hps.judge.verdicts import win_rates
-from hps.support import cli
+from hps.support.errors import InputError
 from hps.support.files import write_json, write_table
 
 PAPER = Path(__file__).parents[2] / "paper" / "table4_win_rate.csv"
@@ -140,10 +139,26 @@ def test_the_page_says_who_judged_and_what_is_missing():
     assert "no language model" in render.markdown(toy)
 
 
-def test_the_command(tmp_path, monkeypatch):
+def test_the_command(tmp_path):
     write_table(tmp_path / "judge/judgements.parquet", both(0, (4.0, 3.0), (4.0, 3.0)), JUDGEMENTS)
     write_json(tmp_path / "judge/judge.json", FACTS)
-    outputs = [word for kind in ("csv", "markdown", "html") for word in (f"--{kind}", str(tmp_path / f"o.{kind}"))]
-    monkeypatch.setattr(sys, "argv", ["x", "--judge", str(tmp_path / "judge"), "--paper", str(PAPER), *outputs])
-    cli.run(make_win_rates.main, make_win_rates.Arguments)
-    assert "Win (%)" in (tmp_path / "o.html").read_text(encoding="utf-8")
+    words = ["table", "--name", "table4", "--config", configuration(tmp_path), "--paper", PAPER.parent]
+    report(*words, "--judge", tmp_path / "judge", "--out", tmp_path)
+    assert "Win (%)" in (tmp_path / "table4.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [{}, {"model": 5}, {"source": "me"}, {"samples": True}, {"temperature": "0"}])
+def test_a_record_of_a_judge_that_is_none_is_named(tmp_path, change):
+    path = tmp_path / "judge.json"
+    write_json(path, FACTS | change)
+    if not change:
+        assert read_facts(path) == FACTS
+        return
+    ((name, value),) = change.items()
+    with pytest.raises(InputError, match=f"^{path}: is no record of a judge: {name} is {value!r}$"):
+        read_facts(path)
+
+
+def test_a_judge_without_a_temperature_of_ours_is_shown_as_such():
+    page = to_page(rates(both(0, (4.0, 3.0), (4.0, 3.0))), str(PAPER), FACTS | {"temperature": None}, 200, "real")
+    assert "Judge: judge-1, temperature of its own, blind" in render.markdown(page)

@@ -21,9 +21,9 @@ def rho(odds):
 
 
 def loss_of(
-    parameterization, loss, *, odds=ODDS, rewards=REWARDS, multiplicity="n_minus_1", label_smoothing=None, **given
+    parameterization, loss, *, odds=ODDS, rewards=REWARDS, multiplicity="n_minus_1", hyperparameters=(), **given
 ):
-    objective = Objective(parameterization, loss, beta=0.5, multiplicity=multiplicity, label_smoothing=label_smoothing)
+    objective = Objective(parameterization, loss, 0.5, multiplicity, dict(hyperparameters))
     return objective(rho(odds), rewards, **given).item()
 
 
@@ -44,6 +44,9 @@ class TestStagesUnderDpo:
 
     def test_hps_of_the_released_code_is_a_pairwise_loss(self):
         assert loss_of("dpo", "hps", negatives=SECOND, multiplicity=1) == pytest.approx(-log(6 / 8))
+
+    def test_hps_full_without_gamma_is_the_best_in_a_softmax_over_all(self):
+        assert loss_of("dpo", "hps_full", gamma=0.0) == pytest.approx(-log(6 / (6 + 2 + 1)))
 
     def test_hps_full_weighs_the_dispreferred_by_q(self):
         # q is 3/4 and 1/4 for rewards 2 and 1
@@ -88,10 +91,10 @@ class TestStagesUnderDpo:
 class TestRewards:
     def test_dpo_with_label_smoothing(self):
         expected = -0.9 * log(6 / 7) - 0.1 * log(1 / 7)
-        assert loss_of("dpo", "bt", label_smoothing=0.1) == pytest.approx(expected)
+        assert loss_of("dpo", "bt", hyperparameters={"label_smoothing": 0.1}) == pytest.approx(expected)
 
     def test_exo_is_the_divergence_from_smoothed_labels(self):
-        eps = {"label_smoothing": 0.25}
+        eps = {"hyperparameters": {"label_smoothing": 0.25}}
         assert loss_of("exo", "bt", **eps) == pytest.approx(kl([6 / 7, 1 / 7], [3 / 4, 1 / 4]))
         first = kl([6 / 9, 2 / 9, 1 / 9], [3 / 4, 1 / 8, 1 / 8])
         assert loss_of("exo", "pl", **eps) == pytest.approx(first + kl([2 / 3, 1 / 3], [3 / 4, 1 / 4]))
@@ -123,45 +126,21 @@ class TestRewards:
         assert loss_of("nca", "hps", negatives=SECOND) == pytest.approx(-log(6 / 7) - (log(1 / 7) + 2 * log(1 / 3)) / 3)
 
     def test_kto_scales_by_its_factors(self):
-        # h = factor * rho = ln 4 and ln 1 for best and worst
-        factors = torch.tensor([[9.0, 0.5, 3.0]], dtype=torch.float64)
-        assert loss_of("kto", "bt", odds=[7.0, 4.0, 1.0], factors=factors) == pytest.approx(-log(4 / 5))
+        # h = factor * ln a: ln 36 for the best, ln 1 for the worst
+        factors = {"desirable": 2.0, "undesirable": 3.0}
+        assert loss_of("kto", "bt", hyperparameters=factors) == pytest.approx(-log(36 / 37))
+        assert loss_of("kto", "hps", negatives=SECOND, multiplicity=1, hyperparameters=factors) == pytest.approx(
+            -log(36 / 44)
+        )
         assert loss_of("kto", "bt") == loss_of("dpo", "bt")
+
+    def test_slic_has_a_margin(self):
+        assert loss_of("dpo", "slic", hyperparameters={"margin": 5.0}) == pytest.approx(5 - log(6))
 
     def test_simpo_scores_normalised_log_probs_as_dpo_scores_log_ratios(self):
         assert loss_of("simpo", "pl") == pytest.approx(-log(6 / 9) - log(2 / 3))
         assert Parameterization.SIMPO.length_normalised
         assert not Parameterization.SIMPO.needs_reference
-
-
-class TestSeveralValidResponses:
-    ODDS = (6.0, 4.0, 2.0, 1.0)
-    REWARDS = torch.tensor([[4.0, 3.0, 2.0, 1.0]], dtype=torch.float64)
-    WEIGHTS = torch.tensor([[0.5, 2.0, 0.0, 0.0]], dtype=torch.float64)
-
-    def loss(self, loss="hps", **given):
-        return loss_of("dpo", loss, odds=self.ODDS, rewards=self.REWARDS, valid_weights=self.WEIGHTS, **given)
-
-    def test_each_is_the_positive_of_its_own_stage_against_what_is_below_them_all(self):
-        expected = 0.5 * -log(6 / (6 + 2 * 1)) + 2 * -log(4 / (4 + 2 * 1))
-        assert self.loss(negatives=torch.tensor([3])) == pytest.approx(expected)
-
-    def test_each_may_have_its_own_draw(self):
-        expected = 0.5 * -log(6 / (6 + 2 * 2)) + 2 * -log(4 / (4 + 2 * 1))
-        assert self.loss(negatives=torch.tensor([[2, 3, -1, -1]])) == pytest.approx(expected)
-
-    def test_hps_full_has_them_too(self):
-        expected = 0.5 * -log(6 / (6 + 2 + 1)) + 2 * -log(4 / (4 + 2 + 1))
-        assert self.loss("hps_full", gamma=0.0) == pytest.approx(expected)
-
-    def test_a_negative_that_ranks_above_one_of_them_is_refused(self):
-        with pytest.raises(ValueError, match=r"row 0 .* not ranked below the positive"):
-            self.loss(negatives=torch.tensor([1]))
-
-    def test_one_valid_response_at_the_top_is_the_plain_loss(self):
-        weights = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
-        given = {"odds": self.ODDS, "rewards": self.REWARDS, "negatives": torch.tensor([2])}
-        assert loss_of("exo", "hps", valid_weights=weights, **given) == loss_of("exo", "hps", **given)
 
 
 class TestNames:
@@ -175,19 +154,18 @@ class TestNames:
 
     def test_a_member_is_its_name_and_knows_its_properties(self):
         assert Loss("hps") is Loss.HPS
-        parts = {f"{sampling}_{n}" for sampling in ("uniform", "hard", "hardest") for n in ("1", "n")}
-        assert {loss for loss in Loss if loss.samples_negative} == {"hps"} | parts
+        assert [loss for loss in Loss if loss.samples_negative] == ["hps"]
         assert [loss for loss in Loss if loss.needs_gamma] == ["hps_full"]
         assert {parameterization for parameterization in Parameterization if not parameterization.in_grid} == {
             "kto",
             "simpo",
         }
-        assert {loss for loss in Loss if not loss.in_grid} == {"hps_full", "slic", "lipo"} | parts
+        assert {loss for loss in Loss if not loss.in_grid} == {"hps_full", "slic", "lipo"}
 
     def test_defaults_are_resolved(self):
-        assert Objective() == Objective(Parameterization.EXO, Loss.PL, 0.1, "n_minus_1", 1e-3)
-        assert Objective("dpo").label_smoothing == 0
-        assert Objective("ipo").label_smoothing is None
+        assert Objective() == Objective(Parameterization.EXO, Loss.PL, 0.1, "n_minus_1", {"label_smoothing": 1e-3})
+        assert Objective("dpo").hyperparameters == {"label_smoothing": 0}
+        assert Objective("ipo").hyperparameters == {}
 
     def test_listing_the_methods_does_not_load_torch(self):
         code = "import sys, hps.method.objectives, hps.method.sampling; sys.exit('torch' in sys.modules)"

@@ -21,6 +21,10 @@ def responses(*indices):
     return [index in indices for index in range(6)]
 
 
+def smoothing(parameterization, value):
+    return {"parameterization": parameterization, "hyperparameters": {"label_smoothing": value}}
+
+
 class TestUses:
     @pytest.mark.parametrize(
         ("loss", "used"),
@@ -35,11 +39,6 @@ class TestUses:
     )
     def test_names_the_responses_of_the_stages(self, loss, used):
         assert Objective("dpo", loss).uses(REWARDS, MASK, NEGATIVES)[0].tolist() == used
-
-    def test_several_valid_responses(self):
-        weights = torch.tensor([[1.0, 0, 0, 1.0, 0, 0]], dtype=torch.float64)
-        uses = Objective("dpo", "hps").uses(REWARDS, MASK, torch.tensor([[1, 0, 0, 4, 0, 0]]), valid_weights=weights)
-        assert uses[0].tolist() == responses(0, 1, 3, 4)
 
     @pytest.mark.parametrize(("parameterization", "loss"), COMBINATIONS)
     def test_nothing_else_is_read(self, parameterization, loss):
@@ -107,10 +106,11 @@ class TestRefusals:
             ({"beta": float("inf")}, "beta is inf"),
             ({"multiplicity": 2}, "multiplicity is 2"),
             ({"multiplicity": "n"}, "multiplicity is 'n'"),
-            ({"label_smoothing": 0.0}, "exo takes more than 0"),
-            ({"parameterization": "dpo", "label_smoothing": 0.5}, "dpo takes at least 0 and less than 0.5"),
-            ({"parameterization": "dpo", "label_smoothing": NAN}, "label_smoothing is nan"),
-            ({"parameterization": "ipo", "label_smoothing": 0.1}, "ipo has none"),
+            (smoothing("exo", 0.0), "label_smoothing is 0.0 where more than 0 and less than 0.5 is expected"),
+            (smoothing("dpo", 0.5), "label_smoothing is 0.5 where at least 0 and less than 0.5 is expected"),
+            (smoothing("dpo", NAN), "label_smoothing is nan"),
+            (smoothing("ipo", 0.1), "neither parameterization ipo nor loss pl has it"),
+            ({"parameterization": "kto", "hyperparameters": {"desirable": 0}}, "desirable is 0 where more than 0"),
             ({"parameterization": "exo", "loss": "slic"}, "loss slic .* parameterization exo"),
         ],
     )
@@ -142,23 +142,12 @@ class TestRefusals:
             ("pl", {"rewards": REWARDS.masked_fill(REWARDS == 2, NAN)}, "row 0 .* not finite"),
             ("pl", {"rewards": REWARDS * float("inf")}, "row 0 .* not finite"),
             ("pl", {"rewards": torch.ones_like(REWARDS)}, "row 0 .* nothing is dispreferred"),
-            ("pl", {"factors": torch.ones_like(REWARDS)}, "dpo takes none"),
-            ("pl", {"valid_weights": torch.ones_like(REWARDS)}, "loss pl has one positive"),
-            ("hps_full", {"gamma": 1.0, "valid_weights": torch.zeros_like(REWARDS)}, "no response is valid"),
-            ("hps_full", {"gamma": 1.0, "valid_weights": -torch.ones_like(REWARDS)}, "at least 0"),
-            ("hps_full", {"gamma": 1.0, "valid_weights": torch.ones_like(REWARDS)}, "valid response is masked"),
         ],
     )
     def test_of_inputs(self, loss, given, message):
         arguments = {"log_ratios": LOG_RATIOS, "rewards": REWARDS, "mask": MASK} | given
         with pytest.raises(ValueError, match=message):
             Objective("dpo", loss)(**arguments)
-
-    def test_of_factors(self):
-        factors = torch.tensor([[1.0, 1, NAN, 1, 1, 0]], dtype=torch.float64)  # 2 and 5 are not in use
-        assert Objective("kto", "pl")(LOG_RATIOS, REWARDS, MASK, factors=factors).isfinite().all()
-        with pytest.raises(ValueError, match=r"row 0 .* factor is not a positive number"):
-            Objective("kto", "pl")(LOG_RATIOS, REWARDS, MASK, factors=-factors)
 
     def test_names_the_row(self):
         rewards = torch.tensor([[1.0, 2.0], [3.0, 3.0]])

@@ -55,7 +55,8 @@ PUBLISHED = [
 def test_of_two_responses_every_loss_is_the_published_pairwise_one(parameterization, eps, published, loss):
     a, b = torch.randn(2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 8
     rewards = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(50, 2)
-    objective = Objective(parameterization, loss, beta=BETA, label_smoothing=eps)
+    own = {} if eps is None else {"label_smoothing": eps}
+    objective = Objective(parameterization, loss, beta=BETA, hyperparameters=own)
     ours = objective(torch.stack([b, a], 1), rewards, negatives=torch.zeros(50, dtype=torch.int64), gamma=2.0)
     torch.testing.assert_close(ours, published(a, b))
 

@@ -54,10 +54,6 @@ class TestNegativeProbabilities:
         mask = [True, True, False, True, False]
         assert negative_probabilities([1, 2, 9, 3, nan], 0, mask) == pytest.approx([0.5, 0.5, 0, 0, 0])
 
-    def test_several_valid_responses_have_the_negatives_below_them_all(self):
-        valid = [False, True, False, True, False]
-        assert negative_probabilities([5, 4, 3.5, 3, 1], 0, valid=valid).tolist() == [0, 0, 0, 0, 1]
-
     @pytest.mark.parametrize(("gamma", "expected"), [(inf, [0, 0.5, 0.5, 0]), (-inf, [0, 0, 0, 1])])
     def test_infinite_gamma_shares_among_the_hardest_or_easiest(self, gamma, expected):
         assert negative_probabilities([9, 5, 5, 1], gamma).tolist() == expected
@@ -92,7 +88,6 @@ class TestNegativeProbabilities:
             ([[1, 2]], {}, "shape"),
             ([1, 2], {"mask": [1, 1]}, "mask has shape .* int64"),
             ([1, 2], {"mask": [True]}, r"mask has shape \(1,\)"),
-            ([1, 2], {"valid": [False, False]}, "no response is valid"),
             ([1, 2], {"gamma": nan}, "gamma is NaN"),
         ],
     )

@@ -30,8 +30,14 @@ def test_path_links_to_the_folder(model_folder, tmp_path):
     facts = files.read_json(out / "model.json")
     assert (facts["role"], facts["source"], facts["path"]) == ("generator", "path", str(model_folder.resolve()))
     assert facts["parameters"] == sources.parameters(sources.load_causal(out, device="cpu"))
-    assert facts["provenance"]["inputs"] == {
-        str(model_folder): {"model.json": files.sha256(model_folder / "model.json")}
+    assert facts["files"] == files.read_json(model_folder / "model.json")["files"]
+    assert facts["check"] == {
+        "tensors": len(sources.tensor_shapes(model_folder)),
+        "positions": 512,
+        "vocabulary": {"embedding": 320, "tokenizer": 320},
+        "end_of_turn": "<|end|>",
+        "system_turn": "accepted",
+        "whole_conversation": "same",
     }
     assert files.read_json(model_folder / "model.json")["role"] == "policy"  # untouched
 
@@ -50,10 +56,10 @@ def test_path_leaves_pickles_and_code_behind(model_folder, tmp_path):
         ({"source": "path"}, "--path: needed with --source path"),
         ({"source": "hub"}, "--repo: needed with --source hub"),
         ({"source": "gguf", "file": "x.gguf"}, "--package: needed with --source gguf"),
-        ({"source": "path", "path": "nowhere/at/all"}, "nowhere/at/all: no such file or folder"),
+        ({"source": "path", "path": "nowhere/at/all"}, "nowhere/at/all: there is no such model folder"),
         ({"source": "gguf", "package": "no_such_package", "file": "x.gguf"}, "no_such_package: .*not installed"),
         ({"source": "gguf", "package": "hps", "file": "x.gguf"}, "hps: the package carries no file x.gguf"),
-        ({"source": "gguf", "package": "hps", "file": "cli.py"}, "cli.py: not a GGUF file"),
+        ({"source": "gguf", "package": "hps", "file": "support/cli.py"}, "cli.py: not a GGUF file"),
         ({"source": "gguf", "package": "hps.models", "file": "x"}, "hps.models: not the name of a top-level"),
     ],
 )

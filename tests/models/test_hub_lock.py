@@ -77,6 +77,10 @@ def test_a_lock_file_is_read_as_it_was_written(tmp_path):
     assert hub_lock.read(tmp_path / "none.yaml") == {}
 
 
+def locked(file: str = "{size: 3, blob: " + "ab" * 20 + "}", name: str = "a", commit="x", revision="''") -> str:
+    return f"model: {{o/m: {{commit: {commit}, revision: {revision}, files: {{{name}: {file}}}}}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -84,14 +88,75 @@ def test_a_lock_file_is_read_as_it_was_written(tmp_path):
         ("modle: {}", "'modle' is none of model, dataset"),
         ("model: {o/m: {commit: x}}", r"not a lock file as `snakemake pin` writes it \('files'\)"),
         ("model: {o/m: {commit: x, revision: '', files: {a: {sise: 1}}}}", "not a lock file"),
+        ("model: [o/m]", "not a lock file"),
+        ("model", "not a lock file"),
+        ("\xff", "lock.yaml: .*"),
+        ("[" * 5000, "lock.yaml: .*recursion"),
+        (locked(), "o/m: 'x' is no commit"),
+        (locked(commit=5), "o/m: 5 is no commit"),
+        (locked(commit=COMMIT, revision=1), "o/m: revision is 1, not text"),
+        (locked("{}", commit=COMMIT), "not a lock file .*size"),
+        (locked("3", commit=COMMIT), "not a lock file"),
+        (locked("{size: '3'}", commit=COMMIT), "o/m: a: '3' is no size in bytes"),
+        (locked("{size: 3.5}", commit=COMMIT), "o/m: a: 3.5 is no size in bytes"),
+        (locked("{size: -3}", commit=COMMIT), "o/m: a: -3 is no size in bytes"),
+        (locked("{size: 3, sha256: 7}", commit=COMMIT), "o/m: a: has neither a SHA-256 nor a git blob id"),
+        (locked("{size: 3, blob: zz}", commit=COMMIT), "o/m: a: has neither a SHA-256 nor a git blob id"),
+        (locked(name="../a", commit=COMMIT), r"o/m: '\.\./a' is no path of a file within a repository"),
+        (locked(name="/etc/a", commit=COMMIT), "o/m: '/etc/a' is no path of a file"),
+        (locked(name="7", commit=COMMIT), "o/m: 7 is no path of a file"),
     ],
 )
 def test_a_broken_lock_file_is_one_line(tmp_path, text, what):
     path = tmp_path / "lock.yaml"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=what) as caught:
         hub_lock.read(path)
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+NAME = {"rfilename": "a.json", "size": 2, "blobId": "ab" * 20}
+
+
+@pytest.mark.parametrize(
+    ("info", "what"),
+    [
+        (
+            {"siblings": [NAME | {"rfilename": "../../a.json"}]},
+            "'../../a.json' is no path of a file",
+        ),
+        ({"siblings": [NAME | {"rfilename": "/tmp/a.json"}]}, "'/tmp/a.json' is no path of a file"),
+        ({"siblings": [NAME | {"rfilename": "x\\a.json"}]}, "is no path of a file within a repository"),
+        ({"siblings": [NAME | {"size": None}]}, "a.json: None is no size in bytes"),
+        ({"siblings": [NAME | {"blobId": None}]}, "a.json: has neither a SHA-256 nor a git blob id"),
+        ({"siblings": [NAME], "sha": "main"}, "'main' is no commit"),
+        ({"siblings": None}, "the hub's answer cannot be read"),
+        ({"siblings": [{}]}, "the hub's answer cannot be read"),
+        ([], "the hub's answer cannot be read"),
+        (None, "not to be had from the hub"),
+    ],
+)
+def test_an_answer_of_the_hub_that_is_none_is_one_line(tmp_path, info, what):
+    said = {"id": "owner/model", "sha": COMMIT, "tags": []} | info if isinstance(info, dict) else info
+    content = b"<html>" if info is None else json.dumps(said).encode()
+    with serving({"owner/model": Repo({}, info=content)}) as server:
+        line = last_line(pin(server, tmp_path / "lock.yaml", MODEL))
+    assert what in line
+    assert "owner/model" in line
+    assert not (tmp_path / "lock.yaml").exists()
+
+
+def test_a_token_is_read_with_care_and_shown_nowhere(tmp_path):
+    with serving({"owner/model": Repo(FILES)}) as server:
+        words = ["pin.py", "--wanted", json.dumps([asdict(MODEL)]), "--lock", tmp_path / "lock.yaml"]
+        done = server.run(*words, cache=tmp_path / "cache", HF_TOKEN="hf_sécret-token")
+        assert "error: HF_TOKEN, or what `hf auth login` stored: holds a character that no key has" in last_line(done)
+        assert not server.asked
+        server.repos["owner/model"] = Repo(FILES, info=b'{"id": "hf_right"}')
+        done = server.run(*words, cache=tmp_path / "cache", HF_TOKEN=" hf_right\r\n")
+        assert server.asked[-1][1] == "Bearer hf_right"
+        assert "hf_right" not in done.stderr + done.stdout
 
 
 LOCKED = Snapshot("model", "owner/model", COMMIT, "v1", {"config.json": File(2, blob="x")}, hub_lock.LOCK)

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import make_toy_data
 import pytest
+import toy_data
 import yaml
 from conftest import ROOT
 from hub_server import COMMIT, NEWER, Repo, serving
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.workflow
 @pytest.fixture(scope="module")
 def repos(model_folder, tmp_path_factory):
     toy = tmp_path_factory.mktemp("toy")
-    make_toy_data.main(make_toy_data.Arguments(rows_train=60, rows_test=60, out=str(toy)))
+    toy_data.main(toy_data.Arguments(rows_train=60, rows_test=60, out=str(toy)))
     return {
         "owner/policy": Repo.of(model_folder),
         "owner/generator": Repo.of(model_folder),

@@ -41,7 +41,7 @@ def reward(folder):
 def test_score_is_the_head_on_the_last_token_alone(folder, reward):
     messages, response = CONVERSATIONS[3]
     ids = chat.prompt_ids(reward.tokenizer, messages) + chat.response_ids(reward.tokenizer, response)
-    hidden = sources.load_causal(folder, device="cpu").model(torch.tensor([ids])).last_hidden_state[0, -1]
+    hidden = reward.model.model(torch.tensor([ids])).last_hidden_state[0, -1]
     expected = hidden @ load_file(folder / "model.safetensors")["score.weight"][0]
     assert reward.score([(messages, response)]) == pytest.approx([expected.item()], abs=1e-4)
 

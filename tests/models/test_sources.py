@@ -27,6 +27,7 @@ def test_saved_folder_says_what_it_is(model_folder):
         "source": "scratch",
         "parameters": sources.parameters(model),
         "dtype": "float32",
+        "files": {p.name: files.sha256(p) for p in sorted(model_folder.iterdir()) if p.name != "model.json"},
     }
     assert (model_folder / "model.safetensors").is_file()
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import make_plan
+import plan
 import pytest
 import torch
 import yaml
@@ -23,8 +23,8 @@ from hps.planning.stages import Estimate, Lengths, Stage
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
+from hps.support.yaml_file import read_yaml
 from hps.workflow import config
-from hps.workflow.config import read_yaml
 
 NOWHERE = Path("/nonexistent")
 
@@ -334,7 +334,7 @@ def test_the_memory_is_within_a_factor_of_the_recorded_run(preset):
 def test_run_times_of_a_profile_are_replaced_and_nothing_else():
     rules = "  train: {gres: 'gpu:4', runtime: 3d}\n  judge: {runtime: 1d}\n"
     profile = f"default-resources: {{runtime: 1h}}\nset-resources:\n{rules}"
-    assert yaml.safe_load(make_plan.with_run_times(profile, {"train": 480, "evaluate": 30})) == {
+    assert yaml.safe_load(plan.with_run_times(profile, {"train": 480, "evaluate": 30})) == {
         "default-resources": {"runtime": "1h"},
         "set-resources": {"train": {"gres": "gpu:4", "runtime": 480}, "judge": {"runtime": "1d"}},
     }

@@ -18,7 +18,7 @@ import pytest
 from cluster import Cluster, run
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 pytestmark = pytest.mark.slurm
 
@@ -77,7 +77,7 @@ def jobs(folder: Path) -> list[dict[str, str]]:
 def checkout(folder: Path) -> Path:
     """A copy of the checkout without what was made in it."""
     ignored = shutil.ignore_patterns(
-        ".git", ".venv", ".snakemake", "results", "logs", "__pycache__", ".*_cache", ".hypothesis"
+        ".git", ".venv*", ".snakemake", "results", "logs", "__pycache__", ".*_cache", ".hypothesis"
     )
     return Path(shutil.copytree(ROOT, folder / "hps-replica", ignore=ignored))
 

@@ -1,14 +1,29 @@
 """Outputs are whole or absent; inputs that cannot be read are named."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import SCRIPTS
+from safetensors import SafetensorError
 
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, sha256, stable_hash, write_json, write_table, write_text, writing
+from hps.support.files import (
+    identity,
+    read_json,
+    read_table,
+    record,
+    sha256,
+    stable_hash,
+    write_json,
+    write_table,
+    write_text,
+    writing,
+)
 
 SCHEMA = pa.schema([("name", pa.string()), ("value", pa.float64())])
 
@@ -55,6 +70,69 @@ def test_processes_that_write_one_folder_leave_it_whole_and_do_not_stop_each_oth
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     a, b = ((tmp_path / "folder" / name).read_text() for name in "ab")
     assert a == b
+
+
+def fail(path):
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("kind", ["text", "parquet", "safetensors"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, kind):
+    write = {
+        "text": lambda path: path.write_text("x" * 10**6),
+        "parquet": lambda path: pq.write_table(pa.table({"a": [1]}), path),
+        "safetensors": fail,  # it would replace the device
+    }[kind]
+    line = f"^{tmp_path}/out: cannot be written: No space left on device$"
+    with pytest.raises(InputError, match=line), writing(tmp_path / "out"):
+        write(Path("/dev/full"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_a_live_writers_stays(tmp_path):
+    script = "import os, sys\nfrom hps.support.files import writing\nwith writing(sys.argv[1]) as partial:\n"
+    script += " partial.mkdir()\n (partial / 'a').write_text('a')\n os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "out")], cwd=SCRIPTS, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".partial")
+    with writing(tmp_path / "out") as live:
+        live.write_text("live")
+        assert not left.exists()
+        write_text(tmp_path / "out", "other")
+        assert live.exists()
+    elsewhere = tmp_path / ".out.another-machine-1.0000.partial"
+    elsewhere.write_text("still written")
+    write_text(tmp_path / "out", "again")
+    assert elsewhere.exists()
+    os.utime(elsewhere, (0, 0))
+    write_text(tmp_path / "out", "again")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path):
+    rows = [{"name": f"row {number}", "value": number / 7} for number in range(20)]
+    path = tmp_path / "t.parquet"
+    write_table(path, rows, SCHEMA, {"candidates": "of today"})
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        try:
+            assert read_table(path) == rows
+        except InputError:
+            refused += 1
+    assert refused > 0.1 * len(content)
+
+
+def test_what_a_file_holds_is_recorded_and_known_by_one_hash(tmp_path):
+    one, same, other = (tmp_path / f"{name}.parquet" for name in ("one", "same", "other"))
+    for path, value in ((one, 1.0), (same, 1.0), (other, 2.0)):
+        write_table(path, [{"name": "a", "value": value}], SCHEMA, {"pairs": "p"})
+    assert record(one)["made_from"] == {"pairs": "p"}
+    assert identity(one) == identity(same) != identity(other)
+    pq.write_table(pq.read_table(one).replace_schema_metadata({}), other)
+    with pytest.raises(InputError, match=r"other.parquet: does not say what it holds: it was not written by this wor"):
+        read_table(other)
 
 
 def test_tables_come_back_as_they_were(tmp_path):

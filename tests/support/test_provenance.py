@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,17 +23,37 @@ def test_record_is_json_and_names_what_it_was_made_from(tmp_path):
     assert record["inputs"] == {str(data): hashlib.sha256(b"x").hexdigest()}
     assert record["packages"]["torch"].startswith("2.")
     assert set(record["packages"]) <= set(provenance.PACKAGES)
+    assert f"torch-{record['packages']['torch']}" in record["installed"].split()
+    installed = [name.rpartition("-")[0].lower() for name in record["installed"].split()]
+    assert {name.lower().replace("-", "_") for name in record["packages"]} <= set(installed)
+    assert installed == sorted(installed)
     assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(record["time"]) < timedelta(minutes=1)
 
 
 def test_no_package_is_imported_for_it():
     code = (
-        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps import provenance; provenance.collect({}, []); "
+        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps.support import provenance; "
+        "provenance.collect({}, []); "
         "print(sorted({'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_gpus_are_recorded_with_their_driver_and_torchs_cuda(tmp_path, monkeypatch):
+    cuda = SimpleNamespace(
+        is_available=lambda: True, device_count=lambda: 2, get_device_name=lambda number: f"L40S {number}"
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="13.0")))
+    monkeypatch.setattr(provenance, "DRIVER", tmp_path / "version")
+    assert provenance.gpus() == {"names": ["L40S 0", "L40S 1"], "cuda": "13.0", "driver": None}
+    provenance.DRIVER.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\n")
+    assert provenance.gpus()["driver"] == "580.65.06"
+    cuda.is_available = lambda: False
+    assert provenance.gpus() is None
+    monkeypatch.delitem(sys.modules, "torch")
+    assert provenance.gpus() is None
 
 
 def test_missing_input_is_an_error(tmp_path):

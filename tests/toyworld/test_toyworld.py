@@ -7,8 +7,8 @@ import math
 import random
 from collections import Counter
 
-import make_toy_data
 import pytest
+import toy_data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -221,7 +221,7 @@ def test_severity_levels():
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    make_toy_data.main(make_toy_data.Arguments(rows_train=300, rows_test=60, out=str(folder), seed=5))
+    toy_data.main(toy_data.Arguments(rows_train=300, rows_test=60, out=str(folder), seed=5))
     return folder
 
 
@@ -252,7 +252,7 @@ def test_pku_saferlhf_files_hold_their_quirks_at_the_documented_counts(toy):
 
 
 def test_a_few_training_prompts_are_test_prompts(toy):
-    for format, folder in make_toy_data.FOLDERS.items():
+    for format, folder in toy_data.FOLDERS.items():
         ids = [
             {r.prompt_id for r in read(read_rows(toy / folder / f"{part}.jsonl.gz"), parser(format))[0]}
             for part in ("train", "test")
@@ -303,10 +303,8 @@ def test_pku_saferlhf_rows_have_all_fields_and_agree_with_themselves(toy):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(toy, tmp_path):
     for seed, same in ((5, True), (6, False)):
-        make_toy_data.main(
-            make_toy_data.Arguments(rows_train=300, rows_test=60, out=str(tmp_path / str(seed)), seed=seed)
-        )
-        for folder in make_toy_data.FOLDERS.values():
+        toy_data.main(toy_data.Arguments(rows_train=300, rows_test=60, out=str(tmp_path / str(seed)), seed=seed))
+        for folder in toy_data.FOLDERS.values():
             ours, theirs = (root / folder / "train.jsonl.gz" for root in (toy, tmp_path / str(seed)))
             assert (ours.read_bytes() == theirs.read_bytes()) == same
             assert json.loads(gzip.decompress(ours.read_bytes()).splitlines()[0])

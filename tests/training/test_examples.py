@@ -4,11 +4,12 @@ import pytest
 import stage_files
 
 from hps.data import chat
-from hps.data.schemas import CANDIDATES, REFERENCE, SCORED
+from hps.data.examples import Examples
+from hps.method.sampling import draw_negative
 from hps.models.sources import load_tokenizer
 from hps.support.errors import InputError
-from hps.support.files import read_table, write_table
-from hps.training.examples import Pool, Responses, read_examples
+from hps.support.files import read_table
+from hps.training.examples import Pool, Responses, TrainingExamples
 
 POOL = Pool(n=3, truncated="drop", human_first=False, max_length=512)
 
@@ -23,18 +24,8 @@ def tokenizer(model_folder):
     return load_tokenizer(model_folder)
 
 
-def read(tokenizer, files, pool=POOL):
-    return read_examples(
-        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
-    )
-
-
-def change(path, schema, changes):
-    """Rewrite rows of a stage's file: `changes` maps (prompt number, origin, index) to new values."""
-    rows = read_table(path)
-    for row in rows:
-        row.update(changes.get((int(row["prompt_id"], 16), row["origin"], row["index"]), {}))
-    write_table(path, rows, schema)
+def read(files, pool=POOL):
+    return TrainingExamples(Examples(files["examples"]), pool)
 
 
 def texts(tokenizer, example):
@@ -42,91 +33,68 @@ def texts(tokenizer, example):
 
 
 def test_the_first_n_generated_responses_with_their_rewards(tokenizer, files):
-    examples, counts = read(tokenizer, files)
+    examples = read(files)
     rows = [r for r in read_table(files["candidates"]) if r["origin"] == "generated" and r["index"] < 3]
     assert [t for e in examples for t in texts(tokenizer, e)] == [r["response"] for r in rows]
     scored = {
         (r["prompt_id"], r["index"]): r["reward"] for r in read_table(files["scored"]) if r["origin"] == "generated"
     }
     assert examples[1].rewards.tolist() == [scored[examples[1].prompt_id, i] for i in range(3)]
-    assert counts["prompts trained on"] == 3
-    assert counts["responses trained on"] == 9
+    assert examples.counts["prompts trained on"] == 3
+    assert examples.counts["responses trained on"] == 9
 
 
 def test_the_human_responses_come_first_when_the_protocol_says_so(tokenizer, files):
-    examples, _ = read(tokenizer, files, Pool(n=3, truncated="drop", human_first=True, max_length=512))
+    examples = read(files, Pool(n=3, truncated="drop", human_first=True, max_length=512))
     pair = read_table(files["pairs"])[0]
     assert texts(tokenizer, examples[0])[:2] == [pair["chosen"], pair["rejected"]]
     assert len(examples[0].responses) == 3
 
 
 @pytest.mark.parametrize(("truncated", "left_out"), [("drop", 2), ("keep", 1)])
-def test_empty_and_truncated_responses(tokenizer, files, truncated, left_out):
+def test_empty_and_truncated_responses(files, truncated, left_out):
     broken = {(0, "generated", 0): {"status": "empty"}, (0, "generated", 1): {"status": "truncated"}}
-    change(files["candidates"], CANDIDATES, broken)
-    examples, counts = read(tokenizer, files, Pool(n=4, truncated=truncated, human_first=False, max_length=512))
+    stage_files.change(files, "candidates", broken)
+    examples = read(files, Pool(n=4, truncated=truncated, human_first=False, max_length=512))
     assert len(examples[0].responses) == 4 - left_out
-    assert counts["responses left out: empty"] == 1
-    assert counts["responses left out: truncated"] == left_out - 1
-    assert counts["prompts with fewer than n responses"] == 1
+    assert examples.counts["responses left out: empty"] == 1
+    assert examples.counts["responses left out: truncated"] == left_out - 1
+    assert examples.counts["prompts with fewer than n responses"] == 1
 
 
-def test_equal_rewards_compare_nothing(tokenizer, files):
-    change(files["scored"], SCORED, {(1, "generated", i): {"reward": 0.5} for i in range(4)})
-    examples, counts = read(tokenizer, files)
+def test_equal_rewards_compare_nothing(files):
+    stage_files.change(files, "scored", {(1, "generated", i): {"reward": 0.5} for i in range(4)})
+    examples = read(files)
     assert len(examples) == 2
-    assert counts["prompts dropped: all rewards equal"] == 1
+    assert examples.counts["prompts dropped: all rewards equal"] == 1
 
 
-def test_too_long_responses_are_left_out(tokenizer, files):
-    lengths = sorted(len(e.prompt) + len(r) for e in read(tokenizer, files)[0] for r in e.responses)
-    _, counts = read(tokenizer, files, Pool(n=3, truncated="drop", human_first=False, max_length=lengths[-1] - 1))
-    assert counts["responses left out: too long"] >= 1
+def test_a_copy_of_the_best_response_is_never_drawn(files):
+    """A, A, B with rewards that rounding has put apart: A ties with itself, and B is the negative."""
+    text = read_table(files["candidates"])[2]["response"]
+    rewards = [1.0, 1 - 4.8e-7, 0.63]
+    stage_files.change(
+        files,
+        "scored",
+        {(0, "generated", i): {"reward": reward} for i, reward in enumerate(rewards)},
+    )
+    stage_files.change(files, "candidates", {(0, "generated", i): {"response": text} for i in range(2)})
+    ids = read_table(files["reference"])[2]["ids"]
+    stage_files.change(files, "reference", {(0, "generated", i): {"ids": ids, "tokens": len(ids)} for i in range(2)})
+    example = read(files)[0]
+    assert example.rewards.tolist() == [1.0, 1.0, 0.63]
+    for seed in range(50):
+        assert draw_negative(example.rewards, 5.0, seed=seed, epoch=0, prompt_id=example.prompt_id) == 2
 
 
-def test_a_reward_that_is_no_number_names_file_and_row(tokenizer, files):
-    change(files["scored"], SCORED, {(1, "generated", 2): {"reward": float("nan")}})
-    with pytest.raises(InputError, match=r"scored.parquet: row \d+: reward is nan, not a finite number"):
-        read(tokenizer, files)
-
-
-def test_a_missing_log_prob_names_the_response(tokenizer, files):
-    write_table(files["reference"], read_table(files["reference"])[:-1], REFERENCE)
-    with pytest.raises(InputError, match=r"reference.parquet: no log_prob for response 0+2/generated/3"):
-        read(tokenizer, files, Pool(n=4, truncated="drop", human_first=False, max_length=512))
-
-
-def test_a_response_named_twice_is_refused(tokenizer, files):
-    rows = read_table(files["reference"])
-    write_table(files["reference"], [*rows, rows[0]], REFERENCE)
-    with pytest.raises(InputError, match=r"reference.parquet: names a response twice"):
-        read(tokenizer, files)
-
-
-def test_shards_are_read_as_one_file_would_be(tokenizer, files, tmp_path):
-    """The first prompt in one shard, the others in another, and a shard without any."""
-    whole, counts = read(tokenizer, files)
-    shards = {}
-    for name, schema in (("candidates", CANDIDATES), ("scored", SCORED), ("reference", REFERENCE)):
-        rows = read_table(files[name])
-        parts = [[r for r in rows if (int(r["prompt_id"], 16) > 0) == later] for later in (True, False)]
-        shards[name] = [str(tmp_path / f"{name}.{number}.parquet") for number in range(3)]
-        for path, part in zip(shards[name], [*parts, []], strict=True):
-            write_table(path, part, schema)
-    examples, sharded_counts = read_examples(tokenizer, files["pairs"], *shards.values(), POOL)
-    assert sharded_counts == counts
-    for one, other in zip(whole, examples, strict=True):
-        assert (one.prompt_id, one.prompt, list(one.responses)) == (
-            other.prompt_id,
-            other.prompt,
-            list(other.responses),
-        )
-        assert (one.rewards == other.rewards).all()
-        assert (one.reference == other.reference).all()
+def test_too_long_responses_are_left_out(files):
+    lengths = sorted(len(e.prompt) + len(r) for e in read(files) for r in e.responses)
+    examples = read(files, Pool(n=3, truncated="drop", human_first=False, max_length=lengths[-1] - 1))
+    assert examples.counts["responses left out: too long"] >= 1
 
 
 def test_token_ids_are_those_of_the_text_and_take_four_bytes_each(tokenizer, files):
-    examples, _ = read(tokenizer, files)
+    examples = read(files)
     rows = [r for r in read_table(files["candidates"]) if r["origin"] == "generated" and r["index"] < 3]
     found = [ids for example in examples for ids in example.responses]
     assert found == [chat.response_ids(tokenizer, row["response"]) for row in rows]
@@ -142,7 +110,7 @@ def test_responses_are_a_sequence():
         responses[3]
 
 
-def test_nothing_left_to_train_on(tokenizer, files):
-    change(files["scored"], SCORED, {(p, "generated", i): {"reward": 1.0} for p in range(3) for i in range(4)})
+def test_nothing_left_to_train_on(files):
+    stage_files.change(files, "scored", {(p, "generated", i): {"reward": 1.0} for p in range(3) for i in range(4)})
     with pytest.raises(InputError, match="no prompt is left to train on"):
-        read(tokenizer, files)
+        read(files)

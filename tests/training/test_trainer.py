@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,19 +13,23 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import stage_files
 import torch
+import train as train_command
 from accelerate import Accelerator
 from conftest import ROOT, SCRIPTS, python_environment
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
+from hps.data.examples import Examples
+from hps.method import ranking
 from hps.method.objectives import Objective
-from hps.models.sources import load_causal, load_tokenizer
+from hps.models.sources import load_causal
 from hps.support.errors import InputError
 from hps.training.checkpoints import Checkpoints
-from hps.training.examples import Pool, read_examples
+from hps.training.examples import Pool, TrainingExamples
 from hps.training.trainer import Schedule, Trainer, plan
 
 SCHEDULE = Schedule(
@@ -46,12 +52,9 @@ def files(tmp_path_factory, model_folder):
 
 
 @pytest.fixture(scope="module")
-def examples(files, model_folder):
+def examples(files):
     pool = Pool(n=4, truncated="drop", human_first=False, max_length=512)
-    tokenizer = load_tokenizer(model_folder)
-    return read_examples(
-        tokenizer, files["pairs"], [files["candidates"]], [files["scored"]], [files["reference"]], pool
-    )[0]
+    return TrainingExamples(Examples(files["examples"]), pool)
 
 
 def trainer(model_folder, examples, loss="hps", parameterization="dpo", batch_tokens=4096, **changes) -> Trainer:
@@ -95,14 +98,12 @@ def test_micro_batches_sort_a_steps_prompts_and_leave_the_order_of_data_alone(mo
             seen[batch_tokens].append([])
             one.step(step)
             prepared = [p for micro_batch in seen[batch_tokens][step] for p in micro_batch]
-            assert sorted(p.item.example.prompt_id for p in prepared) == sorted(i.example.prompt_id for i in batch)
+            assert sorted(p.item.number for p in prepared) == sorted(item.number for item in batch)
             lengths = [len(p.group.prompt) for p in prepared]
             assert lengths == sorted(lengths)
             for micro_batch in seen[batch_tokens][step]:
                 assert len(micro_batch) == 1 or one.scorer.group_cost([p.group for p in micro_batch]) <= batch_tokens
-    draws = [
-        [[(p.item.example.prompt_id, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()
-    ]
+    draws = [[[(p.item.number, p.negative) for m in step for p in m] for step in steps] for steps in seen.values()]
     assert draws[0] == draws[1]
     assert [len(step) for step in seen[10**6]] == [1, 1, 1, 1]
     assert max(len(step) for step in seen[60]) > 1
@@ -148,7 +149,7 @@ def test_a_step_is_the_gradient_of_the_mean_loss_over_its_prompts(model_folder, 
     two = trainer(model_folder, examples, "bt")
     losses = []
     for item in batch:
-        example = item.example
+        example = examples[item.number]
         best, worst = int(example.rewards.argmax()), int(example.rewards.argmin())
         rho = []
         for i in (best, worst):
@@ -181,29 +182,24 @@ def test_another_reference_is_caught_before_the_first_step(model_folder, example
 
 
 def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
-    batches = plan(examples, SCHEDULE)
+    batches = plan(len(examples), SCHEDULE)
     for epoch in (0, 1):
-        seen = [item.example.prompt_id for batch in batches for item in batch if item.epoch == epoch]
-        assert sorted(seen) == sorted(example.prompt_id for example in examples)
+        assert sorted(item.number for batch in batches for item in batch if item.epoch == epoch) == list(range(6))
     assert [len(batch) for batch in batches] == [4, 2, 4, 2]
     gammas = [{item.gamma for item in batch} for batch in batches]
     assert gammas == [{-5.0}, {-2.5}, {0.0}, {2.5}]
 
 
-def test_a_loss_with_a_gamma_of_its_own_does_not_follow_the_schedule(model_folder, examples):
-    uniform, hardest = (trainer(model_folder, examples, loss) for loss in ("uniform_1", "hardest_n"))
-    assert {item.gamma for batch in uniform.batches for item in batch} == {0.0}
-    row = hardest.step(0)
+def test_at_infinite_gamma_the_hardest_negative_is_taken(model_folder, examples):
+    row = trainer(model_folder, examples, "hps", gamma_levels=[math.inf]).step(0)
     assert (row["gamma"], row["hardness"]) == (None, 1.0)  # JSON has no infinity
 
 
 def test_released_code_mixes_passes_and_gammas(examples):
     schedule = replace(SCHEDULE, concatenate_epochs=True, gamma_follows="dataset", gamma_levels=[-5, -3, -1, 1, 3])
-    items = [item for batch in plan(examples, schedule) for item in batch]
+    items = [item for batch in plan(len(examples), schedule) for item in batch]
     assert len(items) == 2 * len(examples)
-    assert sorted((item.epoch, item.example.prompt_id) for item in items) == sorted(
-        (epoch, example.prompt_id) for epoch in (0, 1) for example in examples
-    )
+    assert sorted((item.epoch, item.number) for item in items) == [(epoch, i) for epoch in (0, 1) for i in range(6)]
     assert [item.epoch for item in items] != sorted(item.epoch for item in items)
     gammas = [item.gamma for item in items]
     assert set(gammas) == {-5, -3, -1, 1, 3}
@@ -215,8 +211,9 @@ def test_hps_uses_the_best_and_one_negative(model_folder, examples):
     for item in one.batches[0]:
         prepared = one.prepare(item)
         assert len(prepared.used) == 2
-        assert int(item.example.rewards.argmax()) in prepared.used
-        assert prepared == one.prepare(item)
+        assert int(examples[item.number].rewards.argmax()) in prepared.used
+        again = one.prepare(item)
+        assert (again.negative, again.used, again.group) == (prepared.negative, prepared.used, prepared.group)
 
 
 def test_the_batch_must_divide_by_the_devices(model_folder, examples, monkeypatch):
@@ -251,7 +248,7 @@ def command(files: dict, model_folder: Path, out: Path, *more: str, processes: i
     return [
         *(sys.executable, "-m", "accelerate.commands.accelerate_cli", *launch.split()),
         *(str(SCRIPTS / "train.py"), *settings.split(), "--policy", str(model_folder)),
-        *(word for name in ("pairs", "candidates", "scored", "reference") for word in (f"--{name}", files[name])),
+        *("--examples", files["examples"]),
         *("--checkpoints", str(out / "work"), "--out-policy", str(out / "policy")),
         *("--out-log", str(out / "log.jsonl"), "--out-summary", str(out / "training.json"), *more),
     ]
@@ -299,7 +296,7 @@ def test_a_killed_run_ends_as_one_never_killed(files, model_folder, whole, tmp_p
     summary = json.loads((killed / "training.json").read_text())
     assert summary["run"]["loss"] == "hps"
     assert summary["steps"] == 60
-    assert not (killed / "work").exists()
+    assert [path.name for path in (killed / "work").iterdir()] == ["finished"]
 
 
 def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole, tmp_path):
@@ -318,7 +315,8 @@ def test_two_jobs_on_one_run_end_with_the_same_policy(files, model_folder, whole
     assert (shared / name).read_bytes() == (whole / name).read_bytes()
     assert steps(shared / "log.jsonl") == steps(whole / "log.jsonl")
     assert json.loads((shared / "training.json").read_text())["steps"] == 60
-    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json"]
+    assert sorted(path.name for path in shared.iterdir()) == ["log.jsonl", "policy", "training.json", "work"]
+    assert [path.name for path in (shared / "work").iterdir()] == ["finished"]
 
 
 def test_two_processes_train_as_one(files, model_folder, tmp_path):
@@ -358,6 +356,111 @@ def test_tensorboard_without_its_package_is_refused_before_training(files, model
     done = subprocess.run(words, env=python_environment(), cwd=ROOT, capture_output=True, text=True)
     assert "error: tensorboard: is true, but the package tensorboard is not installed" in done.stderr
     assert not (tmp_path / "work").exists()
+
+
+def refused(files, model_folder, out, *more: str, **environment: str) -> str:
+    """The last line of a training that must fail with one; run without a launcher, as with one process."""
+    words = command(files, model_folder, out, *more)
+    words = [sys.executable, *words[words.index(str(SCRIPTS / "train.py")) :]]
+    done = subprocess.run(
+        words, env=python_environment(**environment), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    assert not (out / "policy").exists()
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_shells_launcher_variables_are_not_this_trainings(files, model_folder, tmp_path):
+    """One process, started without a launcher, trains alone; a launcher of another number is refused at once."""
+    inherited = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500"}
+    inherited |= {"PMI_SIZE": "2", "PMI_RANK": "1", "OMPI_COMM_WORLD_SIZE": "4", "ACCELERATE_USE_FSDP": "true"}
+    words = command(files, model_folder, tmp_path, "--epochs", "1")
+    words = [sys.executable, *words[words.index(str(SCRIPTS / "train.py")) :]]
+    subprocess.run(words, env=python_environment(**inherited), cwd=ROOT, check=True, timeout=120)
+    assert json.loads((tmp_path / "training.json").read_text())["devices"] == 1
+    inherited |= {"TORCHELASTIC_RUN_ID": "none"}
+    said = refused(files, model_folder, tmp_path / "other", **inherited)
+    assert said == "error: compute.processes: 1 asked for, but 2 were started"
+
+
+def test_a_training_that_diverges_says_where_and_which_setting(files, model_folder, tmp_path):
+    said = refused(files, model_folder, tmp_path, "--learning-rate", "1e30", "--max-grad-norm", "1e30")
+    line = (
+        r"error: training.learning_rate: 1e\+30: the training diverged: at step \d+ the loss is [\d.naif]+ and the "
+        r"norm of its gradient (nan|inf); the last finite loss was [\d.]+"
+    )
+    assert re.fullmatch(line, said), said
+
+
+def test_a_finished_training_is_not_begun_again(files, model_folder, whole, tmp_path):
+    """Its outputs are gone, as when Snakemake is killed before it has seen the job's end, and its checkpoint too."""
+    shutil.copytree(whole, tmp_path / "run")
+    run = tmp_path / "run"
+    words = ("--checkpoints", str(whole / "work"))
+    summary = (run / "training.json").read_bytes()
+    for name in ("log.jsonl", "training.json"):
+        (whole / name).rename(tmp_path / name)
+    (whole / "policy").rename(tmp_path / "policy")
+    said = train(files, model_folder, whole, *words)
+    assert "this run has finished before" in said
+    assert "resuming" not in said
+    assert (whole / "training.json").read_bytes() == summary
+    name = "policy/adapter_model.safetensors"
+    assert (whole / name).read_bytes() == (run / name).read_bytes()
+    assert (whole / "log.jsonl").read_bytes() == (run / "log.jsonl").read_bytes()
+
+
+def test_what_a_training_costs_may_change_on_the_way():
+    made_with = {
+        "settings": {"train_tokens": 1, "checkpoint_every": 2, "tensorboard": False, "beta": 0.1},
+        "inputs": {},
+    }
+    same = made_with | {"settings": {"train_tokens": 9, "checkpoint_every": 7, "tensorboard": True, "beta": 0.1}}
+    other = made_with | {"settings": made_with["settings"] | {"beta": 0.2}}
+    assert train_command.fingerprint(made_with) == train_command.fingerprint(same)
+    assert train_command.fingerprint(made_with) != train_command.fingerprint(other)
+
+
+def test_adapters_on_all_linear_layers_train(files, model_folder, tmp_path):
+    train(files, model_folder, tmp_path, "--lora-targets", "all-linear", "--epochs", "1")
+    saved = load_file(tmp_path / "policy" / "adapter_model.safetensors")
+    assert len(saved) == 2 * 2 * 7
+    assert all(tensor.abs().max() > 0 for tensor in saved.values())
+    assert json.loads((tmp_path / "policy/adapter_config.json").read_text())["base_model_name_or_path"] == (
+        "scratch:policy"
+    )
+
+
+def test_a_target_that_matches_nothing_is_refused_before_data_are_read(files, model_folder, tmp_path):
+    more = ("--lora-targets", "q_proj", "qproj_misspelt", "--examples", str(tmp_path / "none"))
+    said = refused(files, model_folder, tmp_path / "out", *more)
+    assert said.startswith("error: training.lora_targets: 'qproj_misspelt' is no module of LlamaForCausalLM")
+
+
+def test_examples_of_another_policy_are_refused(files, model_folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    (other / "model.json").write_text('{"role": "policy", "source": "another"}')
+    said = refused(files, model_folder, tmp_path / "out", "--policy", str(other))
+    assert said == f"error: {files['examples']}: was not made from {other} as it is now: make it again"
+
+
+def test_loss_log_and_pairs_rank_ties_alike(model_folder, examples):
+    """The last of the tied worst and the first of the tied best, in the loss and in the margin that is logged."""
+    rewards = np.array([0.5, 2.0, -1.0, 2.0])
+    tied = replace(examples[0], rewards=rewards)
+    assert (ranking.best(rewards), ranking.worst(rewards)) == (1, 2)
+    tied = replace(tied, rewards=np.array([2.0, 2.0, -1.0, -1.0]))
+    one = trainer(model_folder, [tied], "bt", batch_size=1)
+    with torch.no_grad():
+        for parameter in one.parameters.values():
+            parameter += 0.05 * torch.randn_like(parameter)
+    prepared = one.prepare(one.batches[0][0])
+    assert prepared.used == [0, 3]
+    loss, margin, *_ = one.backward([prepared], 1).tolist()
+    assert loss == pytest.approx(math.log1p(math.exp(-margin)), rel=1e-6)
+    assert abs(margin) > 1e-4
 
 
 def test_a_misspelt_parameterization_is_one_line_and_leaves_nothing(files, model_folder, tmp_path):

@@ -8,22 +8,23 @@ import math
 import sys
 from pathlib import Path
 
-import make_human_table
-import make_user_study
 import numpy as np
 import pytest
 import simulate_ratings
+import user_study
 from hypothesis import given
 from hypothesis import strategies as st
 from judge_files import policy
+from synthetic_results import configuration, report
 
 from hps.data.schemas import PAIRS
+from hps.runs import Run
 from hps.support import cli
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_json, write_table
 from hps.user_study.design import CRITERIA, Item, Key, choose, design, read_key
 from hps.user_study.page import render
-from hps.user_study.ratings import read_ratings, simulate
+from hps.user_study.ratings import read_ratings, returned_files, simulate
 from hps.user_study.scores import agreement, crossed_interval, score
 
 PAPER = Path(__file__).parents[2] / "paper" / "table3_human.csv"
@@ -185,14 +186,75 @@ def test_other_bad_files(tmp_path, study):
     made_up = write(tmp_path, "three.json", returned(key, "rater-02", simulated=True))
     with pytest.raises(InputError, match=r"three\.json: is of a simulated rater, and other files are not"):
         read_ratings([path, made_up], key)
-    path.write_text(path.read_text().replace("1.25", "NaN"))
-    with pytest.raises(InputError, match=r"one\.json: .* is nan, not in steps of 0\.01"):
-        read_ratings([path], key)
-    path.write_text("{")
-    with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
-        read_ratings([path], key)
-    with pytest.raises(InputError, match="is no key of a user study"):
-        read_key(write(tmp_path, "key.json", {}))
+    text = path.read_text()
+    for number in ("NaN", "1e999", "7" * 400, "7" * 5000, "[" * 100_000, '"\\ud800"', '1.25, "safety": 5'):
+        path.write_text(text.replace("1.25", number))
+        with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
+            read_ratings([path], key)
+    for content in (b"{", b"\xff", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"one\.json: not valid JSON"):
+            read_ratings([path], key)
+
+
+def test_the_folder_of_returned_files_holds_nothing_else(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}: holds no returned files"):
+        returned_files(tmp_path)
+    for name in ("key.json", ".DS_Store"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=f"^{tmp_path}: holds no returned files"):
+        returned_files(tmp_path)
+    for name in ("b.json", "a.json"):
+        (tmp_path / name).write_text("{}")
+    assert returned_files(tmp_path) == [tmp_path / "a.json", tmp_path / "b.json"]
+    for name in ("RATINGS.JSON", "ratings.json.txt", "ratings", "KEY.JSON"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(InputError, match=f"^{tmp_path}/{name}: is no returned file: those end in .json"):
+            returned_files(tmp_path)
+        (tmp_path / name).unlink()
+    (tmp_path / "c.json").mkdir()
+    with pytest.raises(InputError, match=r"c\.json: is no returned file"):
+        returned_files(tmp_path)
+
+
+ITEM = {"test_set": "hh_rlhf", "prompt_id": "p0", "responses": {"A": "sft", "B": "dpo-hps"}}
+KEY = {"format": 1, "study": "0" * 12, "methods": ["sft", "dpo-hps"], "raters": {"rater-01": {"item-01": ITEM}}}
+
+
+def rated(**changes) -> dict:
+    return {"raters": {"rater-01": {"item-01": ITEM | changes}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"format": 2}, "format: 1 was expected"),
+        ({"methods": "sft"}, "methods: 'sft' is not of type 'array'"),
+        ({"methods": ["sft", 3]}, "methods.1: 3 is not of type 'string'"),
+        ({"methods": ["sft", "dpo-bt"]}, "raters.rater-01.item-01.responses: not one of each of the methods"),
+        ({"study": None}, "study: None is not of type 'string'"),
+        ({"raters": []}, "raters: [] is not of type 'object'"),
+        ({"raters": {}}, "raters: {} should be non-empty"),
+        ({"raters": {"../x": {"item-01": ITEM}}}, "raters: '../x' does not match"),
+        ({"raters": {"rater-01": None}}, "raters.rater-01: None is not of type 'object'"),
+        ({"raters": {"rater-01": {"item-01": {}}}}, "raters.rater-01.item-01: 'test_set' is a required property"),
+        (rated(prompt_id=0), "raters.rater-01.item-01.prompt_id: 0 is not of type 'string'"),
+        (rated(responses={"A": "sft"}), "raters.rater-01.item-01.responses: not one of each of the methods"),
+        (rated(responses=["sft"]), "raters.rater-01.item-01.responses: ['sft'] is not of type 'object'"),
+    ],
+)
+def test_a_key_with_parts_missing_or_wrong_is_named(tmp_path, change, says):
+    path = write(tmp_path, "key.json", KEY | change)
+    if not says:
+        assert read_key(path).as_json() == KEY
+        return
+    with pytest.raises(InputError) as caught:
+        read_key(path)
+    assert str(caught.value).startswith(f"{path}: is no key of a user study ({says}")
+    for name in KEY:
+        with pytest.raises(InputError, match=f"'{name}' is a required property"):
+            read_key(write(tmp_path, "key.json", {key: value for key, value in KEY.items() if key != name}))
 
 
 @given(st.integers(100, 500))
@@ -296,8 +358,8 @@ def evaluations(folder: Path, prompts: int = 4) -> list[Path]:
     """Made-up evaluations of all methods on both data sets; the true reward of an answer is its length."""
     paths = []
     for test_set, (number, method) in itertools.product(("hh_rlhf", "pku_saferlhf"), enumerate(METHODS)):
-        reward, _, loss = method.partition("-")
-        of = {"dataset": test_set, "reward": reward, "loss": loss, "n": 8, "beta": 0.1, "seed": 0} if loss else None
+        parameterization, _, loss = method.partition("-")
+        of = Run(test_set, parameterization, loss, n=8, beta=0.1, seed=0).record() if loss else None
         texts = [["x" * (number + 1)] for _ in range(prompts)]
         paths.append(policy(folder / test_set / method, of, texts, test_set))
     for test_set in ("hh_rlhf", "pku_saferlhf"):
@@ -314,27 +376,26 @@ def test_the_commands(tmp_path, monkeypatch):
     words = ["--test-sets", "hh_rlhf", "pku_saferlhf", "--methods", *METHODS, "--evaluations", *found]
     words += ["--pairs", *(tmp_path / name / "test.parquet" for name in ("hh_rlhf", "pku_saferlhf"))]
     words += ["--prompts", 3, "--raters", 2, "--out", tmp_path / "study"]
-    run(monkeypatch, make_user_study, words)
+    run(monkeypatch, user_study, words)
     assert sorted(path.name for path in (tmp_path / "study/pages").iterdir()) == ["rater-01.html", "rater-02.html"]
     key = tmp_path / "study/key.json"
     assert read_json(key)["provenance"]["inputs"]
     with pytest.raises(SystemExit, match="is sft on hh_rlhf, not dpo-hps on hh_rlhf"):
-        run(monkeypatch, make_user_study, [*words, "--methods", *METHODS[::-1]])
+        run(monkeypatch, user_study, [*words, "--methods", *METHODS[::-1]])
 
-    table = ["--key", key, "--paper", PAPER, "--world", "toy"]
-    for kind in ("csv", "markdown", "html"):
-        table += [f"--{kind}", tmp_path / f"table3.{kind}"]
-    run(monkeypatch, make_human_table, table)
+    table = ["table", "--name", "table3", "--config", configuration(tmp_path, world="toy"), "--key", key]
+    table += ["--paper", PAPER.parent, "--out", tmp_path]
+    report(*table)
     text = (tmp_path / "table3.csv").read_text()
     assert text.startswith(PAPER.read_text(encoding="utf-8").splitlines()[0] + ",")
     assert [row["quality_score"] for row in csv.DictReader(text.splitlines())] == [""] * 4
-    assert "No ratings have been returned" in (tmp_path / "table3.markdown").read_text()
-    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.markdown").read_text()
+    assert "No ratings have been returned" in (tmp_path / "table3.md").read_text()
+    assert "| DPO-HPS | – | 3.93 |" in (tmp_path / "table3.md").read_text()
 
     run(monkeypatch, simulate_ratings, ["--key", key, "--evaluations", *found, "--out", tmp_path / "simulated"])
     files = sorted((tmp_path / "simulated").iterdir())
-    run(monkeypatch, make_human_table, [*table, "--ratings", *files])
-    text = (tmp_path / "table3.markdown").read_text()
+    report(*table, "--ratings", *files)
+    text = (tmp_path / "table3.md").read_text()
     assert "SIMULATED" in text
     assert "toy world" in text
     assert "2 raters, 6 prompts, 4 methods, 4 criteria from 1.00 to 5.00 (App. D.2): 192 of 192 ratings" in text

@@ -5,14 +5,12 @@ Needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)
 
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 
-import make_human_table
 import pytest
+from synthetic_results import configuration, report
 
-from hps.support import cli
 from hps.support.files import write_json, write_text
 from hps.user_study.design import CRITERIA, Item, design
 from hps.user_study.page import render
@@ -51,7 +49,7 @@ def make_items() -> list[Item]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Pages and key as make_user_study.py writes them."""
+    """Pages and key as user_study.py writes them."""
     folder = tmp_path_factory.mktemp("study")
     key, pages = design(make_items(), METHODS, raters=2, seed=0)
     for rater, shown in pages.items():
@@ -191,13 +189,11 @@ def test_rated_exported_and_aggregated(browser, folder, tmp_path, monkeypatch, r
     assert content["simulated"] is False
     saved = sorted((tmp_path / "downloads").glob("*.json"))
     assert [path.name for path in saved] == [f"ratings-{content['study']}-{content['rater']}.json"]
-    words = ["x", "--key", folder / "key.json", "--ratings", *saved, "--paper", PAPER, "--resamples", "200"]
-    words += [word for kind in ("csv", "markdown", "html") for word in (f"--{kind}", tmp_path / f"table3.{kind}")]
-    monkeypatch.setattr(sys, "argv", list(map(str, words)))
-    cli.run(make_human_table.main, make_human_table.Arguments)
+    words = ["table", "--name", "table3", "--config", configuration(tmp_path), "--key", folder / "key.json"]
+    report(*words, "--ratings", *saved, "--paper", PAPER.parent, "--out", tmp_path)
     rows = (tmp_path / "table3.csv").read_text().splitlines()[1:]
     assert {row.split(",")[0]: float(row.split(",")[1]) for row in rows} == QUALITY
-    assert "48 of 48 ratings given" in (tmp_path / "table3.markdown").read_text()
+    assert "48 of 48 ratings given" in (tmp_path / "table3.md").read_text()
 
 
 def test_model_text_is_text_and_nothing_is_loaded(browser, folder):

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 from hps.runs import Run
 from hps.support.errors import InputError
-from hps.workflow import config
+from hps.workflow import config, grid
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
@@ -40,16 +40,35 @@ def leaves(values: dict, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
     resolved = load(preset=preset, protocol=protocol)
-    runs = config.all_runs(resolved)
+    runs = grid.all_runs(resolved)
     assert len(set(runs)) == len(runs)
-    grid, ns, betas, parts = (
-        f(resolved) for f in (config.grid_runs, config.n_runs, config.beta_runs, config.attribution_runs)
+    tables, ns, betas, parts = (
+        f(resolved) for f in (grid.grid_runs, grid.n_runs, grid.beta_runs, grid.attribution_runs)
     )
-    assert len(grid) == 5 * 3 * 2
-    assert set(runs) == {*grid, *ns, *betas, *parts}
-    assert len(set(parts) - set(grid)) == 2 * 5  # BT and HPS as configured are in the grid
+    assert len(tables) == 5 * 3 * 2
+    assert set(runs) == {*tables, *ns, *betas, *parts}
+    assert len(set(parts) - set(tables)) == 2 * 5  # BT and HPS as configured are in the grid
     if protocol == "paper":
         assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
+
+
+def test_a_file_of_the_command_line_is_named(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("training: {epochs: 3}\nseeds: [-1]\n")
+    second.write_text("seeds: [-2]\n")
+    given = merged(BASE, {"training": {"epochs": 3}, "seeds": [-2]})
+    with pytest.raises(InputError, match=f"^{second}: seeds.0: -2 is less than"):
+        config.load(ROOT, given, [first, second])
+    second.write_text("training: {epochs: 1}\ntraining: {epochs: 2}\n")
+    with pytest.raises(InputError, match=f"^{second}:2: key training stands twice"):
+        config.load(ROOT, given, [first, second])
+    resolved = config.load(ROOT, merged(BASE, {"training": {"epochs": 3}}), [first])
+    assert resolved.where("training.epochs") == str(first)
+
+
+def test_nothing_on_the_command_line_is_empty_text():
+    """`--config data_dir=` is None in Snakemake's hands."""
+    assert load(data_dir=None, container=None)["data_dir"] == ""
 
 
 def test_later_layers_win_and_are_named():
@@ -67,6 +86,14 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
     mine = leaves(BASE)
     for path in (f"presets/{preset}", *(f"protocols/{name}" for name in PROTOCOLS)):
         assert not mine & leaves(yaml.safe_load((ROOT / "config" / f"{path}.yaml").read_text())), path
+
+
+def over(key: str, values: list, *, name: str = "r", **more) -> dict:
+    return {"ablations": {"over": {name: {"key": key, "values": values} | more}}}
+
+
+def own(owner: str, **values: float) -> dict:
+    return {"objective": {"hyperparameters": {owner: values}}}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +118,12 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
+        (over("training.lora_rnk", [1]), r"ablations.over.r.key: no key .*lora_rank\?"),
+        (over("training.lora_rank", [4, 0]), "ablations.over.r.values: training.lora_rank: 0 is less than"),
+        (over("compute.dtype", ["x"]), "ablations.over.r.key: 'compute.dtype' does not"),
+        (over("training.epochs", [1], name="g h"), "ablations.over: 'g h' does not match"),
+        (over("training.epochs", [1], methods=["bt"]), "ablations.over.r.methods: unknown"),
+        ({"grid": {"losses": ["hps_full"]}, "objective": {"gamma_levels": ["inf"]}}, "gamma_levels: inf .* hps_full"),
         ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
         ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
@@ -105,6 +138,32 @@ def test_config_yaml_sets_nothing_that_a_preset_or_protocol_sets(preset):
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
+        ({"preset": "../presets/tiny"}, "command line: preset: no preset '../presets/tiny'; there are"),
+        ({"protocol": "../protocols/paper"}, "protocol: no protocol"),
+        ({"name": "../tiny"}, "command line: name: '../tiny' does not match"),
+        ({"name": "a b"}, "command line: name: 'a b' does not match"),
+        ({"data": {"../x": {"format": "hh_rlhf", "files": {"train": [], "test": []}}}}, "data: '../x' does not match"),
+        ({"seeds": [-1]}, "command line: seeds.0: -1 is less than"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: nan is not a finite number"),
+        ({"training": {"weight_decay": float("inf")}}, "training.weight_decay: inf is not a finite number"),
+        ({"training": {"weight_decay": "1e999"}}, "training.weight_decay: inf is not a finite number"),
+        ({"objective": {"gamma_levels": [float("nan")]}}, "objective.gamma_levels.0: nan is not a finite number"),
+        ({"candidates": {"temperature": "nan"}}, "candidates.temperature: nan is not a finite number"),
+        ({"evaluation": {"temperature": float("inf")}}, "evaluation.temperature: inf is not a finite number"),
+        ({"claims": {"alpha": float("nan")}}, "claims.alpha: nan is not a finite number"),
+        ({"training": {"epochs": "1.5"}}, "training.epochs: .* is not of type 'integer'"),
+        ({"training": 5}, "training: 5 is not of type 'object'"),
+        (
+            {"objective": {"label_smoothing": {"dpo": 0.1}}},
+            "label_smoothing: is now objective.hyperparameters",
+        ),
+        (
+            own("dpo", label_smoothing=0.5),
+            "dpo.label_smoothing: label_smoothing is 0.5 where at least 0",
+        ),
+        (own("dpo", smoothing=0.1), r"hyperparameters.dpo: unknown 'smoothing' \(did you mean label_smoothing"),
+        (own("dpoo", label_smoothing=0.1), r"objective.hyperparameters: unknown 'dpoo' \(did you mean dpo"),
+        (own("slic", margin=0), "hyperparameters.slic.margin: margin is 0 where more than 0"),
     ],
 )
 def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
@@ -113,9 +172,37 @@ def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
+    over = {
+        "rank": {"key": "training.lora_rank", "values": [4, 8], "methods": ["dpo-hps"]},
+        "gamma": {"key": "objective.gamma_levels", "values": [[0], ["inf"]], "dataset": "pku_saferlhf"},
+        "strength": {"key": "objective.beta", "values": [0.1, 0.5]},
+    }
+    resolved = load(ablations={"over": over})
+    found = grid.ablation_runs(resolved)
+    assert {name: key for name, (key, _) in found.items()} == {name: given["key"] for name, given in over.items()}
+    own, configured = found["rank"][1]
+    assert configured in grid.grid_runs(resolved)  # trained once
+    assert own.name == "dataset~hh_rlhf/method~dpo-hps_n~100_beta~0.1_seed~0_lora_rank~4"
+    assert own.row == "dpo-hps lora_rank~4"
+    assert Run.read(own.record(), "here") == own
+    assert resolved.under(own)["training"]["lora_rank"] == 4
+    assert resolved["training"]["lora_rank"] == 8
+    assert [run.name.rpartition("_")[2] for run in found["gamma"][1]] == [
+        "levels~0",
+        "levels~0",
+        "levels~inf",
+        "levels~inf",
+    ]
+    assert {run.dataset for run in found["gamma"][1]} == {"pku_saferlhf"}
+    assert set(found["strength"][1]) <= {*grid.grid_runs(resolved), *grid.beta_runs(resolved)}
+    # uniform and hardest draws of HPS are those of Table A already
+    assert len(grid.all_runs(resolved)) == 54 + 1 + 2
+
+
 def test_judged_runs_are_those_of_the_grid():
     resolved = load(grid={"losses": ["bt", "hps"]}, seeds=[0, 1])
-    judged = config.judged_runs(resolved)
+    judged = grid.judged_runs(resolved)
     assert [(run.method, run.dataset, run.seed, other and other.method) for run, other in judged[:2]] == [
         ("dpo-hps", "hh_rlhf", 0, None),
         ("dpo-hps", "hh_rlhf", 0, "dpo-bt"),
@@ -126,7 +213,7 @@ def test_judged_runs_are_those_of_the_grid():
 
 
 def test_the_study_shows_the_methods_of_the_grid_at_the_first_seed():
-    study = config.study_runs(load(grid={"losses": ["bt", "hps"]}, seeds=[3, 1]))
+    study = grid.study_runs(load(grid={"losses": ["bt", "hps"]}, seeds=[3, 1]))
     assert [(data, run and run.method) for data, run in study[:3]] == [
         ("hh_rlhf", None),
         ("hh_rlhf", "dpo-bt"),
@@ -147,15 +234,8 @@ def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
         load(preset="smollm2")
 
 
-def test_a_broken_yaml_file_is_named_with_its_line(tmp_path):
-    path = tmp_path / "broken.yaml"
-    path.write_text("seeds: [0\nnext: 1\n")
-    with pytest.raises(InputError, match=r"broken.yaml: .* line 2"):
-        config.read_yaml(path)
-
-
 def test_another_seed_adds_the_whole_grid():
-    runs = config.all_runs(load(seeds=[0, 7]))
+    runs = grid.all_runs(load(seeds=[0, 7]))
     assert len(runs) == 2 * 54
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
@@ -166,6 +246,14 @@ def test_what_snakemake_hands_over_as_text_is_read_by_type():
     training = load(**given)["training"]
     assert (training["epochs"], training["learning_rate"], training["concatenate_epochs"]) == (3, 1e-4, True)
     assert load(ablations={"n": ["5", "10"]})["ablations"]["n"] == [5, 10]
+    assert load(objective={"multiplicity": "1"})["objective"]["multiplicity"] == 1
+    assert repr(load(training={"epochs": "1e2"}, seeds=[1.0])["training"]["epochs"]) == "100"
+
+
+def test_text_stays_text_where_text_may_stand():
+    models = {"policy": {"source": "hub", "repo": "owner/name", "revision": "1.0"}}
+    assert load(models=models)["models"]["policy"]["revision"] == "1.0"
+    assert load(objective={"gamma_levels": ["inf", "-5"]})["objective"]["gamma_levels"] == ["inf", -5]
 
 
 def test_planning_needs_no_torch():
@@ -175,9 +263,3 @@ def test_planning_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_options():
-    section = {"batch_size": 4, "rate": 1e-4, "names": ["a", "b"], "yes": True, "no": False, "none": None, "x": 1}
-    expected = "--batch-size 4 --rate 0.0001 --names a b --yes"
-    assert config.options(section, leave_out=("x",)) == expected

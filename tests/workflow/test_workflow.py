@@ -47,11 +47,8 @@ ALWAYS = {
     "reward_model": 2,
     "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
     "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
-    "table": 5,
-    "make_table_attribution": 1,
-    "make_training_time": 1,
+    "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
-    "human_table": 1,
     "figure": 4,
     "training_curves": 2,
     "configuration": 1,
@@ -65,8 +62,8 @@ ALWAYS = {
     "report": 1,
     "all": 1,
 }
-TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "win_rates": 1}
-TINY["simulate_ratings"] = 1
+TINY = ALWAYS | {"toy_data": 1, "tokenizer": 1, "scratch_model": 2, "judge": 1, "simulate_ratings": 1}
+TINY["table"] = 5 + 4
 SHARDED = ("augment", "annotate", "reference")
 
 
@@ -123,6 +120,13 @@ def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(ch
     assert not (checkout / "results").exists()
 
 
+def test_a_broken_judge_stops_before_any_job(checkout):
+    variables = {"HPS_JUDGE_URL": "http://localhost:99999/v1", "HPS_JUDGE_MODEL": "m", "HPS_JUDGE_KEY": "none"}
+    done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **variables)
+    assert done.returncode != 0
+    assert "HPS_JUDGE_URL: is no URL of the form http://host:port/v1" in done.stdout + done.stderr
+
+
 def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
     given = ["--config", 'grid={"losses": ["bt", "pl"]}', "ablations={methods: [dpo-bt]}"]
     assert "judge" not in planned_jobs(snakemake("--dry-run", "all", *given, folder=checkout))
@@ -132,15 +136,19 @@ def test_table_4_without_its_method_in_the_grid_is_left_out(checkout):
 
 def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(checkout):
     planned = planned_jobs(snakemake("--dry-run", "table3", "--config", "preset=smollm2", folder=checkout))
-    assert (planned["user_study"], planned["human_table"], planned.get("simulate_ratings")) == (1, 1, None)
+    assert (planned["user_study"], planned["table"], planned.get("simulate_ratings")) == (1, 1, None)
     returned = checkout / "returned"
     returned.mkdir()
     for name in ("key.json", "ratings (1).json"):
         (returned / name).write_text("{}")
     words = ["--dry-run", "--printshellcmds", "table3", "--config", "user_study={ratings: returned}"]
     done = snakemake(*words, folder=checkout)
-    assert planned_jobs(done) == {"human_table": 1, "table3": 1, "total": 2}
+    assert planned_jobs(done) == {"configuration": 1, "table": 1, "table3": 1, "total": 3}
     assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
+    (returned / "RATINGS.JSON").write_text("{}")
+    done = snakemake(*words, folder=checkout)
+    assert done.returncode != 0
+    assert "returned/RATINGS.JSON: is no returned file" in done.stdout + done.stderr
 
 
 def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
@@ -153,7 +161,14 @@ def test_table_3_without_methods_in_the_grid_is_left_out(checkout):
 @pytest.mark.parametrize("preset", ["smollm2", "paper"])
 def test_the_audit_alone_needs_data_and_a_tokenizer(checkout, preset):
     planned = planned_jobs(snakemake("--dry-run", "audit", "--config", f"preset={preset}", folder=checkout))
-    assert planned == {"human_pairs": 2, "human_lengths": 2, "fetch_model": 1, "audit": 1, "total": 6}
+    assert planned == {
+        "human_pairs": 2,
+        "human_lengths": 2,
+        "fetch_model": 1,
+        "configuration": 1,
+        "audit": 1,
+        "total": 7,
+    }
 
 
 def test_the_audit_waits_for_annotated_pairs_that_the_run_makes(checkout):
@@ -170,7 +185,7 @@ def test_the_audit_alone_takes_the_annotated_pairs_that_are_there(checkout):
         path.parent.mkdir(parents=True)
         path.touch()
     done = snakemake("--dry-run", "--printshellcmds", "audit", "--config", "preset=smollm2", folder=checkout)
-    (command,) = [line for line in done.stdout.splitlines() if "make_audit.py" in line]
+    (command,) = [line for line in done.stdout.splitlines() if "report.py audit" in line]
     assert "--annotated-sets hh_rlhf --candidates results/smollm2/candidates/hh_rlhf/test.1-of-1.parquet " in command
 
 
@@ -188,18 +203,17 @@ def test_a_parameterization_added_to_the_grid_is_a_row_everywhere(checkout):
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3 + 4)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3 + 4)
 
 
 def test_without_data_sets_for_table_a_there_is_none(checkout):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", "attribution={datasets: []}", folder=checkout))
-    assert planned["train"] == 44
-    assert "make_table_attribution" not in planned
+    assert (planned["train"], planned["table"]) == (44, 5 + 3)
 
 
 def test_another_number_of_shards_cuts_the_same_work(checkout):

@@ -36,11 +36,18 @@ class Run:
         return f"{self.parameterization}-{self.loss}"
 
     @property
+    def row(self) -> str:
+        """Its row among runs of several settings: its method, then its settings: `dpo-hps multiplicity~1`."""
+        return " ".join([self.method, *(f"{name}~{word}" for name, word in self._words().items())])
+
+    @property
     def name(self) -> str:
         """Its folder below `runs/`: `dataset~hh_rlhf/method~dpo-hps_n~100_beta~0.1_seed~0`, then its settings."""
         parts = {"method": self.method, "n": self.n, "beta": self.beta, "seed": self.seed}
-        parts |= {key.rpartition(".")[2]: value for key, value in self.settings}
-        return f"dataset~{self.dataset}/" + "_".join(f"{key}~{_word(value)}" for key, value in parts.items())
+        return f"dataset~{self.dataset}/" + "_".join(f"{key}~{value}" for key, value in (parts | self._words()).items())
+
+    def _words(self) -> dict[str, str]:
+        return {key.rpartition(".")[2]: _word(value) for key, value in self.settings}
 
     def record(self) -> dict[str, Any]:
         """The run as JSON has it; `Run.read` is the reverse."""
@@ -67,6 +74,23 @@ class Run:
 def as_settings(values: Mapping[str, Any]) -> tuple[tuple[str, Setting], ...]:
     """Values by key as a run holds them."""
     return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items()))
+
+
+MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
+SAMPLINGS = {"uniform": {"objective.gamma_levels": [0]}, "hard": {}, "hardest": {"objective.gamma_levels": ["inf"]}}
+
+
+def parts_of_hps(multiplicity: str | int) -> dict[tuple[str, str], tuple[tuple[str, Setting], ...]]:
+    """The cells of Table A, (sampling, N), with the settings of their runs.
+
+    Sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
+    that is configured has no settings: it is the grid's own run.
+    """
+    return {
+        (sampling, n): as_settings(levels | ({} if value == multiplicity else {"objective.multiplicity": value}))
+        for sampling, levels in SAMPLINGS.items()
+        for n, value in MULTIPLICITIES.items()
+    }
 
 
 def _plain(value: Setting) -> Any:

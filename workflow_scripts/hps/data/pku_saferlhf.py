@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from hps.data.messages import described
 from hps.data.records import Comparison, text_field, value_field
 from hps.support.errors import InputError
 
@@ -45,6 +46,9 @@ def _fault(prompt: str, chosen: str, rejected: str) -> str:
 
 def _id(row: dict[str, Any], field: str, source: str) -> int:
     value = value_field(row, field, source)
-    if type(value) is not int or value not in (0, 1):  # a bool is an int to isinstance
-        raise InputError(source, f"field {field}: expected 0 or 1, found {value!r}")
-    return value
+    if type(value) not in (int, str) or str(value) not in (
+        "0",
+        "1",
+    ):  # in a CSV file all is text; a bool is no int here
+        raise InputError(source, f"field {field}: expected 0 or 1, found {described(value)}")
+    return int(value)

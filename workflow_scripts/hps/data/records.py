@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hps.support.errors import InputError
+from hps.support.files import LARGEST, parse_json, read_csv
 
 if TYPE_CHECKING:
     from hps.data import Parser
@@ -65,12 +66,12 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
 
     Args:
         path: `.jsonl`, an object a line; or `.json`, likewise or as one array of objects; either also with `.gz`. Or
-            `.parquet` or `.csv`, as the library `datasets` reads them.
+            `.parquet`; or `.csv` with a header, whose cells are all text (`None`, `null`, `4` too).
         name: stands for the path in what is yielded and in messages.
 
     Raises:
-        InputError: no such file, another kind of file, a corrupt or truncated gzip, a row that is not a JSON object;
-            names file and row.
+        InputError: no such file, another kind of file, a corrupt or truncated gzip, a row that is not a JSON object or
+            that `parse_json` refuses; names file and row.
     """
     path, name, number = Path(path), name or str(path), 0
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
@@ -82,9 +83,10 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as stream:
             if suffix == ".json" and stream.peek(1).lstrip()[:1] == b"[":
-                rows = iter(_json(stream.read(), name))
+                rows = iter(parse_json(stream.read(), name))
             else:
-                rows = (_json(line, f"{name}:{i}") for i, line in enumerate(stream, 1))
+                lines = iter(lambda: stream.readline(LARGEST + 1), b"")
+                rows = (_row(line, f"{name}:{i}") for i, line in enumerate(lines, 1))
             for number, row in enumerate(rows, 1):
                 if not isinstance(row, dict):
                     raise InputError(f"{name}:{number}", f"expected a JSON object, found {type(row).__name__}")
@@ -97,25 +99,30 @@ def read_rows(path: str | Path, name: str = "") -> Iterator[tuple[str, dict[str,
         raise InputError(name, f"cannot be read ({error.strerror or error})") from error
 
 
+def _row(line: bytes, source: str) -> Any:
+    if len(line) > LARGEST:
+        raise InputError(source, f"is longer than {LARGEST >> 20} MiB")
+    return parse_json(line, source)
+
+
 def _rows_of_table(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a Parquet or CSV file. They are streamed, so that the library keeps no copy of them in its cache."""
-    import datasets  # here, since JSON files do not need it
+    """Rows of a CSV file, all text; or of a Parquet file, which says itself what is text and what is a number."""
+    rows = read_csv(path, name=name) if path.suffix == ".csv" else _rows_of_parquet(path, name)
+    yield from ((f"{name}:{number}", row) for number, row in enumerate(rows, 1))
+
+
+def _rows_of_parquet(path: Path, name: str) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa  # here, since JSON files do not need it
+    import pyarrow.parquet as pq
 
     number = 0
     try:
-        rows = datasets.load_dataset(path.suffix[1:], data_files=str(path), split="train", streaming=True)
-        for number, row in enumerate(rows, 1):
-            yield f"{name}:{number}", row
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(f"{name}:{number + 1}", f"cannot be read ({reason})") from error
-
-
-def _json(content: bytes, source: str) -> Any:
-    try:
-        return json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(source, f"not valid JSON ({error})") from error
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+                number += len(batch)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{name}:{number + 1}", f"cannot be read ({' '.join(str(error).split())})") from error
 
 
 def text_field(row: dict[str, Any], field: str, source: str) -> str:
@@ -123,9 +130,6 @@ def text_field(row: dict[str, Any], field: str, source: str) -> str:
     value = value_field(row, field, source)
     if not isinstance(value, str):
         raise InputError(source, f"field {field}: expected text, found {type(value).__name__}")
-    # JSON can spell half of a surrogate pair, which no output file could hold.
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(source, f"field {field}: holds half of a surrogate pair, which is not valid Unicode")
     return value
 
 

@@ -31,6 +31,7 @@ def split(
     max_prompt_chars: int | None = None,
     max_response_chars: int | None = None,
     train_from_fraction: float = 0.0,
+    read: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[dict[str, list[Comparison]], dict[str, Counter]]:
     """Draw the splits, disjoint by prompt, each in the order of `stable_hash(seed, prompt_id)`.
 
@@ -44,13 +45,15 @@ def split(
         max_response_chars: prompts of which either reply has more characters are left out.
         train_from_fraction: in [0, 1): the split `train` takes only comparisons that stand in the part it draws from
             after this fraction of them (the released code generates for `train[60%:]`).
+        read: what was counted when the parts were read (`records.read`), for messages.
 
     Returns:
         The comparisons of each split, one a prompt; and for each part the counts `comparisons` = `prompts` + every
         `left out: <reason>`.
 
     Raises:
-        InputError: fewer prompts than asked for, or none where all that remain were asked for.
+        InputError: fewer prompts than asked for, or none where all that remain were asked for; says why rows and
+            prompts were dropped.
     """
     if not 0 <= train_from_fraction < 1:
         raise InputError("train_from_fraction", f"must be at least 0 and below 1, not {train_from_fraction}")
@@ -67,7 +70,8 @@ def split(
             for position, comparison in usable.get(request.part, ())
             if position >= start and comparison.prompt_id not in taken
         ]
-        splits[name] = _draw(name, request, pool, seed)
+        counted = {**(read or {}).get(request.part, {}), **counts.get(request.part, {}), "in other splits": len(taken)}
+        splits[name] = _draw(name, request, pool, seed, counted)
         taken.update(comparison.prompt_id for comparison in splits[name])
     return splits, counts
 
@@ -100,15 +104,18 @@ def _start(length: int, fraction: float) -> int:
     return round(fraction * length)
 
 
-def _draw(name: str, request: Request, pool: list[Comparison], seed: int) -> list[Comparison]:
+def _draw(
+    name: str, request: Request, pool: list[Comparison], seed: int, counted: Mapping[str, int]
+) -> list[Comparison]:
     wanted = request.prompts
     if wanted == 0:
         return []
     if len(pool) < (wanted or 1):
+        why = ", ".join(f"{what}: {count}" for what, count in counted.items() if not what.startswith("noted"))
         asked = "all that remain" if wanted is None else f"{wanted} prompts"
         raise InputError(
             f"data.splits.{name}.prompts (--{name.replace('_', '-')})",
-            f"asks for {asked} of the {request.part} files, where {len(pool)} are left for it",
+            f"asks for {asked} of the {request.part} files, where {len(pool)} are left for it ({why})",
         )
     pool = sorted(pool, key=lambda comparison: (stable_hash(seed, comparison.prompt_id), comparison.prompt_id))
     return pool[:wanted]

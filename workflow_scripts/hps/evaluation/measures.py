@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from hps.data import stages
+from hps.data.examples import Examples
+from hps.data.schemas import ORIGINS, PAIRS, STATUSES
 from hps.evaluation.bleu import char_bleu, word_bleu
-from hps.evaluation.pairs import PAIRS, find_pairs
+from hps.evaluation.pairs import PAIRS as PAIR_NAMES
+from hps.evaluation.pairs import find_pairs
 from hps.generation.engine import Response
 from hps.logprobs.packing import head_rows
 from hps.logprobs.scorer import Group, SequenceScorer
+from hps.method import ranking
 from hps.models.reward_model import RewardModel
-from hps.training.examples import by_key
+from hps.support import provenance
+from hps.support.files import identity
 
 
 @dataclass(frozen=True)
@@ -34,37 +40,44 @@ class TestPrompt:
     pairs: dict[str, tuple[tuple, tuple]]
 
 
-def read_test_prompts(
-    encode_prompt: Callable[[list], list[int]],
-    encode_response: Callable[[str], list[int]],
-    pairs: Sequence[dict],
-    candidates: Sequence[dict],
-    scored: Sequence[str],
-    reference: Sequence[str],
-    usable: set[str],
-) -> list[TestPrompt]:
+def read_test_prompts(pairs: str, examples: str, policy: str, usable: set[str]) -> list[TestPrompt]:
     """Find each test prompt's pairs: the human one, and the best and worst by r_est of its generated responses.
 
     Prompts whose generated responses all score the same have no annotated pair.
+
+    Args:
+        pairs, examples: the test set's human pairs, and the folder of its candidates as `hps.data.examples` joins them.
+        policy: folder of the policy before training.
+
+    Raises InputError as `stages.rows` and `Examples` do, and when the examples are of other pairs or another policy.
     """
-    rewards, log_probs = by_key(scored, "reward"), by_key(reference, "log_prob")
-    by_prompt: dict[str, list[dict]] = defaultdict(list)
-    for row in candidates:
-        by_prompt[row["prompt_id"]].append(row)
+    joined = Examples(examples)
+    joined.check("pairs", identity(pairs), pairs)
+    joined.check("policy", provenance.identity(policy), policy)
     prompts = []
-    for pair in pairs:
-        rows = {(row["origin"], row["index"]): row for row in by_prompt[pair["prompt_id"]]}
-        found = find_pairs(pair["prompt_id"], rows.values(), rewards, usable)
-        keys = {key for both in found.values() for key in both}
+    for number, pair in enumerate(stages.rows(pairs, PAIRS)):
+        prompt_id = joined.prompt_id(number)
+        own = slice(joined.bounds[number], joined.bounds[number + 1])
+        origins, indices, statuses, rewards, log_probs = (
+            getattr(joined.columns, name)[own].tolist() for name in ("origin", "index", "status", "reward", "log_prob")
+        )
+        keys = [(ORIGINS[origin], index) for origin, index in zip(origins, indices, strict=True)]
+        rows = [
+            {"origin": origin, "index": index, "status": STATUSES[status]}
+            for (origin, index), status in zip(keys, statuses, strict=True)
+        ]
+        found = find_pairs(prompt_id, rows, {(prompt_id, *k): r for k, r in zip(keys, rewards, strict=True)}, usable)
+        wanted = [place for place, key in enumerate(keys) if any(key in both for both in found.values())]
+        responses = joined.responses(own.start + np.array(wanted, dtype=np.int64))
         prompts.append(
             TestPrompt(
-                pair["prompt_id"],
+                prompt_id,
                 pair["messages"],
-                encode_prompt(pair["messages"]),
+                joined.prompt(number),
                 pair["chosen"],
                 pair["rejected"],
-                {key: encode_response(rows[key]["response"]) for key in sorted(keys)},
-                {key: log_probs[(pair["prompt_id"], *key)] for key in sorted(keys)},
+                {keys[place]: ids for place, ids in zip(wanted, responses, strict=True)},
+                {keys[place]: log_probs[place] for place in wanted},
                 found,
             )
         )
@@ -72,9 +85,9 @@ def read_test_prompts(
 
 
 def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]:
-    """rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair, and rho_1 of the human pair; None without a pair.
+    """rho_1 and rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair; None without a pair.
 
-    Table 1: RM_DPO is beta times the margin, RM_R-DPO takes 0.01 a token of the length gap off it.
+    rho is log pi_theta(y|x)/pi_ref(y|x), and rho_1 - rho_2 is RM_DPO (Table 1).
     """
     log_probs = scorer.score([Group(p.prompt, list(p.responses.values())) for p in prompts if p.responses])
     remaining = iter(log_probs)
@@ -82,9 +95,10 @@ def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]
     for prompt in prompts:
         values = dict(zip(prompt.responses, next(remaining) if prompt.responses else (), strict=True))
         rho = {key: value - prompt.reference[key] for key, value in values.items()}
-        row = {"log_ratio_w": rho.get(("chosen", 0))}
-        for name in PAIRS:
+        row = {}
+        for name in PAIR_NAMES:
             first, second = prompt.pairs.get(name, (None, None))
+            row[f"log_ratio_chosen_{name}"] = rho[first] if first else None
             row[f"margin_{name}"] = rho[first] - rho[second] if first else None
             row[f"length_gap_{name}"] = (
                 float(len(prompt.responses[first]) - len(prompt.responses[second])) if first else None
@@ -162,11 +176,13 @@ def score_samples(
     Args:
         bleu_reference: `chosen`, or `best_reward`: whichever of the two human responses the reward model prefers.
     """
-    conversations = [(p.messages, s.text) for p, own in zip(prompts, samples, strict=True) for s in own]
+    # The same text is scored once: rounding is no reason to prefer one of two equal samples.
+    distinct = list(dict.fromkeys((i, sample.text) for i, own in enumerate(samples) for sample in own))
+    conversations = [(prompts[number].messages, text) for number, text in distinct]
     humans = [(p.messages, text) for p in prompts for text in (p.chosen, p.rejected)]
     with_humans = bleu_reference == "best_reward"
     rewards = reward_model.score(conversations + (humans if with_humans else []), batch_tokens=score_tokens)
-    remaining, human = iter(rewards), rewards[len(conversations) :]
+    reward_of, human = dict(zip(distinct, rewards, strict=False)), rewards[len(conversations) :]
     scored = []
     for number, (prompt, own) in enumerate(zip(prompts, samples, strict=True)):
         prefers_rejected = with_humans and human[2 * number + 1] > human[2 * number]
@@ -179,7 +195,7 @@ def score_samples(
                     "response": sample.text,
                     "status": sample.status,
                     "tokens": sample.tokens,
-                    "reward": next(remaining),
+                    "reward": reward_of[number, sample.text],
                     "true_reward": true_reward(prompt.messages, sample.text) if true_reward else None,
                     "bleu_word": word_bleu(sample.text, truth),
                     "bleu_char": char_bleu(sample.text, truth),
@@ -197,7 +213,7 @@ def summarize_samples(rows: Sequence[dict], pick: str) -> dict[str, float | None
         pick: `per_metric` ("the highest-scoring one for each metric", Sec. 6), or `by_reward`: the sample with the
             highest reward is the hypothesis of every metric (released code).
     """
-    best = max(rows, key=lambda row: row["reward"])
+    best = rows[ranking.best([row["reward"] for row in rows])]
 
     def picked(metric: str) -> float:
         return best[metric] if pick == "by_reward" else max(row[metric] for row in rows)

@@ -1,29 +1,28 @@
-"""Table A: how much of HPS's margin is due to hard sampling, and how much to the weight log N of the drawn negative.
+"""Table A: how much of HPS's margin is due to hard sampling, and how much to the weight of the drawn negative.
 
-Eq. 8 lets the drawn negative stand for N = n - 1 of them, which shifts every log-odds by log N; the authors' released
-code has N = 1. The paper never shows one without the other. Here the negative is drawn uniformly, hard (the schedule
-of gamma), or is the hardest; and stands for 1 or for N.
+Eq. 8 lets the drawn negative stand for N = n - 1 of them, which shifts every log-odds by log N. Eq. 10 read literally
+(p uniform over the N dispreferred responses, q normalised to 1) gives all negatives together the weight 1, so the drawn
+one stands for itself; the authors' released code does that too. The paper never shows sampling and weight apart. Here
+the negative is drawn uniformly, hard (the schedule of gamma), or is the hardest; and it stands for 1 or for N.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hps.evidence import render
-from hps.evidence.render import TOY, Cell, Column, Page, Table
-from hps.evidence.results import Evaluation
+from hps.evidence.render import Cell, Column, Page, Table, world_note
+from hps.evidence.results import csv_text, plain
 from hps.evidence.statistics import Estimate, paired_difference
-from hps.evidence.table_page import LABELS
-from hps.evidence.tables import Choices, Layout, Row, build, per_prompt, plain
-from hps.method.losses import parts_of_hps
+from hps.evidence.table_page import both_pairs, our_cell, table
+from hps.evidence.table_rows import Choices, TableRow, label, per_prompt
+from hps.evidence.tables import TableSpec
+from hps.runs import Run, parts_of_hps
 from hps.support.errors import InputError
 
-LAYOUT = Layout(
-    "Table A: where the margin of HPS comes from", "evaluated_on", ("rm_dpo", "reward", "bleu"), False, ("n", "beta")
-)
+READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 read literally; released code")}
+"""N, for readers, and whose reading of the method it is."""
 EFFECTS = {
     "hard instead of uniform": (("hard", "{n}"), ("uniform", "{n}")),
     "hardest instead of hard": (("hardest", "{n}"), ("hard", "{n}")),
@@ -42,22 +41,17 @@ class Contrast:
     estimates: dict[str, Estimate]  # by metric
 
 
-def rows_of(evaluations: Iterable[Evaluation], choices: Choices) -> list[Row]:
-    """The cells as rows of a table like Table 2. Raises InputError as `tables.build` does."""
-    return build(LAYOUT, evaluations, choices)
-
-
-def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) -> list[Contrast]:
+def contrasts(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, multiplicity: str | int) -> list[Contrast]:
     """Every effect on every test set.
 
     Raises InputError when a cell was not evaluated: an attribution with holes would compare what is left.
     """
     by_key = {row.key: row for row in rows}
-    reward = rows[0].evaluations[0].run.parameterization
-    names = parts_of_hps(multiplicity)
+    parameterization = rows[0].evaluations[0].run.parameterization
+    settings_of = parts_of_hps(multiplicity)
 
-    def cell(test_set: str, part: tuple[str, str]) -> Row:
-        key = (test_set, f"{reward}-{names[part]}")
+    def cell(test_set: str, part: tuple[str, str]) -> TableRow:
+        key = (test_set, Run("", parameterization, "hps", 0, 0.0, 0, settings_of[part]).row)
         if key not in by_key:
             raise InputError("--evaluations", f"{key[1]} was not evaluated on {test_set}")
         return by_key[key]
@@ -65,7 +59,7 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
     found = []
     for test_set in dict.fromkeys(row.key[0] for row in rows):
         compared = [
-            (effect, f"N = {_n(n)}", (first[0], n), (second[0], n))
+            (effect, f"N = {READINGS[n][0]}", (first[0], n), (second[0], n))
             for effect, (first, second) in EFFECTS.items()
             for n in ("1", "n")
         ]
@@ -77,7 +71,7 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
             a, b = (per_prompt(cell(test_set, part).evaluations, choices) for part in (first, second))
             estimates = {
                 metric: paired_difference(a[metric], b[metric], resamples=choices.resamples, seed=choices.seed)
-                for metric in LAYOUT.metrics
+                for metric in spec.metrics
             }
             found.append(Contrast(test_set, effect, given, estimates))
     return found
@@ -85,62 +79,55 @@ def contrasts(rows: Sequence[Row], choices: Choices, multiplicity: str | int) ->
 
 def to_csv(found: Sequence[Contrast]) -> str:
     """One line an effect and metric; columns COLUMNS."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in found:
-        for metric, (mean, lo, hi, prompts) in one.estimates.items():
-            writer.writerow([one.test_set, one.effect, one.given, metric, *map(plain, (mean, lo, hi)), prompts])
-    return text.getvalue()
+    return csv_text(
+        COLUMNS,
+        (
+            dict(zip(COLUMNS, (one.test_set, one.effect, one.given, metric, *map(plain, estimate[:4])), strict=True))
+            for one in found
+            for metric, estimate in one.estimates.items()
+        ),
+    )
 
 
 def to_page(
-    rows: Sequence[Row], found: Sequence[Contrast], choices: Choices, multiplicity: str | int, world: str
+    spec: TableSpec,
+    rows: Sequence[TableRow],
+    found: Sequence[Contrast],
+    choices: Choices,
+    multiplicity: str | int,
+    world: str,
 ) -> Page:
-    """The cells, and the effects with their intervals."""
-    part = {name: part for part, name in parts_of_hps(multiplicity).items()}
-    metrics = [Column(LABELS[name], numeric=True) for name in LAYOUT.metrics]
+    """The cells, the effects with their intervals, and both pairs' margins of the cells."""
+    part = {settings: part for part, settings in parts_of_hps(multiplicity).items()}
+    metrics = [Column(label(name), numeric=True) for name in spec.metrics]
     cells = []
     for row in rows:
-        sampling, n = part.get(row.evaluations[0].run.loss, ("worst (BT)", "1"))
-        values = [render.interval(*row.estimates[name][:3]) for name in LAYOUT.metrics]
-        cells.append([Cell(row.key[0]), Cell(row.key[1].upper()), Cell(sampling), Cell(_n(n)), *values])
+        run = row.evaluations[0].run
+        sampling, n = part[run.settings] if run.loss == "hps" else ("worst (BT)", "")
+        stands, reading = READINGS.get(n, ("1", ""))
+        cells.append([Cell(sampling), Cell(stands), Cell(reading), *(our_cell(row, name) for name in spec.metrics)])
     effects = [
         [
-            Cell(one.test_set),
-            Cell(one.effect),
-            Cell(one.given),
-            *(render.interval(*one.estimates[name][:3]) for name in LAYOUT.metrics),
+            *map(Cell, (one.test_set, one.effect, one.given)),
+            *(render.interval(*one.estimates[name][:3]) for name in spec.metrics),
         ]
         for one in found
     ]
     run = rows[0].evaluations[0].run
     notes = [
-        *([TOY] if world == "toy" else []),
-        "The paper shows hard sampling and the weight N of the drawn negative (Eq. 8) only together; its released code "
-        "has N = 1. Here each is changed alone. hard: gamma follows the schedule; hardest: always the dispreferred "
-        "response with the highest reward; uniform: gamma = 0.",
-        f"n = {run.n}, beta = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % bootstrap "
-        "interval over prompts, of the paired difference in the second table.",
+        *world_note(world),
+        "The paper shows hard sampling and the weight of the drawn negative only together. N = n - 1 is Eq. 8. N = 1 "
+        "is Eq. 10 read literally (p uniform over the n - 1 dispreferred responses, q normalised to 1: all negatives "
+        "together weigh 1), and what the released code does. Here sampling and weight are each changed alone. hard: γ "
+        "follows the schedule; hardest: always the dispreferred response with the highest reward; uniform: γ = 0.",
+        f"n = {run.n}, β = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % bootstrap interval "
+        "over prompts, of the paired difference in the second table.",
     ]
+    columns = [Column("Negative"), Column("N", numeric=True), Column("Reading"), *metrics]
+    named = [Column(name) for name in (spec.label, "Effect of", "Given")]
     tables = [
-        Table(
-            [Column(LABELS["evaluated_on"]), Column("Method"), Column("Negative"), Column("N", numeric=True), *metrics],
-            cells,
-            "Cells",
-            header=1,
-            block=0,
-        ),
-        Table(
-            [Column(LABELS["evaluated_on"]), Column("Effect of"), Column("Given"), *metrics],
-            effects,
-            "Effects",
-            header=1,
-            block=0,
-        ),
+        table(spec, rows, columns, cells, "Cells"),
+        Table([*named, *metrics], effects, "Effects", header=1, block=0),
+        both_pairs(spec, rows, choices),
     ]
-    return Page(LAYOUT.title, tables, notes)
-
-
-def _n(n: str) -> str:
-    return "n - 1" if n == "n" else n
+    return Page(spec.title, tables, notes)

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from statistics import mean, median
 
-from hps.evidence.paper import GAP_ROUNDING, ROUNDING, Row, read_quoted, read_rows
+from hps.evidence.paper import GAP_ROUNDING, ROUNDING, PrintedRow, read_quoted, read_rows
 from hps.evidence.render import number as shown
 from hps.evidence.statistics import Estimate
 from hps.evidence.training_time import read_paper_hours
@@ -41,7 +41,7 @@ class Check:
     verdict: str
 
 
-def distinct(rows: Sequence[Row]) -> list[Row]:
+def distinct(rows: Sequence[PrintedRow]) -> list[PrintedRow]:
     """Rows without those that repeat one of another table (same test set, method and numbers)."""
     seen, kept = {}, []
     for row in rows:
@@ -51,7 +51,7 @@ def distinct(rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def commonest_gap(rows: Sequence[Row]) -> tuple[float, int]:
+def commonest_gap(rows: Sequence[PrintedRow]) -> tuple[float, int]:
     """The most frequent implied gap (tokens, one decimal), and how many rows agree with it within rounding."""
     gaps = Counter(round(row.gap, 1) for row in rows)
     most = max(gaps.values())
@@ -59,7 +59,7 @@ def commonest_gap(rows: Sequence[Row]) -> tuple[float, int]:
     return best, _agreeing(rows, best)
 
 
-def _agreeing(rows: Sequence[Row], gap: float) -> int:
+def _agreeing(rows: Sequence[PrintedRow], gap: float) -> int:
     return sum(abs(row.gap - gap) <= GAP_ROUNDING + 1e-6 for row in rows)
 
 
@@ -103,7 +103,7 @@ def check(
     ]
 
 
-def _one_constant(rows: Sequence[Row], names: Mapping[str, str]) -> list[Check]:
+def _one_constant(rows: Sequence[PrintedRow], names: Mapping[str, str]) -> list[Check]:
     checks = []
     for letter, test_set in zip("abcdefgh", dict.fromkeys(row.test_set for row in rows), strict=False):
         own = distinct([row for row in rows if row.test_set == test_set])
@@ -126,7 +126,10 @@ def _one_constant(rows: Sequence[Row], names: Mapping[str, str]) -> list[Check]:
 
 
 def _quoted_gains(
-    rows: Sequence[Row], quoted: Mapping[str, dict[str, str]], hours: Mapping[str, float], names: Mapping[str, str]
+    rows: Sequence[PrintedRow],
+    quoted: Mapping[str, dict[str, str]],
+    hours: Mapping[str, float],
+    names: Mapping[str, str],
 ) -> list[Check]:
     table2 = {(row.block, row.method): row.values for row in rows if row.table == "table2"}
     found = []
@@ -149,7 +152,7 @@ def gain(value: float, base: float) -> float:
     return (value - base) / abs(base)
 
 
-def mean_gains(rows: Sequence[Row]) -> dict[str, float]:
+def mean_gains(rows: Sequence[PrintedRow]) -> dict[str, float]:
     """Averages (%) of the gain of HPS that a reader could mean, by description, over the rows of one table."""
     methods = {(row.block, row.method): row.values for row in rows}
     blocks = list(dict.fromkeys(block for block, _ in methods))
@@ -175,7 +178,7 @@ def mean_gains(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _quoted_averages(
-    rows: Sequence[Row], quoted: Mapping[str, dict[str, str]], names: Mapping[str, str]
+    rows: Sequence[PrintedRow], quoted: Mapping[str, dict[str, str]], names: Mapping[str, str]
 ) -> list[Check]:
     checks = []
     for letter, table, kind in (("d", "table2", "finetuning"), ("e", "table5", "transfer")):
@@ -204,7 +207,7 @@ def _quoted_averages(
     return checks
 
 
-def _hps_throughout(rows: Sequence[Row], names: Mapping[str, str]) -> Check:
+def _hps_throughout(rows: Sequence[PrintedRow], names: Mapping[str, str]) -> Check:
     methods = {(row.table, row.block, row.method): row.values for row in rows}
     compared, exceptions = 0, []
     for (table, block, method), values in methods.items():
@@ -229,7 +232,7 @@ def _hps_throughout(rows: Sequence[Row], names: Mapping[str, str]) -> Check:
     )
 
 
-def _slips(rows: Sequence[Row], names: Mapping[str, str]) -> Check:
+def _slips(rows: Sequence[PrintedRow], names: Mapping[str, str]) -> Check:
     """Cells of the ablations' BLEU and reward that lie far outside what the rest of their column spans."""
     found = []
     for table, metric in product(("table6", "table7", "table8"), ("bleu", "reward")):
@@ -246,7 +249,7 @@ def _slips(rows: Sequence[Row], names: Mapping[str, str]) -> Check:
     return Check("4", "Cells out of line", says, "; ".join(found) or "none does", DOUBTFUL if found else CONSISTENT)
 
 
-def _repeated(rows: Sequence[Row], names: Mapping[str, str]) -> Check:
+def _repeated(rows: Sequence[PrintedRow], names: Mapping[str, str]) -> Check:
     """The ablations share a run with the grid: n = 100 and β = 0.1 are Tables 2 and 5 over again."""
     grid = {(row.table, row.block, row.method): row.values for row in rows}
     shared = {
@@ -320,7 +323,7 @@ def interval_text(estimate: Estimate) -> str:
     return f"{shown(estimate.mean, 1)} [{shown(estimate.lo, 1)}, {shown(estimate.hi, 1)}]"
 
 
-def _where(row: Row, names: Mapping[str, str]) -> str:
+def _where(row: PrintedRow, names: Mapping[str, str]) -> str:
     return f"Table {row.table[-1]}, {names.get(row.block, row.block)}, {row.method.upper()}"
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from hps.evidence.audit import VERDICTS, Check, commonest_gap, distinct, interval_text
-from hps.evidence.paper import GAP_ROUNDING, Row
+from hps.evidence.metrics import VARIANTS
+from hps.evidence.paper import GAP_ROUNDING, PrintedRow
 from hps.evidence.render import TOY, Cell, Column, Page, Table, number
+from hps.evidence.results import csv_text, plain
 from hps.evidence.statistics import CONFIDENCE, Estimate
 
 WHAT = (
@@ -20,31 +20,27 @@ WHAT = (
 
 def to_csv(checks: Sequence[Check]) -> str:
     """CSV of the checks."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(asdict(checks[0])), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(asdict, checks))
-    return text.getvalue()
+    return csv_text(list(asdict(checks[0])), map(asdict, checks))
 
 
-def gaps_to_csv(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Estimate]]) -> str:
+def gaps_to_csv(rows: Sequence[PrintedRow], measured: Mapping[str, Mapping[str, Estimate]]) -> str:
     """CSV of the implied gap of every row of the paper, then of the pairs measured here, in tokens."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("source", "table", "block", "test_set", "method", "length_gap", "lo", "hi", "prompts"))
+    records = []
     for row in rows:
-        bounds = (f"{row.gap - GAP_ROUNDING:.1f}", f"{row.gap + GAP_ROUNDING:.1f}")
-        writer.writerow(("paper", row.table, row.block, row.test_set, row.method, f"{row.gap:.1f}", *bounds, ""))
+        lo, hi = (f"{row.gap + side * GAP_ROUNDING:.1f}" for side in (-1, 1))
+        own = {name: getattr(row, name) for name in ("table", "block", "test_set", "method")}
+        records.append({"source": "paper", **own, "length_gap": f"{row.gap:.1f}", "lo": lo, "hi": hi})
     for test_set, pairs in measured.items():
         for pair, estimate in pairs.items():
-            values = ["" if value != value else f"{value:.6g}" for value in estimate[:3]]
-            writer.writerow(("ours", "", f"{pair} pair", test_set, "", *values, estimate.prompts))
-    return text.getvalue()
+            values = dict(zip(("length_gap", "lo", "hi"), map(plain, estimate[:3]), strict=True))
+            own = {"source": "ours", "block": f"{pair} pair", "test_set": test_set, "prompts": estimate.prompts}
+            records.append(own | values)
+    return csv_text(("source", "table", "block", "test_set", "method", "length_gap", "lo", "hi", "prompts"), records)
 
 
 def to_page(
     checks: Sequence[Check],
-    rows: Sequence[Row],
+    rows: Sequence[PrintedRow],
     measured: Mapping[str, Mapping[str, Estimate]],
     world: str,
     names: Mapping[str, str],
@@ -58,7 +54,7 @@ def to_page(
     gap_columns = [
         Column("Test set"),
         *(Column(name, "Implied by the paper's margins (tokens)", True) for name in ("commonest", "rows", "range")),
-        *(Column(f"{pair} pairs", "Measured here (tokens)", True) for pair in ("human", "annotated")),
+        *(Column(f"{pair} pairs", "Measured here (tokens)", True) for pair in VARIANTS["margin_pair"]),
     ]
     gap_rows = []
     for test_set in dict.fromkeys(row.test_set for row in rows):
@@ -68,7 +64,7 @@ def to_page(
         cells = [number(gap, 1), f"{agreeing} of {len(own)}", f"{number(low, 1)} to {number(high, 1)}"]
         pairs = measured.get(test_set, {})
         cells += [
-            interval_text(pairs[pair]) if pair in pairs else number(float("nan")) for pair in ("human", "annotated")
+            interval_text(pairs[pair]) if pair in pairs else number(float("nan")) for pair in VARIANTS["margin_pair"]
         ]
         gap_rows.append([Cell(names.get(test_set, test_set)), *map(Cell, cells)])
     tables = [

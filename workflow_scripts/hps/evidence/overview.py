@@ -10,6 +10,7 @@ from hps.evidence.render import NO_VALUE, Cell, Column, Page, Table, world_note
 from hps.evidence.results import Training, read_csv
 from hps.evidence.results import number as cell_number
 from hps.support.errors import InputError
+from hps.support.files import read_json
 
 LISTED = 4
 """A fact with more different values than this is shown by their number, the first and the last."""
@@ -70,6 +71,51 @@ def add_up(labelled: Iterable[tuple[str, Mapping]]) -> dict[str, dict[str, Any]]
     return sums
 
 
+def read_facts(paths: Iterable[str]) -> dict[Path, dict]:
+    """JSON objects by their files. Raises InputError naming the file that is missing or something else."""
+    facts = {Path(path): read_json(path) if Path(path).is_file() else None for path in paths}
+    for path, value in facts.items():
+        if not isinstance(value, dict):
+            raise InputError(path, "missing" if value is None else "not a JSON object")
+    return facts
+
+
+def pages(
+    counts: Mapping[Path, dict],
+    candidates: Mapping[Path, dict],
+    models: Mapping[Path, dict],
+    trainings: Sequence[Training],
+    resolved: Mapping[str, Any],
+) -> dict[str, Page]:
+    """The four pages by name, from facts by file (`read_facts`) and the resolved configuration."""
+    shown = [
+        {path: {k: v for k, v in own.items() if k != "provenance"} for path, own in facts.items()}
+        for facts in (counts, candidates, models)
+    ]
+    shards = [(f"{path.parent.name}, {path.name.split('.')[0]}", facts) for path, facts in shown[1].items()]
+    made = [
+        facts["provenance"]
+        for facts in (*counts.values(), *candidates.values(), *models.values())
+        if "provenance" in facts
+    ]
+    return {
+        "data": data_page(_by_folder(shown[0]), add_up(shards), trainings),
+        "models": models_page(_by_folder(shown[2])),
+        "configuration": configuration_page(resolved),
+        "versions": versions_page([*made, *(training.provenance for training in trainings)]),
+    }
+
+
+def _by_folder(facts: Mapping[Path, dict]) -> dict[str, dict]:
+    """Facts by the name of their folder. Raises InputError when two have the same."""
+    named: dict[str, dict] = {}
+    for path, own in facts.items():
+        if path.parent.name in named:
+            raise InputError(path, f"a second file of {path.parent.name}")
+        named[path.parent.name] = own
+    return named
+
+
 def data_page(counts: Mapping[str, Mapping], candidates: Mapping[str, Mapping], trainings: Sequence[Training]) -> Page:
     """What was read and what was left out, by reason and data set; what was generated; what was trained on."""
     tables = []
@@ -87,13 +133,8 @@ def models_page(models: Mapping[str, Mapping]) -> Page:
     return Page("Models", [side_by_side("", models)], ["Each model of the run, by role."])
 
 
-def configuration_page(resolved: Mapping[str, Any], where: object) -> Page:
-    """Every key of the resolved configuration with its value and the layer it came from.
-
-    Raises InputError naming `where` when `resolved` is not `{"values": ..., "origins": ...}`.
-    """
-    if not all(isinstance(resolved.get(name), dict) for name in ("values", "origins")):
-        raise InputError(where, "is no resolved configuration: it needs the mappings values and origins")
+def configuration_page(resolved: Mapping[str, Any]) -> Page:
+    """Every key of the resolved configuration with its value and the layer it came from."""
     rows = []
     for key, value in flatten(resolved["values"]).items():
         origin = next((resolved["origins"][part] for part in _prefixes(key) if part in resolved["origins"]), NO_VALUE)
@@ -124,6 +165,14 @@ def versions_page(provenances: Sequence[Mapping]) -> Page:
         tables.append(Table([Column(""), Column("Values (results)")], different, "Not the same in all"))
     note = f"From {len(provenances)} result files of this run; each also records its settings and its inputs' hashes."
     return Page("Versions", tables, [note])
+
+
+def benchmark_files(folder: str | Path) -> dict[str, list[Path]]:
+    """Snakemake's benchmark files by stage, the first part of their path."""
+    stages: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).rglob("*.tsv")):
+        stages.setdefault(path.relative_to(folder).parts[0].removesuffix(".tsv"), []).append(path)
+    return stages
 
 
 def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hps.evidence.results import SFT, number, read_csv
+from hps.evidence.tables import EVALUATIONS, TABLES, TableSpec
 from hps.support.errors import InputError
 
-METRICS = ("bleu", "reward", "rm_dpo", "rm_rdpo")
 ROUNDING = 0.0005
 """The paper prints three decimals."""
 TOKENS_A_NAT = 100
@@ -17,26 +17,7 @@ TOKENS_A_NAT = 100
 
 
 @dataclass(frozen=True)
-class Source:
-    """A table of the paper: its file, what names its blocks, and the test set where the file has none."""
-
-    file: str
-    varies: str
-    test_set: str = ""
-
-
-SYMBOLS = {"n": "n", "beta": "β"}
-TABLES = {
-    "table2": Source("table2_finetuning.csv", "evaluated_on"),
-    "table5": Source("table5_transfer.csv", "evaluated_on"),
-    "table6": Source("table6_responses_finetuning.csv", "n", "hh_rlhf"),
-    "table7": Source("table7_responses_transfer.csv", "n", "pku_saferlhf"),
-    "table8": Source("table8_beta_finetuning.csv", "beta", "hh_rlhf"),
-}
-
-
-@dataclass(frozen=True)
-class Row:
+class PrintedRow:
     """A trained method in a table of the paper."""
 
     table: str
@@ -51,7 +32,16 @@ class Row:
         return TOKENS_A_NAT * (self.values["rm_dpo"] - self.values["rm_rdpo"])
 
 
+METRICS = TABLES["table2"].metrics
+"""What all of the paper's tables of evaluations have."""
+PRINTED = {name: spec for name, spec in TABLES.items() if spec.source == EVALUATIONS and spec.paper}
+"""The paper's tables of evaluations: 2, 5, 6, 7 and 8."""
 GAP_ROUNDING = TOKENS_A_NAT * 2 * ROUNDING
+
+
+def read_table(spec: TableSpec, folder: str | Path) -> dict[tuple, dict[str, float]]:
+    """The paper's rows of a table of evaluations by their keys, in the paper's order. Raises InputError."""
+    return read_paper(Path(folder) / spec.paper, spec.keys, spec.metrics)
 
 
 def read_paper(path: str | Path, keys: tuple[str, ...], metrics: tuple[str, ...]) -> dict[tuple, dict[str, float]]:
@@ -69,18 +59,18 @@ def read_paper(path: str | Path, keys: tuple[str, ...], metrics: tuple[str, ...]
     }
 
 
-def read_rows(folder: str | Path) -> list[Row]:
+def read_rows(folder: str | Path) -> list[PrintedRow]:
     """The trained methods of Tables 2, 5, 6, 7 and 8. Raises InputError naming file and column."""
     rows = []
-    for table, source in TABLES.items():
-        path = Path(folder) / source.file
-        for (block, method), values in read_paper(path, (source.varies, "method"), METRICS).items():
+    for spec in PRINTED.values():
+        path = Path(folder) / spec.paper
+        for (block, method), values in read_paper(path, spec.keys, METRICS).items():
             if method == SFT:
                 continue
             if any(math.isnan(value) for value in values.values()):
                 raise InputError(path, f"{block}, {method}: a value is missing")
-            name = block if source.varies == "evaluated_on" else f"{SYMBOLS[source.varies]} = {block:g}"
-            rows.append(Row(table, name, source.test_set or block, method, values))
+            name = f"{spec.label} = {block:g}" if spec.printed_on else block
+            rows.append(PrintedRow(spec.name, name, spec.printed_on or block, method, values))
     return rows
 
 
@@ -88,14 +78,8 @@ def read_quoted(folder: str | Path) -> dict[str, dict[str, str]]:
     """Numbers that the paper's text quotes, by name. Raises InputError when one that is checked is missing."""
     path = Path(folder) / "quoted.csv"
     rows = {row["name"]: row for row in read_csv(path, ("name", "section", "value", "unit", "says"))}
-    for name in (
-        "gain_rm_dpo",
-        "gain_rm_rdpo",
-        "time_saved",
-        "mean_gain_finetuning",
-        "mean_gain_transfer",
-        "responses",
-    ):
+    needed = ("gain_rm_dpo", "gain_rm_rdpo", "time_saved", "mean_gain_finetuning", "mean_gain_transfer", "responses")
+    for name in needed:
         if name not in rows:
             raise InputError(path, f"has no row {name}")
         if math.isnan(number(rows[name], "value", path)):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +16,9 @@ import numpy as np
 
 from hps.data.schemas import PER_PROMPT
 from hps.runs import Run
+from hps.support import files
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table
+from hps.support.files import parse_json, read_json, read_table
 
 SFT = "sft"
 """The method name of the policy before preference training."""
@@ -27,7 +30,9 @@ class Evaluation:
 
     folder: Path
     run: Run | None  # None: the SFT policy
+    seed: int  # of the samples; a run's own
     test_set: str
+    responses: int | None  # a prompt that the loss saw: n, or for PL perhaps fewer
     bleu_signature: dict[str, str]
     prompt_ids: tuple[str, ...]  # sorted
     values: dict[str, np.ndarray]
@@ -37,18 +42,14 @@ class Evaluation:
         return self.run.method if self.run else SFT
 
     @property
+    def told(self) -> str:
+        """How many responses the loss saw, where those were not all n."""
+        return fewer_responses(self.responses, self.run.n) if self.run else ""
+
+    @property
     def transfer(self) -> bool:
         """Whether the policy was trained on another data set than the one it is evaluated on."""
         return self.run is not None and self.run.dataset != self.test_set
-
-    def rm_dpo(self, pair: str) -> np.ndarray:
-        """RM_DPO of Table 1, beta (rho_1 - rho_2) in nats, per prompt; NaN for the SFT policy."""
-        margin = self.values[f"margin_{pair}"]
-        return self.run.beta * margin if self.run else np.full_like(margin, np.nan)
-
-    def rm_rdpo(self, pair: str) -> np.ndarray:
-        """RM_R-DPO of Table 1: RM_DPO - 0.01 (|y_1| - |y_2|), lengths in tokens."""
-        return self.rm_dpo(pair) - 0.01 * self.values[f"length_gap_{pair}"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,23 @@ class Training:
     step_seconds: float  # mean of an optimizer step
     tokens: int
     groups: int  # prompts trained on
+    responses: int  # responses a prompt that the loss saw: n, or for PL perhaps fewer
     counts: dict[str, Any]  # prompts left out, by reason
     provenance: dict[str, Any]
+
+    @property
+    def told(self) -> str:
+        """How many responses the loss saw, where those were not all n."""
+        return fewer_responses(self.responses, self.run.n)
 
     def log(self) -> list[dict[str, Any]]:
         """The log, one record an optimizer step. Raises InputError naming file and line."""
         return read_jsonl(self.folder / "log.jsonl")
+
+
+def fewer_responses(seen: int, n: int) -> str:
+    """What a row or a curve says of a loss that saw other than all n responses; empty for the others."""
+    return "" if seen == n else f"{seen} of {n} responses"
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -77,7 +89,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
-    summary = _summary(summary_path, "evaluation", ("run", "test_set", "bleu_signature"))
+    summary = _summary(summary_path, "evaluation", ("run", "seed", "responses", "test_set", "bleu_signature"))
     if not prompts_path.is_file():
         raise InputError(prompts_path, "missing: this evaluation has not been run")
     rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
@@ -90,15 +102,18 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     columns = [field for field in PER_PROMPT if field.name != "prompt_id"]
     values = {field.name: _column(prompts_path, rows, field.name, field.nullable) for field in columns}
     run = None if summary["run"] is None else Run.read(summary["run"], summary_path)
-    return Evaluation(folder, run, summary["test_set"], summary["bleu_signature"], prompt_ids, values)
+    if run and not _is_number(summary["responses"]):
+        raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
+    told = (summary[name] for name in ("seed", "test_set", "responses", "bleu_signature"))
+    return Evaluation(folder, run, *told, prompt_ids, values)
 
 
 def read_training(folder: str | Path) -> Training:
     """Read `training.json` of `folder`. Raises InputError naming file and field."""
     path = Path(folder) / "training.json"
-    names = ("seconds", "step_seconds", "tokens", "groups", "counts", "provenance")
+    names = ("seconds", "step_seconds", "tokens", "groups", "responses", "counts", "provenance")
     summary = _summary(path, "training", ("run", *names))
-    for name in ("seconds", "step_seconds", "tokens", "groups"):
+    for name in ("seconds", "step_seconds", "tokens", "groups", "responses"):
         if not _is_number(summary[name]) or summary[name] <= 0:
             raise InputError(path, f"{name} is {summary[name]!r}, not a number above 0")
     run = Run.read(summary["run"], path)
@@ -106,41 +121,68 @@ def read_training(folder: str | Path) -> Training:
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line. Raises InputError naming file and line."""
-    if not Path(path).is_file():
-        raise InputError(path, "missing")
+    """Read a file of one JSON object a line. Raises InputError naming file and line, also where the last one is cut."""
+    _check_whole(path)
     records = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}", f"not valid JSON ({error})") from error
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
+        record = parse_json(line, f"{path}:{number}")
         if not isinstance(record, dict):
             raise InputError(f"{path}:{number}", "not a JSON object")
         records.append(record)
-    if not records:
-        raise InputError(path, "is empty")
     return records
 
 
 def read_csv(path: str | Path, columns: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
-    """Read the rows of a CSV file as text. Raises InputError when it is missing or lacks one of `columns`."""
+    """Read the rows of a CSV file as text.
+
+    Raises InputError when it is missing, cut off, has no rows or lacks one of `columns`; or as `files.read_csv` does.
+    """
+    _check_whole(path)
+    rows = list(files.read_csv(path, delimiter))
+    if not rows:
+        raise InputError(path, "has no rows")
+    if missing := [name for name in columns if name not in rows[0]]:
+        raise InputError(path, f"has no column {', '.join(missing)}")
+    return rows
+
+
+def _check_whole(path: str | Path) -> None:
+    """Every file of lines ends with the end of a line; one that does not was cut off."""
     if not Path(path).is_file():
         raise InputError(path, "missing")
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(path, f"has no column {', '.join(missing)}")
-        return list(reader)
+    with open(path, "rb") as stream:
+        if not stream.seek(0, os.SEEK_END):
+            raise InputError(path, "is empty")
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            raise InputError(path, "ends in the middle of a line: it was cut off")
 
 
 def number(row: dict[str, str], name: str, where: object) -> float:
     """The number in a cell of `read_csv`, NaN when empty. Raises InputError naming file, column and text."""
     try:
-        return float(row[name]) if row[name] else math.nan
+        value = float(row[name]) if row[name] else math.nan
     except ValueError:
-        raise InputError(where, f"{name} is {row[name]!r}, not a number") from None
+        value = math.inf
+    if row[name] and not math.isfinite(value):
+        raise InputError(where, f"{name} is {row[name]!r}, not a number")
+    return value
+
+
+def plain(value: object) -> str:
+    """Text of a CSV cell: numbers in six significant digits, empty for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def csv_text(header: Sequence[str], records: Iterable[Mapping[str, Any]]) -> str:
+    """Records as CSV; a cell is empty where a record has no value."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
 
 
 def read_benchmark_seconds(path: str | Path) -> float:

@@ -3,67 +3,94 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
 
 from hps.evidence import render
-from hps.evidence.paper import ROUNDING, read_paper
+from hps.evidence.metrics import METRICS, VARIANTS
+from hps.evidence.paper import ROUNDING, read_table
 from hps.evidence.render import Cell, Column, Page, Table, world_note
+from hps.evidence.results import plain
 from hps.evidence.statistics import CONFIDENCE
-from hps.evidence.tables import DIFFERENCE, Choices, Layout, Row, plain
+from hps.evidence.table_rows import DIFFERENCE, Choices, TableRow, label
+from hps.evidence.tables import NAMES, TableSpec
 
-TRUE_REWARD = "true_reward"
-LABELS = {
-    "evaluated_on": "Evaluated on",
-    "method": "Method",
-    "n": "n",
-    "beta": "β",
-    "kl": "KL (nats)",
-    "bleu": "BLEU",
-    "reward": "Reward",
-    "rm_dpo": "RM_DPO (nats)",
-    "rm_rdpo": "RM_R-DPO (nats)",
-    TRUE_REWARD: "True reward",
-}
+MARGINS = ("rm_dpo", "rm_rdpo")
+Printed = Mapping[tuple, Mapping[str, float]]
+"""The paper's rows by their keys, each a value by metric; empty where the paper has no such table."""
 
 
-def to_page(layout: Layout, rows: Sequence[Row], choices: Choices, paper_path: str, world: str = "") -> Page:
-    """Ours beside the paper's, with what one must know to read it. `world="toy"` says that the models are toys."""
-    paper = read_paper(paper_path, layout.keys, layout.metrics)
-    columns = [Column(LABELS[layout.varies], numeric=layout.varies != "evaluated_on"), Column(LABELS["method"])]
-    for name in layout.metrics:
-        columns += [Column("ours", LABELS[name], numeric=True), Column("paper", LABELS[name], numeric=True)]
-    known = any(not math.isnan(row.estimates[TRUE_REWARD].mean) for row in rows)
-    if known:  # the toy world alone has one, and so has the paper nothing beside it
-        columns.append(Column("ours", LABELS[TRUE_REWARD], numeric=True))
-    columns.append(Column("Prompts", numeric=True))
-    marks = {(row.key, name): direction(row, name, paper) for row in rows for name in layout.metrics}
+def to_page(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, folder: str, world: str = "") -> Page:
+    """Ours beside the paper's (from its `folder`), then the margins on either pair, then every further metric."""
+    paper = read_table(spec, folder) if spec.paper else {}
+    marks = {(row.key, name): direction(row, name, paper) for row in rows for name in spec.metrics}
+    columns = []
+    for name in spec.metrics:
+        columns += [Column(side, label(name), numeric=True) for side in (("ours", "paper") if paper else ("ours",))]
     body = []
     for row in rows:
-        cells = [Cell(plain(row.key[0])), Cell(row.key[1].upper())]
-        for name in layout.metrics:
-            ours = _our_cell(row, name)
-            cells += [
-                Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail),
-                _paper_cell(paper, row.key, name),
-            ]
-        if known:
-            cells.append(_our_cell(row, TRUE_REWARD))
-        used = row.estimates["rm_dpo"].prompts
-        prompts = len(row.evaluations[0].prompt_ids)
-        cells.append(Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else ""))
-        body.append(cells)
-    absent = len(paper.keys() - {row.key for row in rows})
-    notes = _notes(layout, rows, choices, world)
-    notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
-    legend = _legend(layout, rows, marks)
-    table = Table(columns, body, header=1, block=0)
-    return Page(layout.title, [table], notes, legend)
+        cells = []
+        for name in spec.metrics:
+            ours = our_cell(row, name)
+            cells.append(Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail))
+            if paper:
+                cells.append(Cell(render.number(paper[row.key][name] if row.key in paper else math.nan)))
+        used, prompts = row.estimates["rm_dpo"].prompts, len(row.evaluations[0].prompt_ids)
+        body.append([*cells, Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else "")])
+    notes = [*world_note(world), *_notes(spec, rows, choices)]
+    if paper:
+        absent = len(paper.keys() - {row.key for row in rows})
+        notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
+    further = [name for name in METRICS if name not in (*spec.metrics, *MARGINS)]
+    tables = [
+        table(spec, rows, [*columns, Column("Prompts", numeric=True)], body),
+        both_pairs(spec, rows, choices),
+        measured(spec, rows, further, "Further metrics"),
+    ]
+    return Page(spec.title, tables, notes, _legend(spec, rows, marks))
 
 
-def direction(row: Row, metric: str, paper: dict[tuple, dict[str, float]]) -> str | None:
+def table(
+    spec: TableSpec,
+    rows: Iterable[TableRow],
+    columns: Sequence[Column],
+    body: Iterable[Sequence[Cell]],
+    title: str = "",
+) -> Table:
+    """`columns` and `body` behind the columns that name the rows."""
+    named = [Column(spec.label, numeric=spec.varies in ("n", "beta")), Column(NAMES["method"])]
+    lines = [[Cell(plain(row.key[0])), method_cell(row), *cells] for row, cells in zip(rows, body, strict=True)]
+    return Table([*named, *columns], lines, title, header=1, block=0)
+
+
+def measured(spec: TableSpec, rows: Sequence[TableRow], names: Sequence[str], title: str) -> Table:
+    """What was measured, without a paper's column; metrics of which no row has a value are left out."""
+    names = [name for name in names if any(not math.isnan(row.estimates[name].mean) for row in rows)]
+    columns = [Column(label(name), numeric=True) for name in names]
+    return table(spec, rows, columns, ([our_cell(row, name) for name in names] for row in rows), title)
+
+
+def both_pairs(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> Table:
+    """RM_DPO and RM_R-DPO on the configured pair and on the other."""
+    pairs = sorted(VARIANTS["margin_pair"], key=lambda pair: pair != choices.pair)
+    names = [f"{name}_{pair}" for name, pair in product(MARGINS, pairs)]
+    return measured(spec, rows, names, "Margins on either pair")
+
+
+def method_cell(row: TableRow) -> Cell:
+    """The method, and how many responses its loss saw where those were not all n."""
+    method, _, settings = row.key[1].partition(" ")
+    return Cell(f"{method.upper()} {settings}".strip(), row.evaluations[0].told)
+
+
+def our_cell(row: TableRow, name: str) -> Cell:
+    """Mean and interval."""
+    return render.interval(*row.estimates[name][:3])
+
+
+def direction(row: TableRow, metric: str, paper: Printed) -> str | None:
     """Mark of a cell: whether the row's loss minus BT in `metric` has the sign it has in the paper ("" if so).
 
     `▼` when it has not, `▽` when it has not but our interval contains 0; None where there is nothing to compare, as
@@ -82,50 +109,44 @@ def direction(row: Row, metric: str, paper: dict[tuple, dict[str, float]]) -> st
     return "▼" if ours.lo > 0 or ours.hi < 0 else "▽"
 
 
-def _legend(layout: Layout, rows: Sequence[Row], marks: dict[tuple, str | None]) -> list[str]:
+def _legend(spec: TableSpec, rows: Sequence[TableRow], marks: Mapping[tuple, str | None]) -> list[str]:
     """What the marks mean, and how often the directions agree."""
     counts = []
     losses = {row.key: row.evaluations[0].run.loss for row in rows if row.evaluations[0].run}
-    for loss, metric in product(dict.fromkeys(losses.values()), layout.metrics):
+    for loss, metric in product(dict.fromkeys(losses.values()), spec.metrics):
         compared = [mark for (key, name), mark in marks.items() if name == metric and losses.get(key) == loss]
         compared = [mark for mark in compared if mark is not None]
         if compared:
-            name = LABELS[metric].replace(" (nats)", "")
-            counts.append(f"{loss.upper()} in {name} {compared.count('')} of {len(compared)}")
+            counts.append(f"{loss.upper()} in {METRICS[metric].label} {compared.count('')} of {len(compared)}")
     if not counts:
         return []
     return [
-        "▼ marks a cell whose difference to BT (same reward) has the other direction than in the paper; ▽ the same, "
-        "but the interval of our paired difference contains 0. Not marked where the paper's two numbers are equal "
-        f"within rounding. The same direction as in the paper: {'; '.join(counts)}."
+        "▼ marks a cell whose difference to BT (same parameterization) has the other direction than in the paper; ▽ "
+        "the same, but the interval of our paired difference contains 0. Not marked where the paper's two numbers are "
+        f"equal within rounding. The same direction as in the paper: {'; '.join(counts)}."
     ]
 
 
-def _notes(layout: Layout, rows: Sequence[Row], choices: Choices, world: str) -> list[str]:
+def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[str]:
     evaluations = [evaluation for row in rows for evaluation in row.evaluations]
     runs = [evaluation.run for evaluation in evaluations if evaluation.run]
-    where = "another data set than the one" if layout.transfer else "the data set"
+    where = "another data set than the one" if spec.transfer else "the data set"
     setting = [f"Policies are evaluated on {where} they were trained on."]
     if runs:
-        if "trained_on" in layout.common:
+        if "trained_on" in spec.common:
             setting.append(f"Trained on {runs[0].dataset}, evaluated on {evaluations[0].test_set}.")
-        common = [
-            f"{LABELS[name]} = {plain(getattr(runs[0], name))}" for name in ("n", "beta") if name in layout.common
-        ]
+        common = [f"{NAMES[name]} = {plain(getattr(runs[0], name))}" for name in ("n", "beta") if name in spec.common]
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
         setting.append(f"Ours: {', '.join(common)}, training seeds: {seeds}.")
+    if fewer := {row.key[1] for row in rows if row.evaluations[0].told}:
+        setting.append(
+            f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
+            "experiment than that of the methods beside them."
+        )
     signatures = sorted({evaluation.bleu_signature[choices.bleu] for evaluation in evaluations})
     scores = (
-        f"Margins: the {choices.pair} pair of a test prompt. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
+        f"RM_DPO: difference of log π/π_ref between the responses of the {choices.pair} pair of a test prompt, without "
+        f"β; RM_R-DPO takes 0.01 a token of their length gap off it. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
     )
-    return [*world_note(world), " ".join(setting), scores]
-
-
-def _our_cell(row: Row, name: str) -> Cell:
-    mean, lo, hi, _ = row.estimates[name]
-    return render.interval(mean, lo, hi)
-
-
-def _paper_cell(paper: dict[tuple, dict[str, float]], key: tuple, name: str) -> Cell:
-    return Cell(render.number(paper[key][name] if key in paper else math.nan))
+    return [" ".join(setting), scores]

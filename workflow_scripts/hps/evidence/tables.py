@@ -1,221 +1,231 @@
-"""Tables 2, 5, 6, 7 and 8 from evaluations: means over prompts with intervals, in the paper's columns and row order."""
+"""The tables: an entry of TABLES is all that a table needs, with the paper's CSV if the paper has it.
+
+From the entries follow rules and targets, the paper's numbers, the claims' evidence, figures, the report's captions.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from hps.evidence.metrics import METRICS
 
-from hps.evidence.results import Evaluation
-from hps.evidence.statistics import Estimate, mean_intervals, over_seeds, paired_difference
-from hps.support.errors import InputError
+if TYPE_CHECKING:
+    from hps.runs import Run
 
-PAIRS = ("human", "annotated")
-MEASURED = ("kl", "bleu_word", "bleu_char", "reward_mean", "true_reward", "length", "log_ratio_w")
-BY_PAIR = ("margin", "length_gap", "rm_dpo", "rm_rdpo")
-DIFFERENCE = "{}_minus_bt"
-"""A metric minus that of the BT policy of the same block and reward, paired by prompt."""
+FOLDER = "paper"
+"""Where the paper's numbers lie."""
+EVALUATIONS, TRAININGS, JUDGEMENTS, RATINGS = "evaluations", "trainings", "judgements", "ratings"
+NAMES = {"n": "n", "beta": "β", "evaluated_on": "Evaluated on", "method": "Method"}
+"""How readers see a column that names rows, where not by its own name."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A table of the paper: what names its rows, what it reports, and what all its runs have in common."""
+class TableSpec:
+    """A table: what it shows, of which runs, and what names its rows.
 
+    runs: name of the runs (`hps/workflow`): grid, n, beta, attribution, or that of a configured ablation.
+    source: what it is made from: evaluations of those runs, their trainings, judgements or ratings.
+    varies: what names its blocks of rows: the test set, `n`, `beta`, or a key of the configuration.
+    parts: whether it also has the runs' effects on each other (Table A).
+    sft: whether it has rows of the SFT policy.
+    paper: the paper's file, none where the paper has no such table; printed_on: its test set where no row names one.
+    figure: the figure that shows it, and `drawn` the metrics that it shows.
+    """
+
+    name: str
     title: str
-    varies: str  # the first column: evaluated_on, n or beta
-    metrics: tuple[str, ...]
-    transfer: bool
-    common: tuple[str, ...]
+    caption: str
+    runs: str = "grid"
+    source: str = EVALUATIONS
+    varies: str = "evaluated_on"
+    transfer: bool = False
+    sft: bool = False
+    parts: bool = False
+    metrics: tuple[str, ...] = ("bleu", "reward", "rm_dpo", "rm_rdpo")
+    paper: str = ""
+    printed_on: str = ""
+    figure: str = ""
+    drawn: tuple[str, ...] = ("rm_dpo",)
+
+    @property
+    def column(self) -> str:
+        """The column that names its blocks."""
+        return self.varies.rpartition(".")[2]
 
     @property
     def keys(self) -> tuple[str, str]:
         """The columns that name a row."""
-        return self.varies, "method"
+        return self.column, "method"
+
+    @property
+    def label(self) -> str:
+        """The name of its blocks for readers."""
+        return NAMES.get(self.column, self.column)
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """What all its runs share."""
+        places = () if self.varies == "evaluated_on" else ("trained_on", "evaluated_on")
+        return tuple(name for name in (*places, "n", "beta", "settings") if name != self.varies)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the configuration that it is made with."""
+        if self.parts:
+            return ("attribution.reward", "objective.multiplicity")
+        return (self.varies, f"ablations.over.{self.runs}") if "." in self.varies else ()
 
 
-_METRICS = ("bleu", "reward", "rm_dpo", "rm_rdpo")
-_SETS = ("trained_on", "evaluated_on")
-LAYOUTS = {
-    "table2": Layout("Table 2: fine-tuning", "evaluated_on", _METRICS, False, ("n", "beta")),
-    "table5": Layout("Table 5: transfer", "evaluated_on", _METRICS, True, ("n", "beta")),
-    "table6": Layout("Table 6: number of responses, fine-tuning", "n", _METRICS, False, (*_SETS, "beta")),
-    "table7": Layout("Table 7: number of responses, transfer", "n", _METRICS, True, (*_SETS, "beta")),
-    "table8": Layout("Table 8: strength β, fine-tuning", "beta", ("kl", *_METRICS), False, (*_SETS, "n")),
+TABLES = {
+    spec.name: spec
+    for spec in (
+        TableSpec(
+            "table2",
+            "Table 2: fine-tuning",
+            "Fine-tuning: each policy on the test prompts of the data set it was trained on, and the SFT policy before "
+            "preference training (Table 2 of the paper).",
+            sft=True,
+            paper="table2_finetuning.csv",
+            figure="margins",
+        ),
+        TableSpec(
+            "table3",
+            "Table 3: human study",
+            "Quality scores by raters, 1 to 5, who see the responses of several policies to the same prompts without "
+            "names, in an order drawn for each rater and prompt (Table 3 of the paper).",
+            source=RATINGS,
+            paper="table3_human.csv",
+        ),
+        TableSpec(
+            "table4",
+            "Table 4: win rates",
+            "Win rates of HPS against each baseline on the data set both were trained on, pair by pair of responses to "
+            "the same test prompt, scored blind by a judge (Table 4 of the paper).",
+            source=JUDGEMENTS,
+            paper="table4_win_rate.csv",
+        ),
+        TableSpec(
+            "table5",
+            "Table 5: transfer",
+            "Transfer: each policy on the test prompts of the data set it was *not* trained on (Table 5 of the paper).",
+            transfer=True,
+            paper="table5_transfer.csv",
+            figure="margins",
+        ),
+        TableSpec(
+            "table6",
+            "Table 6: number of responses, fine-tuning",
+            "How the number of responses n that training chooses from matters, on the data set trained on (Table 6 of "
+            "the paper).",
+            runs="n",
+            varies="n",
+            paper="table6_responses_finetuning.csv",
+            printed_on="hh_rlhf",
+            figure="ablation_n",
+            drawn=("rm_dpo", "bleu", "reward"),
+        ),
+        TableSpec(
+            "table7",
+            "Table 7: number of responses, transfer",
+            "How the number of responses n that training chooses from matters, on another data set (Table 7 of the "
+            "paper).",
+            runs="n",
+            varies="n",
+            transfer=True,
+            paper="table7_responses_transfer.csv",
+            printed_on="pku_saferlhf",
+            figure="ablation_n",
+            drawn=("rm_dpo", "bleu", "reward"),
+        ),
+        TableSpec(
+            "table8",
+            "Table 8: strength β, fine-tuning",
+            "How the strength β matters, on the data set trained on (Table 8 of the paper). KL is that of policy and "
+            "reference on the preferred response of the human pair: exact KL of the next-token distributions, summed.",
+            runs="beta",
+            varies="beta",
+            metrics=("kl", "bleu", "reward", "rm_dpo", "rm_rdpo"),
+            paper="table8_beta_finetuning.csv",
+            printed_on="hh_rlhf",
+            figure="ablation_beta",
+            drawn=("kl", "rm_dpo"),
+        ),
+        TableSpec(
+            "table_attribution",
+            "Table A: where the margin of HPS comes from",
+            "Beyond the paper: HPS taken apart. The negative is drawn uniformly, hard (γ follows its schedule), or is "
+            "the hardest; and it stands for all n - 1 responses (Eq. 8) or for one (Eq. 10 read literally, and the "
+            "released code). The effects change one of the two at a time.",
+            runs="attribution",
+            parts=True,
+            metrics=("rm_dpo", "reward", "bleu"),
+        ),
+        TableSpec(
+            "training_time",
+            "Training time by loss",
+            "Training time by loss (Sec. 6 of the paper), over all trainings of the main grid. Hours cannot be "
+            "compared across machines and models; the ratio to BT can, between losses that used as many responses.",
+            source=TRAININGS,
+            paper="training_hours.csv",
+            figure="training_time",
+        ),
+    )
 }
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the user chose: names in row order (others are refused), the variants of the metrics, the bootstrap."""
-
-    datasets: Sequence[str]
-    rewards: Sequence[str]
-    losses: Sequence[str]
-    pair: str = "human"
-    bleu: str = "word"
-    resamples: int = 2000
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method in a block of the table: its evaluations (one a seed) and its estimates by column name."""
-
-    key: tuple[object, str]
-    evaluations: list[Evaluation]
-    estimates: dict[str, Estimate]
-
-    @property
-    def seeds(self) -> str:
-        return " ".join(str(evaluation.run.seed) for evaluation in self.evaluations if evaluation.run)
+def tables(over: Mapping[str, Mapping[str, Any]]) -> dict[str, TableSpec]:
+    """TABLES, and a table `ablation_<name>` with its figure for each of the configured ablations `over`."""
+    ablations = {}
+    for name, given in over.items():
+        spec = TableSpec(
+            f"ablation_{name}",
+            f"Ablation over {given['key']}",
+            f"Beyond the paper: how {given['key']} matters, on the data set trained on.",
+            runs=name,
+            varies=given["key"],
+            figure=f"ablation_{name}",
+        )
+        ablations[spec.name] = spec
+    return TABLES | ablations
 
 
-def build(layout: Layout, evaluations: Iterable[Evaluation], choices: Choices) -> list[Row]:
-    """Rows of `layout` in the paper's order: its first column, then the SFT policy, then by reward and by loss.
+def figures(specs: Mapping[str, TableSpec]) -> dict[str, list[str]]:
+    """The figures that are drawn from tables, each with its tables."""
+    names: dict[str, list[str]] = {}
+    for spec in specs.values():
+        if spec.figure:
+            names.setdefault(spec.figure, []).append(spec.name)
+    return names
 
-    Raises InputError, naming the evaluation's file, when an evaluation does not belong in the table: a data set,
-    reward or loss that is not among the choices; transfer in a fine-tuning table or the reverse; a run that differs
-    from the others in what the table does not vary; a seed twice; other prompts or another BLEU signature than the
-    other evaluations on the test set.
+
+def figure_caption(specs: Sequence[TableSpec]) -> str:
+    """What a figure of these tables shows."""
+    if specs[0].source == TRAININGS:
+        return (
+            "Training time by loss as a ratio to BT. Ours (filled) is the time of an optimizer step, the paper's "
+            "(hollow) the hours of Sec. 6; bars span one standard deviation between runs to each side."
+        )
+    metrics = ", ".join(METRICS[name].label for name in specs[0].drawn)
+    return (
+        f"{metrics} of {' and '.join(spec.title for spec in specs)}, with 95 % intervals. Filled markers are ours, "
+        "hollow ones the paper's, on axes of their own, since models and scale differ."
+    )
+
+
+def shows(spec: TableSpec, run: Run | None, test_set: str, n: int, beta: float, ablation_dataset: str) -> bool:
+    """Whether an evaluation belongs in a table of evaluations.
+
+    Args:
+        n, beta: those of the grid; ablation_dataset: what the policies of an ablation are trained on.
     """
-    groups: dict[tuple, list[Evaluation]] = {}
-    first: dict[str, Evaluation] = {}
-    for evaluation in evaluations:
-        _check_choices(layout, evaluation, choices)
-        _check_comparable(evaluation, first.setdefault(evaluation.test_set, evaluation), choices.bleu)
-        groups.setdefault((_attribute(evaluation, layout.varies), evaluation.method), []).append(evaluation)
-    runs = [evaluation for group in groups.values() for evaluation in group if evaluation.run]
-    for name in layout.common:
-        _check_same(runs, name, "the table")
-    for group in groups.values():
-        group.sort(key=lambda evaluation: evaluation.run.seed if evaluation.run else -1)
-        _check_same([evaluation for evaluation in group if evaluation.run], "trained_on", "the row")
-        for a, b in pairwise(group):
-            if a.run is None or a.run.seed == b.run.seed:
-                raise InputError(_file(b), f"the same row and seed as {_file(a)}")
-    quantities = {key: per_prompt(group, choices) for key, group in groups.items()}
-    rows = []
-    for key in sorted(groups, key=lambda key: _position(layout, key, groups[key][0], choices)):
-        names, values = list(quantities[key]), np.stack(list(quantities[key].values()))
-        intervals = mean_intervals(values, resamples=choices.resamples, seed=choices.seed)
-        estimates = dict(zip(names, intervals, strict=True))
-        run = groups[key][0].run
-        base = quantities.get((key[0], f"{run.parameterization}-bt")) if run and run.loss != "bt" else None
-        for name in layout.metrics if base else ():
-            estimates[DIFFERENCE.format(name)] = paired_difference(
-                quantities[key][name], base[name], resamples=choices.resamples, seed=choices.seed
-            )
-        rows.append(Row(key, groups[key], estimates))
-    return rows
-
-
-def to_csv(layout: Layout, rows: Sequence[Row], choices: Choices) -> str:
-    """CSV: the paper's columns, `<metric>_lo` and `_hi` of each, `prompts`, then all else that was measured.
-
-    After `prompts`: further measures with their intervals, both pairs' margins with the prompts they rest on, the
-    differences to BT, and what was run. A cell is empty where there is no value.
-    """
-    extras = [name for name in MEASURED if name not in layout.metrics]
-    extras += [f"{name}_{pair}" for pair in PAIRS for name in BY_PAIR]
-    extras += [DIFFERENCE.format(name) for name in layout.metrics]
-    header = [*layout.keys, *layout.metrics, *(f"{name}_{end}" for name in layout.metrics for end in ("lo", "hi"))]
-    header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
-    header += [*(f"prompts_{pair}" for pair in PAIRS), "seeds", "trained_on", "tested_on"]
-    header += [f"run_{name}" for name in ("n", "beta")] + ["margin_pair", "bleu_variant"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        evaluation = row.evaluations[0]
-        record = dict(zip(layout.keys, (plain(part) for part in row.key), strict=True))
-        record |= {"prompts": len(evaluation.prompt_ids), "seeds": row.seeds, "tested_on": evaluation.test_set}
-        record |= {"margin_pair": choices.pair, "bleu_variant": choices.bleu}
-        record |= {f"prompts_{pair}": row.estimates[f"rm_dpo_{pair}"].prompts for pair in PAIRS}
-        if evaluation.run:
-            record |= {"trained_on": evaluation.run.dataset, "run_n": evaluation.run.n}
-            record["run_beta"] = plain(evaluation.run.beta)
-        for name in (*layout.metrics, *extras):
-            if name in row.estimates:
-                mean, lo, hi, _ = row.estimates[name]
-                record |= {name: plain(mean), f"{name}_lo": plain(lo), f"{name}_hi": plain(hi)}
-        writer.writerow(record)
-    return text.getvalue()
-
-
-def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
-    """Everything a row reports, per prompt: (prompts,), averaged over its seeds."""
-
-    def mean(values) -> np.ndarray:
-        return over_seeds([values(evaluation) for evaluation in group])
-
-    named = {"bleu": f"bleu_{choices.bleu}", "reward": "reward"} | {name: name for name in MEASURED}
-    named |= {f"{name}_{pair}": f"{name}_{pair}" for pair in PAIRS for name in ("margin", "length_gap")}
-    result = {name: mean(lambda e, c=column: e.values[c]) for name, column in named.items()}
-    for pair in PAIRS:
-        result[f"rm_dpo_{pair}"] = mean(lambda e, p=pair: e.rm_dpo(p))
-        result[f"rm_rdpo_{pair}"] = mean(lambda e, p=pair: e.rm_rdpo(p))
-    return result | {name: result[f"{name}_{choices.pair}"] for name in ("rm_dpo", "rm_rdpo")}
-
-
-def _position(layout: Layout, key: tuple, evaluation: Evaluation, choices: Choices) -> tuple:
-    block = choices.datasets.index(key[0]) if layout.varies == "evaluated_on" else key[0]
-    if evaluation.run is None:
-        return block, -1, -1
-    return block, choices.rewards.index(evaluation.run.parameterization), choices.losses.index(evaluation.run.loss)
-
-
-def _attribute(evaluation: Evaluation, name: str) -> object:
-    if name == "evaluated_on":
-        return evaluation.test_set
-    return getattr(evaluation.run, "dataset" if name == "trained_on" else name)
-
-
-def _check_choices(layout: Layout, evaluation: Evaluation, choices: Choices) -> None:
-    run, where = evaluation.run, _file(evaluation)
-    named = [("test_set", evaluation.test_set, choices.datasets)]
-    if run:
-        named += [
-            ("dataset", run.dataset, choices.datasets),
-            ("parameterization", run.parameterization, choices.rewards),
-        ]
-        named += [("loss", run.loss, choices.losses)]
-    elif layout.varies != "evaluated_on" or layout.transfer:
-        raise InputError(where, f"the SFT policy has no place in {layout.title}")
-    for name, value, allowed in named:
-        if value not in allowed:
-            raise InputError(where, f"{name} is {value!r}, not one of {', '.join(allowed)}")
-    if evaluation.transfer != layout.transfer:
-        kind = "transfer" if evaluation.transfer else "fine-tuning"
-        raise InputError(where, f"{run.method} on {evaluation.test_set} is {kind}, which is not for {layout.title}")
-
-
-def _check_comparable(evaluation: Evaluation, first: Evaluation, bleu: str) -> None:
-    if evaluation.prompt_ids != first.prompt_ids:
-        raise InputError(_file(evaluation), f"has other prompts than {_file(first)}")
-    if bleu not in evaluation.bleu_signature:
-        raise InputError(_file(evaluation), f"bleu_signature has no {bleu!r}")
-    if evaluation.bleu_signature != first.bleu_signature:
-        raise InputError(_file(evaluation), f"has another bleu_signature than {_file(first)}")
-
-
-def _check_same(evaluations: Sequence[Evaluation], name: str, what: str) -> None:
-    for evaluation in evaluations[1:]:
-        ours, others = _attribute(evaluation, name), _attribute(evaluations[0], name)
-        if ours != others:
-            raise InputError(_file(evaluation), f"{name} is {ours}, but {others} elsewhere in {what}")
-
-
-def _file(evaluation: Evaluation) -> object:
-    return evaluation.folder / "evaluation.json"
-
-
-def plain(value: object) -> str:
-    """Text of a CSV cell: numbers in six significant digits, empty for NaN."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return str(value)
+    if spec.source != EVALUATIONS or run is None:
+        return spec.sft
+    own = {"n": run.n, "beta": run.beta, "settings": {key for key, _ in run.settings} - {spec.varies}}
+    grid = {"n": n, "beta": beta, "settings": set()}
+    return (
+        (run.dataset != test_set) == spec.transfer
+        and (spec.varies == "evaluated_on" or run.dataset == ablation_dataset)
+        and all(own[name] == value for name, value in grid.items() if name != spec.varies)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from hps.evidence.render import Cell, Column, Page, Table, number, world_note
-from hps.evidence.results import Training, read_csv
+from hps.evidence.results import Training, csv_text, fewer_responses, plain, read_csv
 from hps.evidence.results import number as cell_number
 from hps.support.errors import InputError
 
 PAPER_COLUMNS = ("loss", "hours_mean", "hours_std")
-COLUMNS = (*PAPER_COLUMNS, "runs", "step_seconds_mean", "step_seconds_std", "tokens_per_second", "ratio_to_bt")
+COLUMNS = (
+    *PAPER_COLUMNS,
+    "runs",
+    "n",
+    "responses",
+    "step_seconds_mean",
+    "step_seconds_std",
+    "tokens_per_second",
+    "ratio_to_bt",
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +35,24 @@ class Time:
     hours_mean: float  # of the whole job
     hours_std: float
     runs: int
+    n: int  # responses a prompt
+    responses: int  # of them, those that the loss saw
     step_seconds_mean: float  # of an optimizer step
     step_seconds_std: float
     tokens_per_second: float
     ratio_to_bt: float  # of step_seconds_mean; NaN without BT
 
+    @property
+    def told(self) -> str:
+        """How many responses the loss saw, where those were not all n."""
+        return fewer_responses(self.responses, self.n)
+
 
 def measure(trainings: Sequence[Training], job_seconds: Sequence[float], order: Sequence[str]) -> list[Time]:
-    """Times by loss, the losses of `order` first and others by name. `job_seconds` holds one value a training."""
+    """Times by loss, the losses of `order` first and others by name. `job_seconds` holds one value a training.
+
+    Raises InputError when the trainings of a loss saw different numbers of responses.
+    """
     by_loss: dict[str, list[tuple[Training, float]]] = {}
     for training, seconds in zip(trainings, job_seconds, strict=True):
         by_loss.setdefault(training.run.loss, []).append((training, seconds))
@@ -46,7 +63,12 @@ def measure(trainings: Sequence[Training], job_seconds: Sequence[float], order: 
         hours = np.array([seconds for _, seconds in by_loss[loss]]) / 3600
         steps = np.array([training.step_seconds for training in runs])
         rate = sum(training.tokens for training in runs) / sum(training.seconds for training in runs)
-        times.append(Time(loss, *_moments(hours), len(runs), *_moments(steps), rate, float(steps.mean() / bt)))
+        seen = {(training.run.n, training.responses) for training in runs}
+        if len(seen) > 1:
+            raise InputError(runs[-1].folder / "training.json", f"{loss} with several (n, responses): {sorted(seen)}")
+        times.append(
+            Time(loss, *_moments(hours), len(runs), *seen.pop(), *_moments(steps), rate, float(steps.mean() / bt))
+        )
     return times
 
 
@@ -66,19 +88,13 @@ def read_times(path: str | Path) -> list[Time]:
     times = []
     for row in rows:
         values = {name: cell_number(row, name, path) for name in COLUMNS[1:]}
-        times.append(Time(row["loss"], **values | {"runs": int(values["runs"])}))
+        times.append(Time(row["loss"], **values | {key: int(values[key]) for key in ("runs", "n", "responses")}))
     return times
 
 
 def to_csv(times: Sequence[Time]) -> str:
     """CSV: the paper's columns, then the rest of COLUMNS; a cell is empty where there is no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for time in times:
-        values = [getattr(time, name) for name in COLUMNS[1:]]
-        writer.writerow([time.loss, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
-    return text.getvalue()
+    return csv_text(COLUMNS, ({name: plain(getattr(time, name)) for name in COLUMNS} for time in times))
 
 
 def to_page(
@@ -101,7 +117,7 @@ def to_page(
         ratio = hours / paper["bt"][0] if "bt" in paper else math.nan
         rows.append(
             [
-                Cell(time.loss.upper()),
+                Cell(time.loss.upper(), time.told),
                 _with_std(time.hours_mean, time.hours_std),
                 _with_std(hours, std),
                 Cell(number(time.ratio_to_bt, 2)),
@@ -119,6 +135,11 @@ def to_page(
         f"Ours: n = {_values(trainings, 'n')}, parameterizations {_values(trainings, 'parameterization')}, data sets "
         f"{_values(trainings, 'dataset')}, seeds {_values(trainings, 'seed')}.",
     ]
+    if fewer := [time.loss.upper() for time in times if time.told]:
+        notes.append(
+            f"{', '.join(fewer)} used fewer responses than n, as the rows say: that is another experiment, and no time "
+            "to hold against the paper's."
+        )
     cells = {loss: {_cell(t) for t in trainings if t.run.loss == loss} for loss in (time.loss for time in times)}
     if len({frozenset(runs) for runs in cells.values()}) > 1:
         notes.append(

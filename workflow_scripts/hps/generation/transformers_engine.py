@@ -16,6 +16,20 @@ from transformers import (
 )
 
 from hps.generation.engine import Request, Sampling
+from hps.support.errors import InputError
+
+
+class _Finite(LogitsProcessor):
+    """Stops at logits that no token can be drawn by: one NaN or +inf, or nothing but -inf."""
+
+    def __init__(self, where: str, what: str):
+        self.where = where
+        self.what = what
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not scores.amax(-1).isfinite().all():  # the largest of a row with a NaN is NaN
+            raise InputError(self.where, self.what)
+        return scores
 
 
 class _SeededDraw(LogitsProcessor):
@@ -60,7 +74,10 @@ class TransformersEngine:
     def sample(
         self, requests: Sequence[Request], sampling: Sampling, eos: int
     ) -> Iterator[list[tuple[Request, list[list[int]]]]]:
-        """As `hps.generation.engine.Engine` says; prompts of similar length share a batch."""
+        """As `hps.generation.engine.Engine` says; prompts of similar length share a batch.
+
+        Raises InputError naming the model, or the temperature, when logits are not finite.
+        """
         per_round = min(sampling.n, self.batch_sequences)
         prompts_a_batch = max(1, self.batch_sequences // per_round)
         ordered = sorted(requests, key=lambda request: len(request.prompt))
@@ -98,7 +115,12 @@ class TransformersEngine:
             cache.batch_repeat_interleave(copies)
         ids = ids.repeat_interleave(copies, 0)
         numbers = torch.from_numpy(draws.reshape(len(prompts) * copies, -1)).to(device)
-        processors: list[LogitsProcessor] = [TemperatureLogitsWarper(sampling.temperature)]
+        name = self.model.config.name_or_path
+        processors: list[LogitsProcessor] = [
+            _Finite(name, "its logits are not finite: a weight may be NaN or infinite, or its type too small"),
+            TemperatureLogitsWarper(sampling.temperature),
+            _Finite("temperature", f"{sampling.temperature:g} is too small for the logits of {name}: they overflow"),
+        ]
         if sampling.top_p < 1:
             processors.append(TopPLogitsWarper(sampling.top_p))
         processors.append(_SeededDraw(numbers, longest))

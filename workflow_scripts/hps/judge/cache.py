@@ -12,13 +12,27 @@ from typing import Any
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_json
 
+MOST_TOKENS = 10**9
+"""Of question and reply together; what an endpoint says beyond it is no count."""
+
 
 @dataclass(frozen=True)
 class Answer:
-    """The judge's reply, and the tokens of question and reply together (None where the endpoint does not say)."""
+    """The judge's reply. What is kept and what is read passes the same check: a broken one raises ValueError."""
 
     reply: str
     tokens: int | None
+    """Of question and reply together; None where the endpoint does not say."""
+    cut_off: bool = False
+    """Whether the limit on its tokens ended the reply."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reply, str):
+            raise ValueError(f"reply is {type(self.reply).__name__}, not text")
+        if self.tokens is not None and (type(self.tokens) is not int or not 0 <= self.tokens <= MOST_TOKENS):
+            raise ValueError(f"tokens is {str(self.tokens)[:40]}, neither null nor an integer from 0 to {MOST_TOKENS}")
+        if type(self.cut_off) is not bool:
+            raise ValueError(f"cut_off is {type(self.cut_off).__name__}, not true or false")
 
 
 def name_of(request: Mapping[str, Any]) -> str:
@@ -52,7 +66,8 @@ class Cache:
 
 def _read(path: Path) -> Answer:
     stored = read_json(path)
-    reply, tokens = (stored.get("reply"), stored.get("tokens")) if isinstance(stored, dict) else (None, None)
-    if not isinstance(reply, str) or type(tokens) not in (int, type(None)):
-        raise InputError(path, "is no answer of the judge: it needs reply (text) and tokens (integer or null)")
-    return Answer(reply, tokens)
+    try:
+        return Answer(stored["reply"], stored["tokens"], stored.get("cut_off", False))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise InputError(path, f"is no answer of the judge ({what}); without the file it is asked for anew") from error

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from hps.data import stages
 from hps.data.schemas import PAIRS, SAMPLES
 from hps.evidence.results import SFT
+from hps.runs import Run
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, stable_hash
+from hps.support.files import read_json, stable_hash
 
 if TYPE_CHECKING:
     from hps.data.chat import Message
@@ -72,30 +74,50 @@ JUDGEMENTS = pa.schema(
 """One reading of a pair of responses by the judge."""
 
 
+_FACTS = {
+    "model": lambda value: isinstance(value, str),
+    "source": lambda value: value in ("openai", "true_reward"),
+    "orders": lambda value: value in ORDERS,
+    "samples": lambda value: type(value) is int and value > 0,
+    "temperature": lambda value: value is None or type(value) in (int, float),
+}
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """What judge.json records. Raises InputError naming the file, and a field that is missing or wrong."""
+    facts = read_json(path)
+    for name, is_right in _FACTS.items():
+        value = facts.get(name) if isinstance(facts, dict) else None
+        if not is_right(value):
+            raise InputError(path, f"is no record of a judge: {name} is {value!r}")
+    return {"temperature": None} | facts
+
+
 def read_policy(folder: str | Path, samples: int) -> Policy:
     """The first `samples` samples a prompt of an evaluation.
 
     Raises InputError naming the file when it is not an evaluation, or has fewer samples.
     """
     folder = Path(folder)
-    facts = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else None
-    if not isinstance(facts, dict) or not {"run", "test_set"} <= facts.keys():
-        raise InputError(folder / "evaluation.json", "missing, or not of an evaluation (run, test_set)")
+    path = folder / "evaluation.json"
+    facts = read_json(path) if path.is_file() else None
+    if not isinstance(facts, dict) or "run" not in facts or not isinstance(facts.get("test_set"), str):
+        raise InputError(path, "missing, or not of an evaluation (run, test_set)")
+    run = None if facts["run"] is None else Run.read(facts["run"], path)
     by_prompt: dict[str, list[dict]] = {}
-    for row in sorted(read_table(folder / "samples.parquet", SAMPLES.names), key=lambda row: row["index"]):
+    for row in sorted(stages.rows(folder / "samples.parquet", SAMPLES), key=lambda row: row["index"]):
         by_prompt.setdefault(row["prompt_id"], []).append(row)
     for prompt_id, rows in by_prompt.items():
         if [row["index"] for row in rows[:samples]] != list(range(samples)):
             raise InputError(folder / "samples.parquet", f"prompt {prompt_id} has not the first {samples} samples")
-    run = facts["run"]
     chosen = {prompt_id: rows[:samples] for prompt_id, rows in sorted(by_prompt.items())}
-    name, seed = (f"{run['reward']}-{run['loss']}", run["seed"]) if run else (SFT, None)
+    name, seed = (run.method, run.seed) if run else (SFT, None)
     return Policy(name, seed, facts["test_set"], chosen)
 
 
 def read_prompts(path: str | Path) -> dict[str, list[Message]]:
     """The conversations of a test set by prompt."""
-    return {row["prompt_id"]: row["messages"] for row in read_table(path, PAIRS.names)}
+    return {row["prompt_id"]: row["messages"] for row in stages.rows(path, PAIRS)}
 
 
 def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[Item]:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from hps.support.errors import InputError
+from hps.support.files import parse_json
+
 if TYPE_CHECKING:
     from hps.data.chat import Message
 
@@ -43,7 +46,8 @@ SYSTEM = (
     f"Reply with one JSON object and nothing else:\n{{{_REPLY}}}"
 )
 
-_SCORE = {"type": "number", "minimum": SCALE[0], "maximum": SCALE[1], "multipleOf": STEP}
+# A list and no multipleOf, which some servers that hold a judge to a schema do not know.
+_SCORE = {"type": "number", "enum": [SCALE[0] + STEP * i for i in range(round((SCALE[1] - SCALE[0]) / STEP) + 1)]}
 _ONE_RESPONSE = {
     "type": "object",
     "additionalProperties": False,
@@ -57,8 +61,14 @@ REPLY_SCHEMA = {
     "properties": {name: _ONE_RESPONSE for name in POSITIONS},
 }
 """JSON schema of a reply."""
+RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "scores", "strict": True, "schema": REPLY_SCHEMA}}
+"""What a request adds where the server can hold the judge to the schema."""
 
 _VALIDATOR = Draft202012Validator(REPLY_SCHEMA)
+# How judges that think aloud end it. The tag that begins it can be missing, as some templates write it themselves.
+_THOUGHT = re.compile(
+    r"</(?:think|thinking|thought|thoughts|reasoning)>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.I
+)
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
 
 
@@ -74,24 +84,28 @@ def messages(conversation: Sequence[Message], first: str, second: str) -> list[M
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
 
 
+PROBE = messages([{"role": "user", "content": "Say hello."}], "Hello.", "No.")
+"""A first small question, by which the client finds what the endpoint takes."""
+
+
 def again(asked: Sequence[Message], reply: str, problem: str) -> list[Message]:
     """What to send after a malformed reply: at temperature 0 the same question would only get the same reply."""
     correction = f"This reply cannot be used: {problem}. Reply with the JSON object described above and nothing else."
-    return [*asked, {"role": "assistant", "content": reply}, {"role": "user", "content": correction}]
+    return [*asked, {"role": "assistant", "content": _said(reply)}, {"role": "user", "content": correction}]
 
 
 def read_reply(text: str) -> tuple[Scores, Scores]:
-    """Scores of the first and the second response. A code fence around the JSON object is allowed.
+    """Scores of the first and the second response. Thoughts before the JSON object, and a code fence around it, are
+    allowed.
 
     Raises MalformedReply for anything but one JSON object of `REPLY_SCHEMA`.
     """
-    fenced = _FENCED.fullmatch(text.strip())
+    text = _said(text)
+    fenced = _FENCED.fullmatch(text)
     try:
-        reply = json.loads(fenced[1] if fenced else text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise MalformedReply(f"it is not valid JSON ({error})") from error
-    except RecursionError as error:
-        raise MalformedReply("it is nested too deeply") from error
+        reply = parse_json((fenced[1] if fenced else text).encode(), "the reply")
+    except InputError as error:
+        raise MalformedReply(str(error)) from error
     error = best_match(_VALIDATOR.iter_errors(reply))
     if error is not None:
         where = ".".join(map(str, error.absolute_path)) or "the reply"
@@ -100,10 +114,11 @@ def read_reply(text: str) -> tuple[Scores, Scores]:
     return first, second
 
 
+def _said(reply: str) -> str:
+    """A reply without the thoughts before it."""
+    return _THOUGHT.split(reply)[-1].strip()
+
+
 def mean_score(scores: Scores) -> float:
     """Mean over the four criteria, exact in floating point: a multiple of 1/8."""
     return sum(scores[name] for name in CRITERIA) / len(CRITERIA)
-
-
-def _refuse_constant(name: str) -> float:
-    raise MalformedReply(f"{name} is no JSON number")

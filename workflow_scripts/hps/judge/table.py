@@ -13,8 +13,8 @@ import numpy as np
 from hps.evidence import render
 from hps.evidence.paper import read_paper
 from hps.evidence.render import TOY, Cell, Column, Page, Table
+from hps.evidence.results import plain
 from hps.evidence.statistics import CONFIDENCE
-from hps.evidence.tables import plain
 from hps.judge.verdicts import OUTCOMES, WinRates
 
 KEYS = ("evaluated_on", "opponent")
@@ -108,8 +108,9 @@ def _notes(rates: Sequence[WinRates], facts: Mapping[str, Any], resamples: int) 
         )
     else:
         orders = "in both orders" if facts["orders"] == "both" else "in one order, drawn for each pair"
+        temperature = "of its own" if facts["temperature"] is None else f"{facts['temperature']:g}"
         judge = (
-            f"Judge: {facts['model']}, temperature {facts['temperature']:g}, blind, each pair {orders}; scores 0 to 5 "
+            f"Judge: {facts['model']}, temperature {temperature}, blind, each pair {orders}; scores 0 to 5 "
             "in steps of 0.5 for correctness, helpfulness, safety and clarity (App. D.3). The higher mean score wins, "
             "equal ones tie. A pair without valid scores in every reading counts as invalid and not as a tie."
         )

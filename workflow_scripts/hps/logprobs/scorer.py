@@ -10,13 +10,14 @@ The policy and the reference, training and evaluation all go through here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
-from hps.logprobs import packing
+from hps.logprobs import packing, self_check
 from hps.logprobs.halves import Halves, accumulator
 from hps.logprobs.shared_prompts import SharedPrompts
 
@@ -39,6 +40,9 @@ class Group:
 class SequenceScorer(SharedPrompts):
     """Log-probabilities under a causal language model (or a PEFT model around one).
 
+    They are the log-softmax of the logits that the model's own `forward` gives, which a short sequence is held against
+    (`self_check.py`); InputError where they are not.
+
     Args:
         model: a transformers causal LM; with PEFT, the adapters that are active count.
         batch_tokens: tokens a forward pass may hold (see `cost`); it bounds memory and does not change results beyond
@@ -50,10 +54,18 @@ class SequenceScorer(SharedPrompts):
     def __init__(self, model: torch.nn.Module, batch_tokens: int, in_step: Callable[[int], int] = int):
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.halves = Halves(causal)
-        super().__init__(self.halves.decoder, type(causal).__name__)
+        where = ": ".join(filter(None, [causal.name_or_path, type(causal).__name__]))
+        super().__init__(self.halves.decoder, where)
         self.head = self.halves.log_probs.head
         self.batch_tokens = batch_tokens
         self.in_step = in_step
+
+        def computed(prompt: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
+            rows = [0] * len(responses)
+            ways = self.both_ways(prompt, _fed(responses))
+            return torch.stack([self._log_probs(rows, responses, *given) for given in ways])
+
+        self_check.check(self, where, computed, functools.partial(_own_log_prob, causal))
 
     # --- forward -----------------------------------------------------------------------------------------------
 
@@ -180,6 +192,14 @@ class SequenceScorer(SharedPrompts):
         per_token = self.halves.log_probs(predicting, targets)
         owner = self._there([row for row, response in enumerate(responses) for _ in response])
         return per_token.new_zeros(len(responses)).index_add(0, owner, per_token)
+
+
+def _own_log_prob(causal: torch.nn.Module, prompt: Sequence[int], response: list[int]) -> float:
+    """log pi(response | prompt) from the model's own `forward`, nats."""
+    ids = torch.tensor([[*prompt, *response]], device=causal.device)
+    logits = causal(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    log_probs = logits.to(accumulator(logits.dtype)).log_softmax(-1)
+    return log_probs.gather(1, ids[0, len(prompt) :, None]).sum().item()
 
 
 def _flatten(groups: Sequence[Group]) -> tuple[list[int], list[list[int]]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hps.logprobs import attention, packing, prompt_cache
+from hps.logprobs import attention, context, packing, prompt_cache
 from hps.logprobs.batches import by_token_budget, pad
 
 KEYS_A_TOKEN = 4
@@ -59,11 +59,15 @@ class SharedPrompts:
     Args:
         decoder: the layers of a transformers model, without its head. Its attention becomes that of
             `attention.py`, which is transformers' own wherever else the model is used.
-        name: what the log calls the model if it cannot share prompts (`shares_prompts` is false then).
+        name: what messages call the model, and the log if it cannot share prompts (`shares_prompts` is false then).
+
+    Every computation raises InputError for a sequence of more tokens than the model has positions.
     """
 
     def __init__(self, decoder: torch.nn.Module, name: str):
         self.decoder = decoder
+        self.name = name
+        self.positions = context.positions(decoder.config)
         self.block = attention.block_tokens(decoder.config.hidden_size)
         self.shares_prompts = prompt_cache.keeps_whole_prompts(decoder) and _takes_attention(decoder)
         if not self.shares_prompts:
@@ -114,6 +118,16 @@ class SharedPrompts:
         """
         return self._row([], state.lengths, rows, following, prompt_cache.to_read(state.keys_values))
 
+    def both_ways(
+        self, prompt: Sequence[int], following: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What `together` returns of one prompt, by each way of computing it that `passes` may take."""
+        rows = [0] * len(following)
+        yield self.together([prompt], rows, following)
+        if self.shares_prompts:
+            state = self.encode_prompts([prompt])
+            yield state.ends, self.continued(state, rows, following)
+
     def _row(
         self,
         prompts: Sequence[Sequence[int]],
@@ -135,6 +149,7 @@ class SharedPrompts:
         ids = [token for tokens in (*prompts, *following) for token in tokens]
         positions = [at for prompt in prompts for at in range(len(prompt))]
         positions += [lengths[rows[i]] + at for i in own for at in range(len(following[i]))]
+        context.check_length(self.name, max(positions) + 1, self.positions)
         return self.hidden(
             input_ids=self._there([ids]),
             attention_mask=torch.ones(attention.NO_MASK, dtype=torch.bool, device=self.device),
@@ -149,6 +164,7 @@ class SharedPrompts:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The plain path: R sequences, each computed with a prompt of its own; returns what `together` does."""
         ids, mask = pad([[*prompt, *after] for prompt, after in zip(prompts, following, strict=True)])
+        context.check_length(self.name, ids.shape[1], self.positions)
         hidden = self.hidden(input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False)
         lengths = [len(prompt) for prompt in prompts]
         flat, width = hidden.flatten(0, 1), hidden.shape[1]

@@ -1,1 +1,1 @@
-"""The paper's method (Secs. 3, 4; Apps. A, E): objectives, parameterizations, losses, sampling. No files, no models."""
+"""The paper's method (Secs. 3, 4; App. A): objectives, parameterizations, losses, sampling. No files, no models."""

@@ -4,18 +4,19 @@ The stages of a prompt with n responses are an (n, n) matrix of log w: row j is 
 column k its negative k, -inf where k is no negative of j; a row without negatives is no stage. Equations are those of
 arXiv 2502.14400; tau is the ranking by annotated reward r, best first.
 
-Ties: of the responses tied for the best, the first listed is the positive and the others take no part. Below the best,
-tied responses rank as listed.
+Ties (`ranking.py`): of the responses tied for the best, the first listed is the positive and the others take no part.
+Below the best, tied responses rank as listed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from hps.method.parameterizations import Choice, Parameterization, Stages, score_dpo
+from hps.method.parameterizations import Choice, Hyperparameter, Parameterization, Stages, score_dpo
+from hps.method.ranking import order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 class Ranking:
     """B prompts of n responses each, as the losses see them.
 
-    rewards: (B, n) r, finite, 0 where masked; positives: (B, n) bool, the best of each prompt, or its valid responses
-    where several are; dispreferred: (B, n) bool, those that can be negatives; log_multiplicity: (B, 1, 1) log N, or
-    0.0; negatives: (B, n) index of the negative drawn for each positive; gamma: (B, 1).
+    rewards: (B, n) r, finite, 0 where masked; positives: (B, n) bool, the best of each prompt; dispreferred: (B, n)
+    bool, those that can be negatives; log_multiplicity: (B, 1, 1) log N, or 0.0; negatives: (B,) index of the negative
+    drawn; gamma: (B, 1); hyperparameters: the objective's.
     """
 
     rewards: Tensor
@@ -36,6 +37,13 @@ class Ranking:
     log_multiplicity: Tensor | float = 0.0
     negatives: Tensor | None = None
     gamma: Tensor | None = None
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tau(self) -> Tensor:
+        """(B, n) indices, the best first; the dispreferred, the last of them the worst, are at the end."""
+        tau = order(self.rewards.numpy(force=True), self.dispreferred.numpy(force=True))
+        return self.rewards.new_tensor(tau).long()
 
     @property
     def in_play(self) -> Tensor:
@@ -50,17 +58,14 @@ class Ranking:
 
 def every_suffix(ranking: Ranking) -> Tensor:
     """tau(j) against tau(j+1) .. tau(n), for j = 1 .. n-1 (Eqs. 4, 5)."""
-    r_j, r_k = ranking.rewards[:, :, None], ranking.rewards[:, None, :]
-    listed_later = ranking.dispreferred.new_ones(r_j.shape[1], r_k.shape[2]).triu(1)
-    return ranking.log_weights((r_k < r_j) | ((r_k == r_j) & listed_later))
+    place = ranking.tau.argsort(1)
+    return ranking.log_weights(place[:, None, :] > place[:, :, None])
 
 
 def best_and_worst(ranking: Ranking) -> Tensor:
     """tau(1) against tau(n) (Eq. 15)."""
-    worst = ranking.rewards.masked_fill(~ranking.dispreferred, math.inf).amin(1, keepdim=True)
-    tied = ranking.dispreferred & (ranking.rewards == worst)
-    last = tied & (tied.flip(1).cumsum(1).flip(1) == 1)
-    return ranking.log_weights(ranking.positives[:, :, None] & last[:, None, :])
+    worst = ranking.positives.new_zeros(ranking.positives.shape).scatter(1, ranking.tau[:, -1:], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & worst[:, None, :])
 
 
 def every_pair(ranking: Ranking) -> Tensor:
@@ -70,21 +75,24 @@ def every_pair(ranking: Ranking) -> Tensor:
 
 def best_and_drawn(ranking: Ranking) -> Tensor:
     """tau(1) against the one negative drawn from q, which stands for N of them (Eqs. 8, 9)."""
-    n = ranking.rewards.shape[1]
-    drawn = ranking.positives.new_zeros(len(ranking.positives), n, n).scatter(2, ranking.negatives[:, :, None], True)
-    return ranking.log_weights(ranking.positives[:, :, None] & drawn) + ranking.log_multiplicity
+    drawn = ranking.positives.new_zeros(ranking.positives.shape).scatter(1, ranking.negatives[:, None], True)
+    return ranking.log_weights(ranking.positives[:, :, None] & drawn[:, None, :]) + ranking.log_multiplicity
 
 
 def best_and_all(ranking: Ranking) -> Tensor:
-    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): Eq. 10 without the Monte Carlo draw."""
+    """tau(1) against every dispreferred k, w_k = N q_k, q_k ~ exp(gamma r_k): the draw of Eq. 8 replaced by its mean.
+
+    With N = 1 it is Eq. 10 read literally, p uniform over the dispreferred and q normalised to 1; with gamma = 0 and
+    N the number of the dispreferred, Eq. 6.
+    """
     exponents = (ranking.gamma * ranking.rewards).masked_fill(~ranking.dispreferred, -math.inf)
     log_q = exponents.log_softmax(1)[:, None, :]
     return ranking.log_weights(ranking.positives[:, :, None]) + log_q + ranking.log_multiplicity
 
 
 def hinge(stages: Stages) -> Tensor:
-    """`max(0, 1 - m)`, of SLiC (Eq. 16), on h as in arXiv 2402.01878."""
-    return (1 - stages.log_odds).relu()
+    """`max(0, margin - m)`, of SLiC (Eq. 16), on h as in arXiv 2402.01878."""
+    return (stages.hyperparameters["margin"] - stages.log_odds).relu()
 
 
 def lambda_weights(ranking: Ranking, h: Tensor) -> Tensor:
@@ -114,23 +122,9 @@ class PreferenceModel:
     in_grid: bool = True  # belongs to the tables
     samples_negative: bool = False  # needs one drawn negative a prompt
     needs_gamma: bool = False  # weighs the negatives itself
-    gamma: float | None = None  # draws with this one and not with the schedule's: 0 uniformly, inf the hardest
-    multiplicity: Literal["n_minus_1", 1] | None = None  # has this one and not the configured one
-    takes_several_valid: bool = False  # can have several positives of given weights
     score: Callable[[Stages], Tensor] | None = None  # in place of the parameterization's
     pair_weights: Callable[[Ranking, Tensor], Tensor] | None = None  # every pair is a stage, with this weight
-
-
-def drawn_negative(gamma: float | None = None, multiplicity: Literal["n_minus_1", 1] | None = None) -> PreferenceModel:
-    """HPS outside the grid, with a gamma or a multiplicity of its own."""
-    return PreferenceModel(
-        best_and_drawn,
-        in_grid=False,
-        samples_negative=True,
-        takes_several_valid=True,
-        gamma=gamma,
-        multiplicity=multiplicity,
-    )
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)  # its own, by name
 
 
 class Loss(Choice):
@@ -138,18 +132,15 @@ class Loss(Choice):
 
     PL = "pl", PreferenceModel(every_suffix)
     BT = "bt", PreferenceModel(best_and_worst)
-    HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True, takes_several_valid=True)
+    HPS = "hps", PreferenceModel(best_and_drawn, samples_negative=True)
 
-    # HPS taken apart (Table A): how the negative is drawn, and for how many it stands.
-    UNIFORM_1 = "uniform_1", drawn_negative(gamma=0.0, multiplicity=1)
-    UNIFORM_N = "uniform_n", drawn_negative(gamma=0.0, multiplicity="n_minus_1")
-    HARD_1 = "hard_1", drawn_negative(multiplicity=1)
-    HARD_N = "hard_n", drawn_negative(multiplicity="n_minus_1")
-    HARDEST_1 = "hardest_1", drawn_negative(gamma=math.inf, multiplicity=1)
-    HARDEST_N = "hardest_n", drawn_negative(gamma=math.inf, multiplicity="n_minus_1")
-
-    HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True, takes_several_valid=True)
-    SLIC = "slic", PreferenceModel(best_and_worst, in_grid=False, score=hinge)
+    HPS_FULL = "hps_full", PreferenceModel(best_and_all, in_grid=False, needs_gamma=True)
+    SLIC = (
+        "slic",
+        PreferenceModel(
+            best_and_worst, in_grid=False, score=hinge, hyperparameters={"margin": Hyperparameter(1.0, above=0)}
+        ),
+    )
     LIPO = "lipo", PreferenceModel(every_pair, in_grid=False, pair_weights=lambda_weights)
 
     def takes(self, parameterization: Parameterization) -> bool:
@@ -157,20 +148,14 @@ class Loss(Choice):
         return self.score is None or parameterization.score is score_dpo
 
 
-MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
+def pool_size(loss: Loss | str, n: int, pl_responses: int) -> int:
+    """Responses to a prompt that a run of n may use: n, or for `pl` the first `pl_responses` of them (0: all)."""
+    return min(n, pl_responses) if Loss(loss) is Loss.PL and pl_responses else n
 
 
-def parts_of_hps(multiplicity: Literal["n_minus_1", 1]) -> dict[tuple[str, str], str]:
-    """The cells of Table A, (sampling, N) to the name of the loss.
-
-    sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
-    that is configured is `hps` itself.
-    """
-    return {
-        (sampling, n): "hps" if sampling == "hard" and value == multiplicity else Loss(f"{sampling}_{n}").value
-        for sampling in ("uniform", "hard", "hardest")
-        for n, value in MULTIPLICITIES.items()
-    }
+def responses_used(loss: Loss | str, pool: int) -> int:
+    """Responses of a pool whose log-probs a loss reads."""
+    return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else pool
 
 
 def grid_losses() -> list[Loss]:

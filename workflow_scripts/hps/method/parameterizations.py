@@ -2,8 +2,9 @@
 
 Notation of arXiv 2502.14400: `rho_i = log pi_theta(y_i | x) - log pi_ref(y_i | x)` in nats, `h_i = beta * rho_i` the
 implicit reward (Eq. 3), p the positive, k the negatives, w_k > 0 their weights, `W = sum_k w_k`, eps the label
-smoothing. Where the paper is silent (how exo, ipo, sppo and nca become list-wise), the forms here are those in which a
-negative of weight w scores as w copies of it do, and which for one pair are the published pairwise losses.
+smoothing, a hyperparameter. Where the paper is silent (how exo, ipo, sppo and nca become list-wise), the forms here are
+those in which a negative of weight w scores as w copies of it do, and which for one pair are the published pairwise
+losses.
 
 Nothing here imports torch, so that a machine without it can still list the methods.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class Stages:
     negatives: Tensor
     log_weights: Tensor
     beta: float
-    label_smoothing: float | None
+    hyperparameters: Mapping[str, float]
 
     @property
     def log_odds(self) -> Tensor:
@@ -48,13 +49,13 @@ def log_sigmoid(x: Tensor) -> Tensor:
 
 def score_dpo(stages: Stages) -> Tensor:
     """`-(1 - eps) log sigmoid(m) - eps log sigmoid(-m)`: Eqs. 4-6, 15; eps as in conservative DPO."""
-    m, eps = stages.log_odds, stages.label_smoothing
+    m, eps = stages.log_odds, stages.hyperparameters["label_smoothing"]
     return -(1 - eps) * log_sigmoid(m) - eps * log_sigmoid(-m)
 
 
 def score_exo(stages: Stages) -> Tensor:
     """`KL(p || t)`, p the softmax of h_p and h_k + log w_k, t of 1 - eps and eps w_k / W (arXiv 2402.00856, Eq. 16)."""
-    m, eps = stages.log_odds, stages.label_smoothing
+    m, eps = stages.log_odds, stages.hyperparameters["label_smoothing"]
     log_p_positive = log_sigmoid(m)
     log_total = (stages.positive - log_p_positive)[..., None]
     p_negatives = (stages.negatives + stages.log_weights - log_total).exp()
@@ -82,6 +83,35 @@ def score_nca(stages: Stages) -> Tensor:
     return -log_sigmoid(stages.positive) - pushed_down / (1 + weights.sum(-1))
 
 
+def score_kto(stages: Stages) -> Tensor:
+    """As dpo, on `h_i = l(y_i) rho_i`: l is beta times `desirable` for the positive, `undesirable` for negatives."""
+    factors = stages.hyperparameters
+    return score_dpo(
+        replace(
+            stages,
+            positive=factors["desirable"] * stages.positive,
+            negatives=factors["undesirable"] * stages.negatives,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A number that a parameterization or loss has of its own, and the values it may have."""
+
+    default: float
+    at_least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def check(self, name: str, value: float) -> None:
+        """Raises ValueError, saying what is expected, when it may not have this value."""
+        if not (value >= self.at_least and self.above < value < self.below):
+            lowest = f"more than {self.above:g}" if self.above > -math.inf else f"at least {self.at_least:g}"
+            highest = f" and less than {self.below:g}" if self.below < math.inf else ""
+            raise ValueError(f"{name} is {value!r} where {lowest}{highest} is expected")
+
+
 class Choice(StrEnum):
     """An enum whose members are their names and know more: the fields of the dataclass given with the name."""
 
@@ -106,11 +136,14 @@ class ParameterizationTraits:
     """What a parameterization knows of itself."""
 
     score: Callable[[Stages], Tensor]
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)  # its own, by name
     in_grid: bool = True  # belongs to the tables
     needs_reference: bool = True  # its log-ratios need log pi_ref
     length_normalised: bool = False  # its log-probs are divided by the response's tokens
-    takes_factors: bool = False  # h_i = l(y_i) rho_i with l(y_i) given
-    label_smoothing: float | None = None  # default eps; None: the score has no eps
+
+
+SMOOTHING = {"label_smoothing": Hyperparameter(0.0, at_least=0, below=0.5)}
+FACTOR = Hyperparameter(1.0, above=0)
 
 
 class Parameterization(Choice):
@@ -119,20 +152,21 @@ class Parameterization(Choice):
     `in_grid` puts it into every table.
     """
 
-    DPO = "dpo", ParameterizationTraits(score_dpo, label_smoothing=0.0)
-    EXO = "exo", ParameterizationTraits(score_exo, label_smoothing=1e-3)
+    DPO = "dpo", ParameterizationTraits(score_dpo, SMOOTHING)
+    # its KL is infinite without smoothing
+    EXO = "exo", ParameterizationTraits(score_exo, {"label_smoothing": Hyperparameter(1e-3, above=0, below=0.5)})
     IPO = "ipo", ParameterizationTraits(score_ipo)
     SPPO = "sppo", ParameterizationTraits(score_sppo)
     NCA = "nca", ParameterizationTraits(score_nca)
 
-    # h_i = l(y_i) rho_i, l = beta unless it is given with the call
-    KTO = "kto", ParameterizationTraits(score_dpo, in_grid=False, takes_factors=True, label_smoothing=0.0)
+    KTO = (
+        "kto",
+        ParameterizationTraits(score_kto, SMOOTHING | {"desirable": FACTOR, "undesirable": FACTOR}, in_grid=False),
+    )
     # h_i = beta / |y_i| log pi_theta(y_i | x): the caller passes log pi_theta / |y_i| where others pass rho
     SIMPO = (
         "simpo",
-        ParameterizationTraits(
-            score_dpo, in_grid=False, needs_reference=False, length_normalised=True, label_smoothing=0.0
-        ),
+        ParameterizationTraits(score_dpo, SMOOTHING, in_grid=False, needs_reference=False, length_normalised=True),
     )
 
 

@@ -1,8 +1,7 @@
 """Hard preference sampling: the schedule of gamma, the law of the negatives and their draws (arXiv 2502.14400, Eq. 9).
 
 All functions take the rewards of one prompt, (n,) numbers, with an optional mask, (n,) bool, false for padding. The
-dispreferred responses are those strictly below the best; those that tie with it are never drawn. Where `valid`,
-(n,) bool, marks several valid responses, the dispreferred are those strictly below all of them.
+dispreferred responses are those strictly below the best; those that tie with it are never drawn.
 
 Every function raises ValueError when a reward is not finite, or when nothing is dispreferred.
 """
@@ -30,16 +29,14 @@ def gamma_at(progress: float, levels: Sequence[float]) -> float:
     return levels[min(int(progress * len(levels) * (1 + 1e-12)), len(levels) - 1)]
 
 
-def negative_probabilities(
-    rewards: ArrayLike, gamma: float, mask: ArrayLike | None = None, valid: ArrayLike | None = None
-) -> np.ndarray:
+def negative_probabilities(rewards: ArrayLike, gamma: float, mask: ArrayLike | None = None) -> np.ndarray:
     """(n,) `q_k ~ exp(gamma r_k)` over the dispreferred, 0 elsewhere (Eq. 9).
 
     gamma = inf shares q among the hardest (highest reward), -inf among the easiest. Raises ValueError for NaN gamma.
     """
     if math.isnan(gamma):
         raise ValueError("gamma is NaN")
-    rewards, dispreferred = _dispreferred(rewards, mask, valid)
+    rewards, dispreferred = _dispreferred(rewards, mask)
     r = rewards[dispreferred]
     distance = np.abs(r - (r.max() if gamma > 0 else r.min()))  # from the likeliest, whose exponent is then 0
     weights = (distance == 0).astype(float) if math.isinf(gamma) else np.exp(-abs(gamma) * distance)
@@ -56,7 +53,6 @@ def draw_negative(
     epoch: int,
     prompt_id: str,
     mask: ArrayLike | None = None,
-    valid: ArrayLike | None = None,
 ) -> int:
     """Index of the negative drawn from `negative_probabilities` for a prompt in an epoch.
 
@@ -64,7 +60,7 @@ def draw_negative(
     so that with a larger gamma the same draw is never an easier response, and (but for ties) the response drawn does
     not depend on the order in which they are listed.
     """
-    probabilities = negative_probabilities(rewards, gamma, mask, valid)
+    probabilities = negative_probabilities(rewards, gamma, mask)
     candidates = np.flatnonzero(probabilities)
     candidates = candidates[np.argsort(np.asarray(rewards, dtype=float)[candidates], kind="stable")]
     cumulative = probabilities[candidates].cumsum()
@@ -72,14 +68,14 @@ def draw_negative(
     return int(candidates[min(np.searchsorted(cumulative, quantile, side="right"), len(candidates) - 1)])
 
 
-def hardness(rewards: ArrayLike, index: int, mask: ArrayLike | None = None, valid: ArrayLike | None = None) -> float:
+def hardness(rewards: ArrayLike, index: int, mask: ArrayLike | None = None) -> float:
     """How hard negative `index` is among the m dispreferred: from 0, the easiest, to 1, the hardest.
 
     `(below + (tied - 1) / 2) / (m - 1)`, where `below` of them have a lower reward than it and `tied` the same, itself
     included; 0.5 for m = 1. A uniform draw thus has mean 0.5 in every prompt. Raises ValueError when the response is
     not dispreferred.
     """
-    rewards, dispreferred = _dispreferred(rewards, mask, valid)
+    rewards, dispreferred = _dispreferred(rewards, mask)
     if not 0 <= index < len(rewards) or not dispreferred[index]:
         raise ValueError(f"response {index} is not dispreferred")
     r = rewards[dispreferred]
@@ -89,21 +85,17 @@ def hardness(rewards: ArrayLike, index: int, mask: ArrayLike | None = None, vali
     return float((below + (tied - 1) / 2) / (len(r) - 1))
 
 
-def _dispreferred(rewards: ArrayLike, mask: ArrayLike | None, valid: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+def _dispreferred(rewards: ArrayLike, mask: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """The rewards as float64, and which of them are dispreferred."""
     rewards = np.asarray(rewards, dtype=float)
     if rewards.ndim != 1:
         raise ValueError(f"rewards have shape {rewards.shape} where (n,) is expected")
     mask = np.full(rewards.shape, True) if mask is None else _flags("mask", mask, rewards)
-    several = None if valid is None else _flags("valid", valid, rewards)
     if not mask.any():
         raise ValueError("every response is masked")
-    if several is not None and (not several.any() or (several & ~mask).any()):
-        raise ValueError("no response is valid, or a valid one is masked")
     if not np.isfinite(rewards[mask]).all():
         raise ValueError(f"the reward of response {np.flatnonzero(mask & ~np.isfinite(rewards))[0]} is not finite")
-    threshold = rewards[mask].max() if several is None else rewards[several].min()
-    dispreferred = mask & (rewards < threshold)
+    dispreferred = mask & (rewards < rewards[mask].max())
     if not dispreferred.any():
         raise ValueError("nothing is dispreferred: no reward is below the best")
     return rewards, dispreferred

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hps.models import hub, sources
+from hps.models import entry, hub, sources
 from hps.models.hub_lock import MODEL_FILES, Wanted
 from hps.support.errors import InputError
 from hps.support.files import sha256
-
-REWARD_ROLES = ("reward", "eval_reward")
 
 
 def package_file(package: str, file: str) -> Path:
@@ -35,7 +35,7 @@ def package_file(package: str, file: str) -> Path:
 def from_gguf(out: Path, facts: dict[str, Any], package: str, file: str, dtype: str) -> None:
     """Write a GGUF file's causal model and tokenizer to folder `out`, dequantized to `dtype`.
 
-    Raises InputError as `package_file` does, and for a file that is not GGUF.
+    Raises InputError as `package_file` and `entry.check` do, and for a file that is not GGUF.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -44,29 +44,35 @@ def from_gguf(out: Path, facts: dict[str, Any], package: str, file: str, dtype: 
     with open(path, "rb") as stream:
         if stream.read(4) != b"GGUF":
             raise InputError(path, "not a GGUF file")
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-    with sources.quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
+    with sources.refusals(path, "the model and its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        model, found = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=getattr(torch, dtype),
             local_files_only=True,
+            output_loading_info=True,
         )
+    sources.check_tensors(path, found)
     origin = {"package": package, "version": _version(package), "file": file, "sha256": sha256(path)}
-    sources.save(out, model, tokenizer, facts | {"source": "gguf"} | origin)
+    with _entering(out, facts | {"source": "gguf"} | origin, path) as folder:
+        sources.write(folder, model, tokenizer)
 
 
 def from_path(out: Path, facts: dict[str, Any], path: Path) -> None:
     """Make folder `out` of links to the files of the model folder `path`, with a model.json of its own.
 
-    Raises InputError when `path` is not a model folder with safetensors, a tokenizer and a chat template.
+    Raises InputError as `entry.check` does, naming `path`.
     """
+    if not path.is_dir():
+        raise InputError(path, "there is no such model folder")
     path = path.resolve()
-    _check(path, facts["role"])
-    with sources.saving(out, facts | {"source": "path", "path": str(path)}) as folder:
+    with _entering(out, facts | {"source": "path", "path": str(path)}, path) as folder:
         for file in sorted({file for pattern in MODEL_FILES for file in path.glob(pattern)} - {path / sources.FACTS}):
             (folder / file.name).symlink_to(file)
+        if not any(folder.glob("*.safetensors")):
+            sources.weight_files(path)  # which says whether there are pickled ones
 
 
 def from_hub(out: Path, facts: dict[str, Any], repo: str, revision: str = "", lock: str = "") -> None:
@@ -75,30 +81,29 @@ def from_hub(out: Path, facts: dict[str, Any], repo: str, revision: str = "", lo
     The commit is the one that the lock file `lock` pins; where it pins none, the one that `revision` (a branch, tag or
     commit; empty: the newest of the default branch) stands for now. It is recorded, and every file verified.
 
-    Raises InputError as `hub.snapshot` and `hub.downloaded` do, and when the repository has no safetensors or what was
-    downloaded is no model folder with a tokenizer and a chat template.
+    Raises InputError as `hub.snapshot`, `hub.downloaded` and `entry.check` do, and when the repository has no
+    safetensors.
     """
     snapshot = hub.snapshot(Wanted("model", repo, revision, MODEL_FILES), lock)
     if not any(name.endswith(".safetensors") for name in snapshot.files):
         raise InputError(repo, "the repository holds no safetensors; pickled weights are refused")
     origin = {"source": "hub", "repo": repo, "commit": snapshot.commit, "pinned": snapshot.listed_by == lock}
-    with hub.downloaded(snapshot, out) as folder:
+    with hub.downloaded(snapshot, out) as folder, _entering(out, facts | origin, repo) as partial:
+        for name in snapshot.files:
+            if name != sources.FACTS:
+                os.replace(folder / name, partial / name)
+
+
+@contextmanager
+def _entering(out: Path, facts: dict[str, Any], where: object) -> Iterator[Path]:
+    """As `sources.saving`, with `entry.check` of what the block put into the folder; its errors name `where`."""
+    with sources.saving(out, facts) as folder:
+        yield folder
         try:
-            _check(folder, facts["role"])
+            facts["check"] = entry.check(folder, facts["role"])
         except InputError as error:  # the folder goes, so its path would say nothing
-            raise InputError(repo, str(error).removeprefix(f"{folder}: ")) from error
-        with sources.saving(out, facts | origin) as partial:
-            for name in snapshot.files:
-                if name != sources.FACTS:
-                    os.replace(folder / name, partial / name)
-
-
-def _check(folder: Path, role: str) -> None:
-    """Raise InputError when `folder` holds no model that can serve `role`."""
-    sources.tensor_shapes(folder)
-    sources.load_tokenizer(folder)
-    if role in REWARD_ROLES:
-        sources.reward_head(folder)
+            named, _, what = str(error).replace(str(folder), str(where)).partition(": ")
+            raise InputError(named, what) from error
 
 
 def _version(package: str) -> str:

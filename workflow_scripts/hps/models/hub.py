@@ -18,6 +18,7 @@ from pathlib import Path
 from hps.models import hub_lock
 from hps.models.hub_lock import File, Snapshot, Wanted
 from hps.models.offline import FETCH
+from hps.support import secrets
 from hps.support.errors import InputError
 from hps.support.files import sha256
 
@@ -45,23 +46,27 @@ def listing(wanted: Wanted, also: Iterable[str] = ()) -> Snapshot:
     Raises InputError, one line each: no network, no such repository or revision, a refused token, and for data sets a
     pattern that no file matches.
     """
-    with _one_line(wanted.repo, wanted.kind, wanted.revision):
-        from huggingface_hub import HfApi
-
-        info = HfApi().repo_info(
-            wanted.repo,
-            repo_type=wanted.kind,
-            revision=wanted.revision or None,
-            files_metadata=True,
-            timeout=SECONDS,
-        )
     files = {}
-    for sibling in info.siblings:
-        lfs = sibling.lfs
-        files[sibling.rfilename] = (
-            File(lfs.size, sha256=lfs.sha256) if lfs else File(sibling.size, blob=sibling.blob_id)
-        )
+    try:
+        with _one_line(wanted.repo, wanted.kind, wanted.revision):
+            from huggingface_hub import HfApi
+
+            info = HfApi().repo_info(
+                wanted.repo,
+                repo_type=wanted.kind,
+                revision=wanted.revision or None,
+                files_metadata=True,
+                timeout=SECONDS,
+            )
+        for sibling in info.siblings:
+            lfs = sibling.lfs
+            files[sibling.rfilename] = (
+                File(lfs.size, sha256=lfs.sha256) if lfs else File(sibling.size, blob=sibling.blob_id)
+            )
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:
+        raise InputError(wanted.repo, f"the hub's answer cannot be read ({error!r})") from error
     found = Snapshot(wanted.kind, wanted.repo, info.sha, wanted.revision, files)
+    hub_lock.checked(found, "the hub's answer")
     for pattern in wanted.patterns if wanted.kind == "dataset" else ():
         if not hub_lock.matching(files, pattern):
             held = ", ".join(sorted(files)[:10]) or "nothing"
@@ -149,11 +154,14 @@ def _gigabytes(count: int) -> str:
 def _one_line(repo: str, kind: str, revision: str) -> Iterator[None]:
     """Turn the client's errors into InputError."""
     from httpx2 import HTTPError
-    from huggingface_hub.errors import HFValidationError, XetDownloadError
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import XetDownloadError
 
+    if token := get_token():
+        secrets.read("HF_TOKEN, or what `hf auth login` stored", token)
     try:
         yield
-    except (HTTPError, OSError, HFValidationError, XetDownloadError) as error:
+    except (HTTPError, OSError, ValueError, XetDownloadError) as error:  # ValueError: a name or an answer that is none
         raise InputError(repo, _reason(error, repo, kind, revision)) from error
 
 

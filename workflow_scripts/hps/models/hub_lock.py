@@ -7,6 +7,7 @@ network and no client are needed here, so the Snakefile can use it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -130,8 +131,8 @@ def read(path: str | Path) -> Lock:
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise InputError(path, " ".join(str(error).split())) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last: not UTF-8, no such date
+        raise InputError(path, " ".join(str(error).split())[:300]) from error
     lock: Lock = {}
     try:
         for kind, repos in content.items():
@@ -139,10 +140,37 @@ def read(path: str | Path) -> Lock:
                 raise InputError(path, f"{kind!r} is none of {', '.join(KINDS)}")
             for repo, entry in repos.items():
                 listed = {name: File(**file) for name, file in entry["files"].items()}
-                lock[kind, repo] = Snapshot(kind, repo, entry["commit"], entry["revision"], listed, str(path))
+                found = Snapshot(kind, repo, entry["commit"], entry["revision"], listed, str(path))
+                lock[kind, repo] = checked(found, path)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(path, f"not a lock file as `snakemake pin` writes it ({error})") from error
     return lock
+
+
+def checked(snapshot: Snapshot, where: object) -> Snapshot:
+    """The same, if all in it is what it should be: it comes from the hub or a file, and its names become paths.
+
+    Raises InputError naming `where`, the repository and what is wrong.
+    """
+
+    def need(good: bool, what: str) -> None:
+        if not good:
+            raise InputError(where, f"{snapshot.repo}: {what}")
+
+    need(isinstance(snapshot.repo, str), "not the name of a repository")
+    need(_is_hex(snapshot.commit, 40), f"{snapshot.commit!r} is no commit")
+    need(isinstance(snapshot.revision, str), f"revision is {snapshot.revision!r}, not text")
+    for name, file in snapshot.files.items():
+        inside = isinstance(name, str) and name.isprintable() and "\\" not in name
+        inside = inside and not {"", ".", ".."} & set(name.split("/"))
+        need(inside, f"{name!r} is no path of a file within a repository")
+        need(type(file.size) is int and file.size >= 0, f"{name}: {file.size!r} is no size in bytes")
+        need(_is_hex(file.sha256, 64) or _is_hex(file.blob, 40), f"{name}: has neither a SHA-256 nor a git blob id")
+    return snapshot
+
+
+def _is_hex(value: Any, digits: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
 
 
 def write(path: str | Path, lock: Lock) -> None:

@@ -19,6 +19,13 @@ from hps.support.errors import InputError
 TEMPERATURE = 10.0
 """Of the gate's softmax where config.json does not say (`gating_temperature`): the default of the published code."""
 
+NEW_HEAD = (r"score\.weight",)
+"""Patterns of the tensors that a reward model trained here begins without."""
+LM_HEAD = (r"lm_head\..*",)
+"""Patterns of a causal model's tensors that a reward model does not read."""
+GATE = (r"gating\..*", r"reward_transform_matrix")
+"""Patterns of the tensors that `read_gate` reads."""
+
 
 class Gate(torch.nn.Module):
     """The gate of a reward model with K objectives: what each counts for depends on the prompt. All in float32.

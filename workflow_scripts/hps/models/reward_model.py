@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hps.data.chat import Message, end_of_turn, prompt_ids, response_ids
+from hps.data.chat import Message, end_of_turn, prompt_ids, response_ids, whole_ids
+from hps.logprobs import context, self_check
 from hps.logprobs.shared_prompts import SharedPrompts
-from hps.models.reward_heads import Gate, read_gate, read_head
-from hps.models.sources import ATTENTION, FACTS, default_device, load_tokenizer, quiet_transformers
-from hps.support import files
+from hps.models import sources
+from hps.models.reward_heads import GATE, LM_HEAD, Gate, read_gate, read_head
+from hps.support import files, provenance
 from hps.support.errors import InputError
 from hps.support.progress import bar
 
@@ -84,6 +85,9 @@ class RewardModel:
         max_length: tokens of a conversation; longer ones lose the start of their prompt, which is counted in
             `truncated` and logged.
         name: what messages call it.
+        published: the model was made elsewhere, and its scores are what its published use gives: those of the
+            template's own rendering of the whole conversation, read where transformers' `forward` reads (at the last
+            token that is not the pad token). Otherwise it was trained here, on what `conversation_ids` gives.
         gate: makes one score of the head's outputs; without it their plain mean counts.
         system_turn: `keep` or `remove` (see `chat.prompt_ids`).
     """
@@ -96,6 +100,7 @@ class RewardModel:
         name: str = "reward model",
         gate: Gate | None = None,
         system_turn: str = "keep",
+        published: bool = False,
     ):
         self.model = model.eval()
         self.model.score.float()
@@ -105,7 +110,27 @@ class RewardModel:
         self.name = name
         self.system_turn = system_turn
         self.truncated = 0
+        self.published = published
+        self.pad = model.config.pad_token_id if published else None
         self.shared = SharedPrompts(getattr(model, model.base_model_prefix), name)
+        self._check()
+
+    def _check(self) -> None:
+        """Hold the head's outputs against those of the model's own `forward` (`self_check.py`).
+
+        In units of the head's weight, as a reward has no scale of its own.
+        """
+        unit = 1.0 if self.model.score.weight.is_meta else max(1.0, self.model.score.weight.norm().item())
+
+        def computed(prompt: Sequence[int], responses: Sequence[list[int]]) -> torch.Tensor:
+            ends = np.cumsum([len(response) for response in responses]) - 1
+            ways = self.shared.both_ways(prompt, responses)
+            return torch.stack([self.model.score(hidden[ends].float()).mean(-1) / unit for _, hidden in ways])
+
+        def own(prompt: Sequence[int], response: list[int]) -> float:
+            return _own_outputs(self.model, [*prompt, *response]).mean().item() / unit
+
+        self_check.check(self.shared, f"{self.name}: {type(self.model).__name__}", computed, own)
 
     @classmethod
     def load(
@@ -127,22 +152,20 @@ class RewardModel:
                 plain mean. With one output it makes no difference.
             system_turn: `keep` or `remove` (see `chat.prompt_ids`).
 
-        Raises InputError for a folder without whole safetensors, tokenizer, chat template, or reward head, and for
-        `gated` where several outputs have no gate.
+        Raises InputError as `sources.load` and `sources.load_tokenizer` do, for a folder without a reward head, for
+        `gated` where several outputs have no gate, and where scores are not the model's own (`_check`).
         """
         from transformers import AutoModelForSequenceClassification
 
         head = read_head(folder)
-        with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                num_labels=len(head),
-                key_mapping={r"^regression_layer\.": "score."},
-                dtype=dtype or "auto",
-                attn_implementation=ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
-            )
+        model = sources.load(
+            AutoModelForSequenceClassification,
+            folder,
+            unread=[*LM_HEAD, *GATE],
+            num_labels=len(head),
+            key_mapping={r"^regression_layer\.": "score."},
+            dtype=dtype or "auto",
+        )
         # As it is stored: a head in float32 on a decoder in bfloat16 was rounded with the rest.
         model.score.weight.data = head.float()
         gate = None
@@ -152,11 +175,19 @@ class RewardModel:
                 raise InputError(
                     folder, f"{len(head)} outputs and no gate: a gated score cannot be had, only their mean"
                 )
+        facts = files.read_json(Path(folder) / sources.FACTS) if (Path(folder) / sources.FACTS).is_file() else {}
         if max_length is None:
-            facts = files.read_json(Path(folder) / FACTS) if (Path(folder) / FACTS).is_file() else {}
-            max_length = facts.get("max_length", model.config.max_position_embeddings)
-        model = model.to(device or default_device())
-        return cls(model, load_tokenizer(folder), max_length, str(folder), gate, system_turn)
+            max_length = facts.get("max_length", context.positions(model.config))
+        provenance.model_files(folder)
+        return cls(
+            model.to(device or sources.default_device()),
+            sources.load_tokenizer(folder),
+            max_length,
+            str(folder),
+            gate,
+            system_turn,
+            published=facts.get("source") != "trained",
+        )
 
     @torch.inference_mode()
     def score(self, conversations: Sequence[tuple[Sequence[Message], str]], batch_tokens: int = 8192) -> list[float]:
@@ -185,16 +216,18 @@ class RewardModel:
         cut = 0
         for number, (messages, response) in enumerate(conversations):
             key = tuple((message["role"], message["content"]) for message in messages)
+            where = _quoted(conversations, number)
             if key not in prompts:
-                prompts[key] = prompt_ids(self.tokenizer, messages, self.system_turn)
+                prompts[key] = prompt_ids(self.tokenizer, messages, self.system_turn, where)
             whole = prompts[key], response_ids(self.tokenizer, response)
+            if self.published:
+                whole = self._as_published(prompts[key], messages, response, where)
             prompt, rest = truncate(*whole, self.max_length)
             cut += (prompt, rest) != whole
             if self.gate:
                 at = self._gate_position(prompt)
                 if at is None:
-                    what = _quoted(conversations, number)
-                    raise InputError(self.name, f"of {what}, the end of the prompt does not fit: nothing for the gate")
+                    raise InputError(self.name, f"of {where}, the end of the prompt does not fit: nothing for the gate")
                 prompt, rest = prompt[: at + 1], prompt[at + 1 :] + rest
             encoded.append(Encoded(tuple(prompt), rest))
         if cut:
@@ -204,6 +237,17 @@ class RewardModel:
                 *(self.name, cut, len(encoded), self.max_length),
             )
         return encoded
+
+    def _as_published(
+        self, prompt: list[int], messages: Sequence[Message], response: str, where: str
+    ) -> tuple[list[int], list[int]]:
+        """The template's own rendering up to where the score is read, cut in two where it leaves `prompt`."""
+        ids = whole_ids(self.tokenizer, messages, response, self.system_turn, where)
+        while len(ids) > 1 and ids[-1] == self.pad:
+            ids.pop()
+        same = next((at for at, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt))
+        at = min(same, len(ids) - 1)
+        return ids[:at], ids[at:]
 
     def _gate_position(self, prompt: list[int]) -> int | None:
         """Where the gate reads: the token that ends the last turn, right before the assistant's header.
@@ -225,6 +269,20 @@ class RewardModel:
         """Scores (B,) from the states at the last tokens and at the ends of the prompts, (B, hidden size) each."""
         outputs = self.model.score(last.float())
         return self.gate(prompts, outputs) if self.gate else outputs.mean(-1)
+
+
+def _own_outputs(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    """The head's outputs (K) on a sequence by the model's own `forward`, read at its last token, whatever that is.
+
+    The head is in float32, and gets what it reads in float32, as everywhere here.
+    """
+    pad, model.config.pad_token_id = model.config.pad_token_id, None
+    cast = model.score.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    try:
+        return model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0]
+    finally:
+        model.config.pad_token_id = pad
+        cast.remove()
 
 
 def _quoted(conversations: Sequence[tuple[Sequence[Message], str]], number: int) -> str:

@@ -12,8 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from hps.logprobs import batches
+from hps.models import sources
+from hps.models.reward_heads import LM_HEAD, NEW_HEAD
 from hps.models.reward_model import last_token_scores
-from hps.models.sources import ATTENTION, default_device, quiet_transformers, tensor_shapes
+from hps.support import provenance
 from hps.support.progress import bar
 
 if TYPE_CHECKING:
@@ -34,23 +36,17 @@ def new_reward_model(
 ) -> PreTrainedModel:
     """The decoder of a causal model folder under a random float32 head with one output.
 
-    Raises InputError as `hps.models.sources.tensor_shapes` does.
+    Raises InputError as `hps.models.sources.load` does, for all tensors but the head's.
     """
     from transformers import AutoModelForSequenceClassification
 
-    tensor_shapes(base)
     torch.manual_seed(seed)
-    with quiet_transformers():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base,
-            num_labels=1,
-            dtype=dtype,
-            attn_implementation=ATTENTION,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+    model = sources.load(
+        AutoModelForSequenceClassification, base, new=NEW_HEAD, unread=LM_HEAD, num_labels=1, dtype=dtype
+    )
+    provenance.model_files(base)
     model.score.float()
-    return model.to(device or default_device())
+    return model.to(device or sources.default_device())
 
 
 def with_adapters(model: PreTrainedModel, rank: int, top_layers: int, seed: int) -> PeftModel:

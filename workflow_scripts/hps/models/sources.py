@@ -1,42 +1,57 @@
 """A model is a folder: config.json, weights as safetensors, a tokenizer with a chat template, and model.json.
 
-`model.json` says what the model is for (`role`), where it comes from (`source`), its size, and what its making
-measured. Whoever loads a model does not need to know which of the sources made it.
+`model.json` says what the model is for (`role`), where it comes from (`source`), its size, what its making measured and
+the hashes of its files. Whoever loads a model does not need to know which of the sources made it; files with other
+contents than the recorded, or with other tensors than the configuration asks for, are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hps.models.offline import FETCH
-from hps.support import files
+from hps.support import files, provenance
 from hps.support.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FACTS = "model.json"
+FACTS = provenance.MODEL
 INDEX = "model.safetensors.index.json"
-ATTENTION = "sdpa"
 REWARD_HEADS = ("score.weight", "regression_layer.weight")
 """Names of a reward head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""
 _SAFETENSORS_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
 
 
-def weight_files(folder: str | Path) -> list[Path]:
-    """The safetensors files that hold the folder's weights, sorted by name.
+def regular(folder: str | Path) -> Path:
+    """The folder, whose entries are files, folders, or links to such: opening one neither waits nor fails.
 
-    Raises InputError for a missing folder, one without config.json, one whose index names a missing shard, and one
-    whose weights are pickled only (`.bin`, `.pt`): reading a pickle runs whatever code its author put there.
+    Raises InputError for a missing folder, for a link to nothing or to itself, and for a pipe, socket or device.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, f"there is no such model folder; {FETCH} downloads those of the hub")
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists():
+            raise InputError(path, f"is a link to {path.readlink()}, which leads nowhere")
+        if not path.is_file() and not path.is_dir():
+            raise InputError(path, "is a special file (a pipe, socket or device)")
+    return folder
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files that hold the folder's weights, sorted by name.
+
+    Raises InputError as `regular` does, for a folder without config.json, one whose index names a missing shard, and
+    one whose weights are pickled only (`.bin`, `.pt`): reading a pickle runs whatever code its author put there.
+    """
+    folder = regular(folder)
     if not (folder / "config.json").is_file():
         raise InputError(folder, "not a model folder: it has no config.json")
     found = sorted(folder.glob("*.safetensors"))
@@ -46,7 +61,7 @@ def weight_files(folder: str | Path) -> list[Path]:
         raise InputError(folder, f"{because}; safetensors are expected")
     if (folder / INDEX).is_file():
         index = files.read_json(folder / INDEX)
-        if "weight_map" not in index:
+        if not isinstance(index, dict) or not isinstance(index.get("weight_map"), dict):
             raise InputError(folder / INDEX, "has no weight_map")
         shards = set(index["weight_map"].values())
         missing = sorted(shards - {path.name for path in found})
@@ -103,15 +118,21 @@ def _headers(folder: str | Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The folder's tokenizer. Raises InputError when there is none, or none with a chat template."""
+    """The folder's tokenizer.
+
+    Raises InputError when there is none, one that transformers cannot read, or none with a chat template, and for files
+    that have changed.
+    """
     from transformers import AutoTokenizer
 
-    folder = Path(folder)
+    folder = regular(folder)
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer.model").is_file():
         raise InputError(folder, "has no tokenizer (tokenizer.json)")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    with refusals(folder, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise InputError(folder, "the tokenizer has no chat template")
+    provenance.model_files(folder)
     return tokenizer
 
 
@@ -124,20 +145,82 @@ def load_causal(
         dtype: of the weights in memory; None keeps the one they are stored in.
         device: None takes the first GPU where there is one, else the CPU.
 
-    Raises InputError as `weight_files` and `tensor_shapes` do.
+    Raises InputError as `load` does.
     """
     from transformers import AutoModelForCausalLM
 
+    model = load(AutoModelForCausalLM, folder, dtype=dtype or "auto")
+    provenance.model_files(folder)
+    return model.to(device or default_device()).eval()
+
+
+def load(
+    kind: type, folder: str | Path, *, new: Sequence[str] = (), unread: Sequence[str] = (), **options: Any
+) -> PreTrainedModel:
+    """The folder's model by one of transformers' `AutoModelFor...`, every tensor from its files and none left over.
+
+    Args:
+        new: patterns of tensors that the files need not have: what is about to be trained.
+        unread: patterns of tensors in the files that others read, or nobody.
+        options: for `from_pretrained`.
+
+    Raises InputError as `tensor_shapes` does, when transformers cannot load the model without running code from its
+    folder, and for tensors that are missing, unexpected, or of other sizes than the configuration says, naming them.
+    """
     tensor_shapes(folder)
-    with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
+    with refusals(folder, "the model"):
+        model, found = kind.from_pretrained(
             folder,
-            dtype=dtype or "auto",
-            attn_implementation=ATTENTION,
             use_safetensors=True,
             local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # here, in one line, and not where the first is found
+            **options,
         )
-    return model.to(device or default_device()).eval()
+    check_tensors(folder, found, new, unread)
+    return model
+
+
+def check_tensors(where: object, found: dict[str, Any], new: Sequence[str] = (), unread: Sequence[str] = ()) -> None:
+    """Raise InputError, naming tensors, when transformers' report of a loading is not that all fit (see `load`)."""
+    faults = {
+        "missing": _unmatched(found["missing_keys"], new),
+        "unexpected": _unmatched(found["unexpected_keys"], unread),
+        "of another size": [
+            f"{name} ({list(stored)}, expected {list(wanted)})" for name, stored, wanted in found["mismatched_keys"]
+        ],
+    }
+    told = [
+        f"{len(names)} {how} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        for how, names in faults.items()
+        if names
+    ]
+    if told:
+        raise InputError(where, f"its tensors are not those of its config.json: {'; '.join(told)}")
+
+
+def _unmatched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if not any(re.fullmatch(pattern, name) for pattern in patterns)]
+
+
+@contextmanager
+def refusals(where: object, what: str) -> Iterator[None]:
+    """Turn whatever transformers raises about a folder's files into InputError, without its reports and bars."""
+    import torch
+
+    with quiet_transformers():
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise InputError(where, f"transformers cannot load {what} ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:200]}"
 
 
 def identity(folder: str | Path) -> dict[str, Any]:
@@ -177,18 +260,27 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def saving(out: str | Path, facts: dict[str, Any]) -> Iterator[Path]:
-    """Yield a folder to put a model into; adds `model.json` (`facts`, then the size) and shows it whole as `out`."""
+    """Yield a folder to put a model into; adds `model.json` (`facts`, size, hashes) and shows it whole as `out`.
+
+    What the block adds to `facts` stands in model.json too.
+    """
     with files.writing(out) as partial:
         partial.mkdir()
         yield partial
         made_with = {key: value for key, value in facts.items() if key == "provenance"}
         own = {key: value for key, value in facts.items() if key != "provenance"}
-        files.write_json(partial / FACTS, own | size(partial) | made_with)
+        hashes = {path.name: files.sha256(path) for path in sorted(partial.iterdir()) if path.is_file()}
+        files.write_json(partial / FACTS, own | size(partial) | {"files": hashes} | made_with)
 
 
 def save(out: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: dict[str, Any]) -> None:
     """Write a model folder, whole or not at all."""
     with saving(out, facts) as folder:
-        with quiet_transformers():
-            model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        write(folder, model, tokenizer)
+
+
+def write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a model's weights, configuration and tokenizer into a folder that is there."""
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

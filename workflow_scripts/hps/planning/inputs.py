@@ -93,15 +93,20 @@ def datasets(config: Config, results: Path) -> dict[str, Data]:
     return found
 
 
+def like(config: Config, name: str) -> str:
+    """The published data set whose stated size and lengths stand for this one until its own are counted."""
+    return next((known for known in (config["data"][name]["format"], name) if known in PUBLISHED), "hh_rlhf")
+
+
 def configured_prompts(config: Config, name: str) -> dict[str, int]:
     """Prompts by split; -1 (what remains) from the published number, less the other splits and what train skips."""
     wanted = {split: value["prompts"] for split, value in config["data"]["splits"].items()}
     parts = {split: value["from"] for split, value in config["data"]["splits"].items()}
-    form = config["data"][name]["format"]
+    published = PUBLISHED[like(config, name)]
     for split, prompts in wanted.items():
         if prompts < 0:
             others = sum(n for other, n in wanted.items() if parts[other] == parts[split] and n > 0)
-            whole = PUBLISHED[form][parts[split]] * (1 - config["data"]["train_from_fraction"] * (split == "train"))
+            whole = published[parts[split]] * (1 - config["data"]["train_from_fraction"] * (split == "train"))
             wanted[split] = max(0, round(whole) - others)
     return wanted
 
@@ -109,10 +114,11 @@ def configured_prompts(config: Config, name: str) -> dict[str, int]:
 def measured_lengths(config: Config, results: Path, name: str) -> tuple[Lengths, str]:
     """Mean lengths in tokens, and where they come from."""
     toy = config["world"] == "toy"
-    stated = STATED["toy" if toy else config["data"][name]["format"]]
-    if not toy:
-        stated = limited(stated, config["data"][name]["format"], config["data"])
-    prompt, human, generated, source = stated.prompt, stated.human, stated.generated, ["stated mean lengths"]
+    form = like(config, name)
+    stated = STATED["toy"] if toy else limited(STATED[form], form, config["data"])
+    prompt, human, generated = stated.prompt, stated.human, stated.generated
+    guess = "" if toy or form == config["data"][name]["format"] else f" of {form}"
+    source = [f"stated mean lengths{guess}"]
     pairs = results / "data" / name / "train.parquet"
     if pairs.is_file() and not toy and (rows := read_table(pairs, ["messages", "chosen", "rejected"])):
         prompt = sum(prompt_tokens(row["messages"]) for row in rows) / len(rows)

@@ -81,7 +81,7 @@ class Architecture:
             **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), hidden + self.intermediate),
         }
         total = 0
-        for name in targets:
+        for name in sizes if list(targets) == ["all-linear"] else targets:
             if name not in sizes:
                 raise InputError("training.lora_targets", f"{name!r} is of unknown size; known are {', '.join(sizes)}")
             total += rank * sizes[name]

@@ -10,8 +10,9 @@ with the operations of `hps.planning.operations` and the rates of benchmarks/res
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from hps.method.losses import Loss, best_and_drawn, best_and_worst
+from hps.method.losses import responses_used
 from hps.planning.judge import SERVERS_GPUS, judging
 from hps.planning.judge import weights as judge_weights
 from hps.planning.memory import ITEMSIZE, Memory
@@ -19,7 +20,8 @@ from hps.planning.operations import Architecture, Work, plain_work, sampling_wor
 from hps.planning.rates import Rates
 from hps.planning.stages import Data, Estimate, Lengths, Stage
 from hps.runs import Run
-from hps.workflow.config import Config, all_runs, grid_runs, n_runs
+from hps.workflow.config import Config
+from hps.workflow.pipeline import Pipeline, policy_dtype
 
 LOADING = 1e9
 """Bytes a second at which weights come from disk into memory."""
@@ -78,8 +80,11 @@ class Planner:
 
     @property
     def policy_dtype(self) -> str:
-        """Full fine-tuning trains, scores and evaluates in float32."""
-        return "float32" if self.full else self.dtype
+        return policy_dtype(self.config)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.config)
 
     def weights(self, role: str, dtype: str | None = None) -> float:
         return self.models[role].parameters * ITEMSIZE[dtype or self.dtype]
@@ -207,19 +212,20 @@ class Planner:
     def training(self) -> Stage:
         stage = Stage("train", devices=self.config["compute"]["processes"])
         policy = self.models["policy"]
-        for run in all_runs(self.config):
+        for run in self.pipeline.runs.values():
             seconds, paper = self.run_seconds(run)
-            memory = self.memory.training(policy, self.config["compute"]["train_tokens"], self._trainable())
-            stage = stage.with_job(seconds, memory, self._trained_bytes(), paper)
+            trained = self._trainable(run)
+            memory = self.memory.training(policy, self.config["compute"]["train_tokens"], trained)
+            stage = stage.with_job(seconds, memory, 4 * trained, paper)  # an adapter or a model, in float32
         return stage
 
     def run_seconds(self, run: Run) -> tuple[float, float]:
         """Wall seconds of one training; of the same without sharing and with the reference in every step."""
-        training, compute, policy = self.config["training"], self.config["compute"], self.models["policy"]
+        compute, policy = self.config["compute"], self.models["policy"]
+        training = self.config.under(run)["training"]
         data = self.data[run.dataset]
         reply = self.usable(data, self.config["candidates"]["max_new_tokens"])
-        pool = self._pool(run)
-        replies = [reply] * responses_used(run.loss, pool)
+        replies = [reply] * responses_used(run.loss, self.pipeline.pool(run))
         group = data.lengths.prompt + sum(replies)
         two_passes = group > compute["train_tokens"]
         visits = training["epochs"] * data.prompts["train"] / compute["processes"]
@@ -233,21 +239,12 @@ class Planner:
         read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
         return start + read + flops / rate, start + read + paper / rate
 
-    def _pool(self, run: Run) -> int:
-        """Responses a prompt that the run may use."""
-        limited = self.config["objective"]["pl_responses"]
-        return min(run.n, limited) if run.loss == "pl" and limited else run.n
-
     def _adapter(self, model: Architecture, rank: int) -> int:
         """Trained parameters of a reward model: an adapter on queries and values of all layers, or, rank 0, all."""
         return model.lora_parameters(rank, ["q_proj", "v_proj"]) if rank else model.parameters
 
-    def _trained_bytes(self) -> float:
-        """Of what a run leaves: its adapter or its whole model, in float32. Checkpoints go when it ends."""
-        return 4 * self._trainable()
-
-    def _trainable(self) -> int:
-        policy, training = self.models["policy"], self.config["training"]
+    def _trainable(self, run: Run) -> int:
+        policy, training = self.models["policy"], self.config.under(run)["training"]
         return (
             policy.parameters if self.full else policy.lora_parameters(training["lora_rank"], training["lora_targets"])
         )
@@ -257,21 +254,16 @@ class Planner:
     def evaluation(self) -> Stage:
         stage = Stage("evaluate")
         policy = self.models["policy"]
-        runs = all_runs(self.config)
-        transferred = (
-            {*grid_runs(self.config), *n_runs(self.config)} if self.config["evaluation"]["transfer"] else set()
-        )
-        for run in [None, *runs]:
-            sets = list(self.data)
-            if run is not None:
-                sets = [name for name in sets if name == run.dataset or run in transferred]
+        for name in [*self.pipeline.sft, *self.pipeline.runs]:
+            sets = self.pipeline.test_sets(name)
+            trained = name in self.pipeline.runs
             seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
             disk = 0.0
             # One model after another is in memory.
             memories = [self.memory.scoring(self.models["eval_reward"], self.dtype)]
-            for name in sets:
-                seconds += self.test_seconds(self.data[name], trained=run is not None)
-                data, limit = self.data[name], self._evaluation_limit()
+            for test_set in sets:
+                data, limit = self.data[test_set], self._evaluation_limit()
+                seconds += self.test_seconds(data, trained)
                 prompts = data.prompts["test"]
                 disk += prompts * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
                 memories += [
@@ -328,8 +320,3 @@ class Planner:
         for _ in range(10):
             stage = stage.with_job(SMALL_JOB)
         return stage
-
-
-def responses_used(loss: str, n: int) -> int:
-    """Responses of a pool of n whose log-probs a loss needs."""
-    return 2 if Loss(loss).stages in (best_and_worst, best_and_drawn) else n

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +40,9 @@ class Checkpoints:
     A checkpoint is used only by a run with the same `fingerprint` (settings and hashes of the inputs); one that
     another run left is ignored. Nothing is pickled.
 
+    A finished run leaves links to its outputs (`finish`), which take no room beside them: Snakemake deletes the outputs
+    of a job that was killed after its last line, and starts it again.
+
     Two jobs on the same run (after a lost scheduler, or where a node was given up too early) may share the folder: they
     compute the same checkpoints, each keeps its log for itself, and neither needs what the other removes. The log file
     is for watching.
@@ -49,6 +55,7 @@ class Checkpoints:
         self.folder = Path(folder)
         self.fingerprint = fingerprint
         self.saved = self.folder / "checkpoint"
+        self.finished = self.folder / "finished"
         self.log_file = self.folder / "log.jsonl"
         self.rows: list[str] = []
         self.started = 0.0
@@ -62,8 +69,10 @@ class Checkpoints:
         """
         try:
             state = read_json(self.saved / "state.json")
-        except FileNotFoundError:
-            return Done()
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return Done()
+            raise
         if state.pop("fingerprint") != self.fingerprint:
             logging.info("%s: of another configuration or other data, starting anew", self.saved)
             return Done()
@@ -126,11 +135,44 @@ class Checkpoints:
         with self.log_file.open("a", encoding="utf-8") as stream:
             stream.write(self.rows[-1])
 
-    def remove(self) -> None:
-        """Delete the working folder, once the run's outputs are in place; also what a killed attempt left in it."""
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+    def finish(self, outputs: Mapping[str, str]) -> None:
+        """Keep the run's outputs, by name, and delete all else in the working folder, what killed attempts left too."""
+        with writing(self.finished) as partial:
+            partial.mkdir()
+            for name, path in outputs.items():
+                _link(Path(path), partial / name)
+            write_text(partial / "fingerprint", self.fingerprint)
+        for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # another job on the same run may be ending too
-                if path in (self.saved, self.log_file) or path.stat().st_mtime < self.started:
+                if path in (self.saved, self.log_file) or (
+                    path != self.finished and path.stat().st_mtime < self.started
+                ):
                     discard(path)
-        with suppress(OSError):  # another job's unfinished checkpoint keeps the folder, as it is wanted
-            self.folder.rmdir()
+
+    def restore(self, outputs: Mapping[str, str]) -> bool:
+        """Put the outputs of this run in place, if it has finished before; says whether it had."""
+        try:
+            finished = (self.finished / "fingerprint").read_text() == self.fingerprint
+        except FileNotFoundError:
+            return False
+        if finished:
+            for name, path in outputs.items():
+                with writing(path) as partial:
+                    _link(self.finished / name, partial)
+            logging.info("%s: this run has finished before", self.finished)
+        return finished
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file, or a folder of the same files; copies where the file system has no hard links."""
+
+    def one(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=one)
+    else:
+        one(str(source), str(target))

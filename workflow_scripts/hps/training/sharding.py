@@ -52,7 +52,9 @@ def most(count: int, device: torch.device) -> int:
 
 
 def from_first(value: Value) -> Value:
-    """The first process's `value`, once all have asked for it."""
+    """The first process's `value`, once all have asked for it; of a single process its own."""
+    if not dist.is_initialized():
+        return value
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +19,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 
 from hps.logprobs.scorer import Group, SequenceScorer
+from hps.method import ranking
 from hps.method.objectives import Objective
 from hps.method.sampling import draw_negative, gamma_at, hardness
 from hps.support import progress
@@ -58,12 +62,30 @@ class Item:
     """A prompt in one pass over the data."""
 
     epoch: int
-    example: Example
+    number: int  # of the prompt among the examples
     gamma: float
 
 
-def start() -> Accelerator:
-    """This process among those that the launcher started."""
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Variables by which a launcher tells a process its place among the others."""
+FOREIGN = re.compile(r"(OMPI_COMM_WORLD|PMI|MV2_COMM_WORLD|MPI_LOCAL)_\w+")
+"""Variables of other launchers, which accelerate reads before its own: a cluster's shell may hold them."""
+
+
+def start(processes: int) -> Accelerator:
+    """This process among the `processes` that the launcher started.
+
+    What a shell has of another launcher's variables is not looked at. Raises InputError naming the setting when the
+    launcher has started another number.
+    """
+    for name in [name for name in os.environ if FOREIGN.fullmatch(name)]:
+        del os.environ[name]
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # no launcher of several processes has started this one
+        for name in [name for name in os.environ if name in LAUNCHER or name.startswith("ACCELERATE_")]:
+            del os.environ[name]
+    started = os.environ.get("WORLD_SIZE", "1")
+    if started != str(processes):
+        raise InputError("compute.processes", f"{processes} asked for, but {started} were started")
     # Said outright: without a GPU, processes started by the launcher would each take themselves for the only one.
     return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
@@ -97,8 +119,6 @@ class Trainer:
             raise InputError(
                 "training.batch_size", f"{schedule.batch_size} does not divide by {accelerator.num_processes} devices"
             )
-        if objective.loss.gamma is not None:
-            schedule = replace(schedule, gamma_levels=[objective.loss.gamma])
         self.accelerator = accelerator
         self.model = model.eval()  # no dropout, and so no randomness but the draws
         self.objective = objective
@@ -108,16 +128,19 @@ class Trainer:
         self.scorer = SequenceScorer(model, batch_tokens, self.in_step)
         if sharded:
             sharding.shard(self.scorer.halves, accelerator.device)
-        self.batches = plan(examples, schedule)
+        self.examples = examples
+        self.batches = plan(len(examples), schedule)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self.uses_drawn_negative = objective.loss.samples_negative
+        self.last_loss: float | None = None
 
     def run(self, checkpoints: Checkpoints) -> dict[str, Any]:
         """Train from the last checkpoint, if there is one, to the end; returns steps, seconds and tokens."""
         done = checkpoints.load(self.parameters, self.optimizer)
+        self.last_loss = json.loads(checkpoints.rows[-1])["loss"] if checkpoints.rows else None
         found = self.accelerator.gather(torch.tensor([done.steps], device=self.accelerator.device))
         if found.min() != found.max():
             raise checkpoints.changed()
@@ -151,7 +174,7 @@ class Trainer:
         mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
         prepared = [self.prepare(item) for item in mine]
         # Prompts of similar length share a micro-batch, so attention pads little.
-        prepared.sort(key=lambda p: (len(p.group.prompt), p.item.example.prompt_id))
+        prepared.sort(key=lambda p: (len(p.group.prompt), p.example.prompt_id))
         micro_batches = list(self.scorer.packed(prepared, lambda p: p.group))
         idle = self.in_step(len(micro_batches)) - len(micro_batches)
         totals = torch.zeros(6, dtype=torch.float64)
@@ -166,7 +189,8 @@ class Trainer:
         self.sum_gradients()
         norm = self.clip_gradients()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise ArithmeticError(f"step {step}: loss {loss}, gradient norm {norm}")
+            raise self.diverged(step, loss / len(batch), norm)
+        self.last_loss = loss / len(batch)
         self.optimizer.step()
         return {
             "step": step,
@@ -182,7 +206,7 @@ class Trainer:
 
     def prepare(self, item: Item) -> Prepared:
         """Draw the negative (HPS) and pick the responses whose log-probs the loss needs."""
-        example = item.example
+        example = self.examples[item.number]
         negative = None
         if self.uses_drawn_negative:
             negative = draw_negative(
@@ -192,25 +216,26 @@ class Trainer:
             torch.from_numpy(example.rewards)[None], negatives=None if negative is None else torch.tensor([negative])
         )[0]
         used = uses.nonzero().flatten().tolist()
-        return Prepared(item, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
+        return Prepared(item, example, negative, used, Group(example.prompt, [example.responses[i] for i in used]))
 
     def backward(self, prepared: list[Prepared], batch_size: int) -> torch.Tensor:
         """Add the gradient of these prompts' share of the mean loss.
 
-        Returns (6,) sums: over the prompts, loss, margin beta (rho_best - rho_negative), hardness of the drawn
-        negative and distinct tokens; over the responses, the |log-ratio| that `check_start` looks at, and their number.
+        Returns (6,) sums: over the prompts, loss, margin beta (rho_best - rho_negative, of losses that draw none
+        rho_worst), hardness of the drawn negative and distinct tokens; over the responses, the |log-ratio| that
+        `check_start` looks at, and their number.
 
         What follows the log-probs is a few numbers a prompt and computed on the CPU: a GPU is waited for once a
         micro-batch and not at each of these operations.
         """
-        width = max(len(p.item.example.rewards) for p in prepared)
+        width = max(len(p.example.rewards) for p in prepared)
         rows = torch.tensor([row for row, p in enumerate(prepared) for _ in p.used])
         columns = torch.tensor([i for p in prepared for i in p.used])
         rewards, reference = (torch.zeros(len(prepared), width, dtype=torch.float64) for _ in range(2))
         mask = torch.zeros(len(prepared), width, dtype=torch.bool)
         lengths = torch.ones(len(prepared), width, dtype=torch.float64)
         for row, p in enumerate(prepared):
-            example, n = p.item.example, len(p.item.example.rewards)
+            example, n = p.example, len(p.example.rewards)
             rewards[row, :n] = torch.from_numpy(example.rewards)
             reference[row, :n] = torch.from_numpy(example.reference)
             lengths[row, :n] = torch.from_numpy(example.responses.lengths)
@@ -235,11 +260,11 @@ class Trainer:
 
         log_probs = self.scorer.backward([p.group for p in prepared], loss)
         rho = log_ratios(log_probs)
-        best = rewards.masked_fill(~mask, -math.inf).argmax(1, keepdim=True)
-        worst = rewards.masked_fill(~mask, math.inf).argmin(1, keepdim=True)
+        best = torch.tensor([[ranking.best(p.example.rewards)] for p in prepared])
+        worst = torch.tensor([[ranking.worst(p.example.rewards)] for p in prepared])
         against = worst if negatives is None else negatives.unsqueeze(1)
         margin = self.objective.beta * (rho.gather(1, best) - rho.gather(1, against)).sum()
-        hard = sum(hardness(p.item.example.rewards, p.negative) for p in prepared if p.negative is not None)
+        hard = sum(hardness(p.example.rewards, p.negative) for p in prepared if p.negative is not None)
         distance = 0.0
         if self.objective.parameterization.needs_reference:
             distance = float((rho.abs() * (ROUNDING_TOKENS / lengths.clamp(min=ROUNDING_TOKENS)).sqrt()).sum())
@@ -268,13 +293,27 @@ class Trainer:
         return float(norm)
 
     def sum_gradients(self) -> None:
-        """Sum the gradients over the devices. A device without prompts in this step adds zeros."""
+        """Sum the gradients over the devices, all in one message. A device without prompts in this step adds zeros."""
         if self.accelerator.num_processes == 1 or self.sharded:  # shards are summed as they are computed
             return
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+        flat = torch.cat(
+            [
+                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
+                for parameter in self.parameters.values()
+            ]
+        )
+        summed = self.accelerator.reduce(flat, "sum").split([one.numel() for one in self.parameters.values()])
+        for parameter, gradient in zip(self.parameters.values(), summed, strict=True):
+            parameter.grad = gradient.view_as(parameter)
+
+    def diverged(self, step: int, loss: float, norm: float) -> InputError:
+        """What is wrong when a step's loss or gradient is no number."""
+        last = "no loss was finite" if self.last_loss is None else f"the last finite loss was {self.last_loss:.4g}"
+        return InputError(
+            "training.learning_rate",
+            f"{self.schedule.learning_rate:g}: the training diverged: at step {step} the loss is {loss:g} and the norm "
+            f"of its gradient {norm:g}; {last}",
+        )
 
 
 @dataclass(frozen=True)
@@ -282,20 +321,21 @@ class Prepared:
     """An item, ready for the forward pass: `used` are the responses the loss needs, `negative` the drawn one."""
 
     item: Item
+    example: Example
     negative: int | None
     used: list[int]
     group: Group
 
 
-def plan(examples: Sequence[Example], schedule: Schedule) -> list[list[Item]]:
-    """The batches of a run, in order: which prompts, in which pass, at which gamma.
+def plan(prompts: int, schedule: Schedule) -> list[list[Item]]:
+    """The batches of a run, in order: which of so many `prompts`, in which pass, at which gamma.
 
     Each pass is shuffled by itself; with `concatenate_epochs` all passes are shuffled together (released code). gamma
     rises over training (`step`), or over an order of the data set that has nothing to do with the order of training
     (`dataset`: the released code anneals it over the data set, which the trainer then shuffles).
     """
     passes = [
-        [(epoch, number) for number in _shuffled(len(examples), schedule.seed, "order", epoch)]
+        [(epoch, number) for number in _shuffled(prompts, schedule.seed, "order", epoch)]
         for epoch in range(schedule.epochs)
     ]
     if schedule.concatenate_epochs:
@@ -303,7 +343,7 @@ def plan(examples: Sequence[Example], schedule: Schedule) -> list[list[Item]]:
         passes = [[together[i] for i in _shuffled(len(together), schedule.seed, "order", "all")]]
     size = schedule.batch_size
     batches = [one[i : i + size] for one in passes for i in range(0, len(one), size)]
-    total = schedule.epochs * len(examples)
+    total = schedule.epochs * prompts
     place = _shuffled(total, schedule.seed, "gamma")
     planned = []
     position = 0
@@ -311,7 +351,7 @@ def plan(examples: Sequence[Example], schedule: Schedule) -> list[list[Item]]:
         items = []
         for epoch, number in batch:
             reached = step / len(batches) if schedule.gamma_follows == "step" else place[position] / total
-            items.append(Item(epoch, examples[number], gamma_at(reached, schedule.gamma_levels)))
+            items.append(Item(epoch, number, gamma_at(reached, schedule.gamma_levels)))
             position += 1
         planned.append(items)
     return planned

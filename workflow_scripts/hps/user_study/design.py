@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from hps.judge.prompt import CRITERIA
 from hps.support.errors import InputError
@@ -27,6 +30,40 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FORMAT = 1
 
 __all__ = ["CRITERIA", "FORMAT", "LETTERS", "SCALE", "Item", "Key", "choose", "design", "read_key"]
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_NAME = {"pattern": "^[A-Za-z0-9_-]+$"}  # of a rater, an item: they become names of files
+_KEY = Draft202012Validator(
+    {
+        "type": "object",
+        "required": ["format", "study", "methods", "raters"],
+        "properties": {
+            "format": {"const": FORMAT},
+            "study": _TEXT | _NAME,
+            "methods": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _TEXT},
+            "raters": {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": _NAME,
+                "additionalProperties": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "propertyNames": _NAME,
+                    "additionalProperties": {
+                        "type": "object",
+                        "required": ["test_set", "prompt_id", "responses"],
+                        "properties": {
+                            "test_set": _TEXT,
+                            "prompt_id": _TEXT,
+                            "responses": {"type": "object", "additionalProperties": _TEXT},
+                        },
+                    },
+                },
+            },
+        },
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +125,16 @@ def design(items: Sequence[Item], methods: Sequence[str], raters: int, seed: int
 
 
 def read_key(path: str | Path) -> Key:
-    """Read a key.json. Raises InputError naming the file when it is none."""
+    """Read a key.json. Raises InputError naming the file, and the field that is missing or wrong."""
     value = read_json(path)
-    if not isinstance(value, Mapping) or not {"format", "study", "methods", "raters"} <= value.keys():
-        raise InputError(path, "is no key of a user study (format, study, methods, raters)")
-    if value["format"] != FORMAT:
-        raise InputError(path, f"format is {value['format']!r}, and this version reads {FORMAT}")
+    if error := best_match(_KEY.iter_errors(value)):
+        where = ".".join(map(str, error.absolute_path))
+        raise InputError(path, f"is no key of a user study ({f'{where}: ' if where else ''}{error.message[:200]})")
+    for rater, items in value["raters"].items():
+        for item, shown in items.items():
+            if sorted(shown["responses"].values()) != sorted(value["methods"]):
+                what = f"is no key of a user study (raters.{rater}.{item}.responses: not one of each of the methods)"
+                raise InputError(path, what)
     return Key(value["study"], tuple(value["methods"]), value["raters"])
 
 

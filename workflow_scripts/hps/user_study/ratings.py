@@ -70,6 +70,21 @@ class Ratings:
     simulated: bool
 
 
+def returned_files(folder: str | Path) -> list[Path]:
+    """The files that raters returned, in a folder where the key of their pages may lie beside them.
+
+    Raises InputError naming what is there instead: nothing, a folder, or a file whose name does not end in `.json`,
+    which would otherwise be left out without a word. Hidden files (an operating system's own) do not count.
+    """
+    found = sorted(path for path in Path(folder).iterdir() if path.name[0] != "." and path.name != "key.json")
+    for path in found:
+        if path.suffix != ".json" or not path.is_file():
+            raise InputError(path, "is no returned file: those end in .json; rename it, or take it out of the folder")
+    if not found:
+        raise InputError(folder, "holds no returned files (ratings-*.json)")
+    return found
+
+
 def read_ratings(paths: Sequence[str | Path], key: Key) -> Ratings:
     """Read and unblind returned files.
 
@@ -125,7 +140,7 @@ def _read(path: Path, key: Key) -> dict[str, Any]:
             raise InputError(path, f"{what}: rated twice")
         seen.add(what)
         for criterion, score in row["scores"].items():
-            if not math.isfinite(score) or not math.isclose(score * 100, round(score * 100), abs_tol=1e-6):
+            if not math.isclose(score * 100, round(score * 100), abs_tol=1e-6):
                 raise InputError(path, f"{what}: {criterion} is {score}, not in steps of 0.01")
     return returned
 

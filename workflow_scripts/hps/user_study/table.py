@@ -12,8 +12,8 @@ import numpy as np
 from hps.evidence import render
 from hps.evidence.paper import read_paper
 from hps.evidence.render import TOY, Cell, Column, Page, Table
+from hps.evidence.results import plain
 from hps.evidence.statistics import CONFIDENCE, Estimate
-from hps.evidence.tables import plain
 from hps.user_study.design import CRITERIA, Key
 from hps.user_study.ratings import Ratings
 from hps.user_study.scores import Scores

@@ -1,27 +1,30 @@
-"""The configuration: layers, validation before any job runs, and the runs it asks for.
+"""The configuration: its layers, and its validation before any job runs.
 
 Layers, later ones win: config/protocols/<protocol>.yaml, config/presets/<preset>.yaml, config.yaml, command line.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import itertools
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from hps.method.losses import parts_of_hps
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
-from hps.runs import Run
+from hps.runs import Run, as_settings
 from hps.support.errors import InputError
+from hps.support.settings import resolved, schema, settings
+from hps.support.yaml_file import read_yaml
 
 MODEL_KEYS = {
     "hub": ("repo", "revision"),
@@ -31,6 +34,8 @@ MODEL_KEYS = {
     "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
 }
 """What each model source needs beside `source`."""
+RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
+"""Keys that had another name."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +48,60 @@ class Config:
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
 
+    def at(self, key: str) -> Any:
+        """The value of a dotted key, such as `training.lora_rank`."""
+        return functools.reduce(lambda section, name: section[name], key.split("."), self.values)
+
+    def under(self, run: Run) -> Config:
+        """The configuration of a run: this one with the run's beta and settings in place of its own."""
+        values = copy.deepcopy(self.values)
+        for key, value in {"objective.beta": run.beta, **run.record()["settings"]}.items():
+            section, _, name = key.rpartition(".")
+            Config(values, {}).at(section)[name] = value
+        return Config(values, self.origins)
+
     def where(self, key: str) -> str:
         """The layer that set `key`, or any part of it; for messages."""
-        names = {origin for leaf, origin in self.origins.items() if f"{leaf}.".startswith(f"{key}.")}
+        names = {
+            origin
+            for leaf, origin in self.origins.items()
+            if f"{leaf}.".startswith(f"{key}.") or f"{key}.".startswith(f"{leaf}.")
+        }
         return ", ".join(sorted(names)) or "config.yaml"
 
 
-def load(root: Path, given: Mapping[str, Any]) -> Config:
+def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Config:
     """Resolve and validate the configuration of the workflow in `root`.
 
     Args:
         given: config.yaml with `--configfile` and `--config` merged over it, as Snakemake hands it over.
+        files: those of `--configfile`, later ones win.
 
     Raises:
         InputError: an unknown key, a wrong value, a misspelt method, a missing file; names the layer and the key.
     """
-    top = read_yaml(root / "config.yaml")
-    given = _typed(given)
+    layers = [(str(path), read_yaml(path)) for path in reversed(files)]
+    layers.append(("config.yaml", read_yaml(root / "config.yaml")))
+
+    def origin(key: str) -> str:
+        return next((name for name, layer in layers if _at(layer, key) == _at(given, key)), "command line")
+
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for folder, key in (("protocols", "protocol"), ("presets", "preset")):
-        name = str(given.get(key, ""))
-        path = root / "config" / folder / f"{name}.yaml"
-        if not path.is_file():
-            known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-            raise InputError(_origin(key, given, top), f"{key}: no {key} {name!r}; there are {', '.join(known)}")
+        known = {path.stem: path for path in sorted((root / "config" / folder).glob("*.yaml"))}
+        path = known.get(str(given.get(key, "")))
+        if path is None:
+            raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
-    _overlay(values, origins, given, lambda key: _origin(key, given, top))
-    config = Config(values, origins)
-    _validate_schema(config, read_yaml(root / "config" / "schema.yaml"))
+    _overlay(values, origins, given, origin)
+    validator = Draft202012Validator(schema())
+    config = Config(_converted(values, schema(), validator), origins)
+    _refuse_old_keys(config)
+    _validate_schema(config, validator)
     _expand_grid(config)
     _validate_sense(config)
+    _validate_ablations(config, validator)
     launcher = accelerate_file(config)
     if not (root / launcher).is_file():
         processes = config["compute"]["processes"]
@@ -83,116 +111,14 @@ def load(root: Path, given: Mapping[str, Any]) -> Config:
     return config
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises InputError naming file and line when it is none."""
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(path, " ".join(str(error).split())) from error
-    if not isinstance(value, dict):
-        raise InputError(path, "is not a mapping of keys to values")
-    return value
+def accelerate_file(config: Config) -> str:
+    """The configuration of accelerate for this number of processes, from the repository's root."""
+    return f"config/accelerate/{config['compute']['processes']}.yaml"
 
 
 def data_dir(config: Config) -> str:
     """Where the real data files lie; empty means the hub."""
     return config["data_dir"] or os.environ.get("HPS_DATA_DIR", "")
-
-
-# --- runs ------------------------------------------------------------------------------------------------------
-
-
-def grid_runs(config: Config) -> list[Run]:
-    """Tables 2 and 5: every reward with every loss on every data set, at the largest n."""
-    grid, beta = config["grid"], float(config["objective"]["beta"])
-    return [
-        Run(dataset, reward, loss, grid["n"], beta, seed)
-        for seed in config["seeds"]
-        for dataset, reward, loss in itertools.product(grid["datasets"], grid["rewards"], grid["losses"])
-    ]
-
-
-def n_runs(config: Config) -> list[Run]:
-    """Tables 6 and 7: the ablation over the number of responses."""
-    return list(_ablation(config, ns=config["ablations"]["n"], betas=[config["objective"]["beta"]]))
-
-
-def beta_runs(config: Config) -> list[Run]:
-    """Table 8: the ablation over beta."""
-    return list(_ablation(config, ns=[config["grid"]["n"]], betas=config["ablations"]["beta"]))
-
-
-def attribution_runs(config: Config) -> list[Run]:
-    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
-    grid, objective, attribution = config["grid"], config["objective"], config["attribution"]
-    losses = ["bt", *parts_of_hps(objective["multiplicity"]).values()]
-    return [
-        Run(dataset, attribution["reward"], loss, grid["n"], float(objective["beta"]), seed)
-        for seed in config["seeds"]
-        for dataset, loss in itertools.product(attribution["datasets"], losses)
-    ]
-
-
-def all_runs(config: Config) -> list[Run]:
-    """Every training, each once."""
-    return list(dict.fromkeys(grid_runs(config) + n_runs(config) + beta_runs(config) + attribution_runs(config)))
-
-
-def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
-    """Table 4: the judged method with each of its baselines (None: the SFT policy), as far as the grid has them."""
-    grid, pairs = grid_runs(config), []
-    for run in grid:
-        if run.method == config["judge"]["method"]:
-            for baseline in config["judge"]["baselines"]:
-                reward, _, loss = baseline.partition("-")
-                other = None if baseline == "sft" else replace(run, parameterization=reward, loss=loss)
-                pairs += [(run, other)] if other is None or other in grid else []
-    return pairs
-
-
-def study_runs(config: Config) -> list[tuple[str, Run | None]]:
-    """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
-
-    Policies of the first training seed, each on the data set it was trained on.
-    """
-    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
-    return [
-        (dataset, first.get((dataset, method)))
-        for dataset in config["grid"]["datasets"]
-        for method in config["user_study"]["methods"]
-        if method == "sft" or (dataset, method) in first
-    ]
-
-
-def _ablation(config: Config, ns: list[int], betas: list[float]) -> Iterator[Run]:
-    ablations = config["ablations"]
-    methods = [method.split("-") for method in ablations["methods"]]
-    for seed, n, beta, (reward, loss) in itertools.product(config["seeds"], ns, betas, methods):
-        yield Run(ablations["dataset"], reward, loss, n, float(beta), seed)
-
-
-# --- command lines ---------------------------------------------------------------------------------------------
-
-
-def options(section: Mapping[str, Any], *, leave_out: tuple[str, ...] = ()) -> str:
-    """A section as command-line options: `{"batch_size": 4}` becomes `--batch-size 4`; false and empty are left out."""
-    words = []
-    for key, value in section.items():
-        name = key.replace("_", "-")
-        if key in leave_out or value is None or value == "":
-            continue
-        if isinstance(value, bool):
-            words += [f"--{name}"] * value
-        elif isinstance(value, list):
-            words.append(f"--{name} {' '.join(map(str, value))}")
-        else:
-            words.append(f"--{name} {value}")
-    return " ".join(words)
-
-
-def accelerate_file(config: Config) -> str:
-    """The configuration of accelerate for this number of processes, from the repository's root."""
-    return f"config/accelerate/{config['compute']['processes']}.yaml"
 
 
 # --- layers and checks -----------------------------------------------------------------------------------------
@@ -211,33 +137,56 @@ def _overlay(values: dict, origins: dict[str, str], layer: Mapping, origin, pref
             origins[dotted] = origin if isinstance(origin, str) else origin(dotted)
 
 
-def _typed(value: Any) -> Any:
-    """Numbers, booleans and nulls that stand as text: Snakemake reads what is nested in `--config` as text alone."""
+def _converted(value: Any, part: Mapping[str, Any], validator: Draft202012Validator) -> Any:
+    """What stands as text where this part of the schema takes none, as the number, boolean or null that it spells.
+
+    Snakemake reads what is nested in `--config` as text alone, and YAML takes `1e2` for text. A whole number such as
+    1.0 becomes an integer where one is wanted; nothing, which `--config key=` gives, becomes empty text.
+    """
+    part = resolved(part)
+    below = [part, *map(resolved, part.get("anyOf", []))]
+    kinds = [one.get("type") for one in below]
     if isinstance(value, Mapping):
-        return {key: _typed(below) for key, below in value.items()}
+        known, rest = part.get("properties", {}), part.get("additionalProperties") or {}
+        return {key: _converted(one, known.get(key, rest), validator) for key, one in value.items()}
     if isinstance(value, list):
-        return [_typed(below) for below in value]
-    if isinstance(value, str) and value:
+        items = next((one["items"] for one in below if "items" in one), {})
+        return [_converted(one, items, validator) for one in value]
+    if value is None and kinds == ["string"]:
+        return ""
+    if isinstance(value, str) and not validator.evolve(schema=part).is_valid(value):
         for read in (int, float, {"true": True, "false": False, "null": None}.__getitem__):
             with suppress(ValueError, KeyError):
-                return read(value)
+                number = read(value)
+                if validator.evolve(schema=part).is_valid(number):
+                    value = number
+                    break
+    if isinstance(value, float) and value.is_integer() and "integer" in kinds:
+        return int(value)
     return value
 
 
-def _origin(dotted: str, given: Mapping, top: Mapping) -> str:
-    """config.yaml, or the command line when the value handed over is not the one in the file."""
-    missing = object()
-
-    def look(layer: Any) -> Any:
-        for part in dotted.split("."):
-            layer = layer.get(part, missing) if isinstance(layer, Mapping) else missing
-        return layer
-
-    return "config.yaml" if look(given) == look(top) else "command line"
+def _at(layer: Any, key: str) -> Any:
+    """The value of a dotted key; an object of its own where there is none."""
+    for part in key.split("."):
+        if not isinstance(layer, Mapping) or part not in layer:
+            return object()
+        layer = layer[part]
+    return layer
 
 
-def _validate_schema(config: Config, schema: dict) -> None:
-    error = best_match(Draft202012Validator(schema).iter_errors(config.values))
+def _refuse_old_keys(config: Config) -> None:
+    for key, new in RENAMED.items():
+        section, _, leaf = key.rpartition(".")
+        if _at(config.values, key) is not None and leaf in (config.values.get(section) or ()):
+            raise InputError(config.where(key), f"{key}: is now {new}")
+
+
+def _validate_schema(config: Config, validator: Draft202012Validator) -> None:
+    for key, value in leaves(config.values):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(config.where(key), f"{key}: {value} is not a finite number")
+    error = best_match(validator.iter_errors(config.values))
     if error is None:
         return
     key = ".".join(map(str, error.absolute_path))
@@ -251,7 +200,16 @@ def _validate_schema(config: Config, schema: dict) -> None:
         key, what = (f"{key}.{missing}" if key else missing), "is missing"
     else:
         what = error.message
-    raise InputError(config.where(key), f"{key}: {what}")
+    raise InputError(config.where(key), f"{key}: {' '.join(what.split())}")
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that holds no others, with its dotted key."""
+    if isinstance(value, Mapping | list):
+        for name, below in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from leaves(below, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def _suggest(name: str, known) -> str:
@@ -288,6 +246,10 @@ def _validate_sense(config: Config) -> None:
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
+    for name, given in config["ablations"]["over"].items():
+        check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
+        own = [given["dataset"]] if "dataset" in given else []
+        check_names(f"ablations.over.{name}.dataset", own, config["grid"]["datasets"])
     check_names("judge.method", [config["judge"]["method"]], methods)
     check_names("judge.baselines", config["judge"]["baselines"], ["sft", *methods])
     judge = config["judge"]
@@ -322,6 +284,23 @@ def _validate_sense(config: Config) -> None:
         for n in values:
             if n > pool:
                 refuse(key, f"{n} responses a prompt, but candidates.n gives {pool}")
+    for owner, values in config["objective"]["hyperparameters"].items():
+        check_names("objective.hyperparameters", [owner], [*Parameterization, *Loss])
+        declared = (Parameterization if owner in [*Parameterization] else Loss)(owner).hyperparameters
+        for name, value in values.items():
+            key = f"objective.hyperparameters.{owner}"
+            check_names(key, [name], list(declared))
+            try:
+                declared[name].check(name, value)
+            except ValueError as error:
+                refuse(f"{key}.{name}", str(error))
+    pairs = config["evaluation"]["transfer"]
+    for pair in pairs if isinstance(pairs, list) else []:
+        check_names("evaluation.transfer", pair, config["grid"]["datasets"])
+    used = [*config["grid"]["losses"], *(method.partition("-")[2] for method in config["ablations"]["methods"])]
+    weighing = [loss for loss in used if Loss(loss).needs_gamma]
+    if weighing and "inf" in config["objective"]["gamma_levels"]:
+        refuse("objective.gamma_levels", f"inf is for a drawn negative; {weighing[0]} weighs all of them with numbers")
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
@@ -334,6 +313,24 @@ def _validate_sense(config: Config) -> None:
             refuse("toy", "is missing, and world is toy")
     else:
         _check_data(config, refuse)
+
+
+def _validate_ablations(config: Config, validator: Draft202012Validator) -> None:
+    """Each value of `ablations.over` must be one that its key may have."""
+    for name, given in config["ablations"]["over"].items():
+        where, key = f"ablations.over.{name}", given["key"]
+        section, _, leaf = key.rpartition(".")
+        if leaf not in config[section]:
+            raise InputError(config.where(where), f"{where}.key: no key {key}{_suggest(leaf, config[section])}")
+        if next(settings(key)).cost or key == "training.adapter":
+            raise InputError(config.where(where), f"{where}.key: {key} is the same for all runs")
+        for value in given["values"]:
+            varied = config.under(Run("", "", "", 0, config["objective"]["beta"], 0, as_settings({key: value})))
+            try:
+                _validate_schema(varied, validator)
+                _validate_sense(varied)
+            except InputError as error:
+                raise InputError(config.where(where), f"{where}.values: {str(error).partition(': ')[2]}") from None
 
 
 def _check_model(config: Config, refuse, role: str, model: dict) -> None:

@@ -11,17 +11,15 @@ from typing import Protocol
 import numpy as np
 
 from hps.evidence.claims.vocabulary import Operand, Value
-from hps.evidence.paper import TABLES
+from hps.evidence.metrics import METRICS
 from hps.evidence.results import Evaluation, Training, number, read_csv
-from hps.evidence.tables import Choices, per_prompt
+from hps.evidence.table_rows import Choices, per_prompt
+from hps.evidence.tables import EVALUATIONS, TABLES, shows
 from hps.runs import Run
 from hps.support.errors import InputError
 
-PAPER_FILES = {name: source.file for name, source in TABLES.items()} | {
-    "table3": "table3_human.csv",
-    "table4": "table4_win_rate.csv",
-    "training_time": "training_hours.csv",
-}
+PAPER_FILES = {name: spec.paper for name, spec in TABLES.items() if spec.paper}
+OURS = {name: spec for name, spec in TABLES.items() if spec.source == EVALUATIONS and spec.paper}
 NUMBERS = ("n", "beta")
 COUNTS = ("prompts", "units")
 """Columns that say how many prompts or repetitions a row rests on."""
@@ -86,8 +84,8 @@ class CsvTables:
             raise InputError(self.paths[table], f"{len(rows)} rows for {_text(operand.cell)}")
         if not rows:
             return None
-        if metric not in rows[0] and operand.optional:
-            return None
+        if metric not in rows[0] and (operand.optional or metric in METRICS):
+            return None  # a metric that the paper lacks
         if metric not in rows[0]:
             raise InputError(self.paths[table], f"has no column {metric}")
         mean, lo, hi = (
@@ -139,7 +137,7 @@ class OurResults:
         for evaluation in evaluations:
             for table, key in _places(evaluation, settings):
                 seeds = results.grid.setdefault(table, {}).setdefault(key, {})
-                seed = evaluation.run.seed if evaluation.run else 0
+                seed = evaluation.seed
                 if seed in seeds:
                     other = seeds[seed].folder
                     raise InputError(evaluation.folder / "evaluation.json", f"the same row and seed as {other}")
@@ -149,9 +147,9 @@ class OurResults:
     def measure(self, table: str, operand: Operand) -> Measured | None:
         if table == "training_time":
             return self._time(operand)
-        if table not in TABLES:
+        if table not in OURS:
             return self.others.measure(table, operand)
-        key = tuple(_plain(operand.cell[name]) for name in (TABLES[table].varies, "method"))
+        key = tuple(_plain(operand.cell[name]) for name in OURS[table].keys)
         by_seed = self.grid.get(table, {}).get(key)
         if not by_seed:
             return None
@@ -165,14 +163,14 @@ class OurResults:
         return Measured(float(np.nanmean(values)), values, by_seed[seeds[0]].prompt_ids, tuple(seeds))
 
     def values(self, table: str, column: str) -> list[Value]:
-        if table in TABLES and TABLES[table].varies == column:
+        if table in OURS and OURS[table].column == column:
             return sorted({key[0] for key in self.grid.get(table, {})})
         return self.others.values(table, column)
 
     def why_absent(self, table: str) -> str:
         if table == "training_time":
             return "" if self.trainings else "nothing was trained"
-        if table in TABLES:
+        if table in OURS:
             return "" if self.grid.get(table) else f"{table} has not been made"
         return self.others.why_absent(table)
 
@@ -192,17 +190,11 @@ class OurResults:
 def _places(evaluation: Evaluation, settings: Settings) -> list[tuple[str, tuple]]:
     """The tables that an evaluation stands in, with its row there."""
     run, test_set = evaluation.run, evaluation.test_set
-    if run is None:
-        return [("table2", (test_set, evaluation.method))]
-    places: list[tuple[str, tuple]] = []
-    on_grid_n, on_grid_beta = run.n == settings.n, run.beta == settings.beta
-    if on_grid_n and on_grid_beta:
-        places.append(("table5" if evaluation.transfer else "table2", (test_set, run.method)))
-    if run.dataset == settings.ablation_dataset:
-        if on_grid_beta:
-            places.append(("table7" if evaluation.transfer else "table6", (float(run.n), run.method)))
-        if on_grid_n and not evaluation.transfer:
-            places.append(("table8", (run.beta, run.method)))
+    places = []
+    for table, spec in OURS.items():
+        if shows(spec, run, test_set, settings.n, settings.beta, settings.ablation_dataset):
+            block = test_set if spec.varies == "evaluated_on" else float(getattr(run, spec.varies))
+            places.append((table, (block, evaluation.method)))
     return places
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from hps.evidence.claims.verdicts import CONTRADICTED, OPEN, SUPPORTED, VERDICTS, Effect, Level, Result, Statement
+from hps.evidence.metrics import METRICS
 from hps.evidence.render import NO_VALUE, Cell, Column, Page, Table, interval, number, world_note
 from hps.evidence.statistics import CONFIDENCE
-from hps.evidence.table_page import LABELS
 
 Pair = tuple[Result, Result]
 """The same claim on the paper's numbers and on ours."""
@@ -177,7 +177,7 @@ def _decisive(result: Result) -> Cell:
         return Cell(NO_VALUE)
     operand = effect.comparison.terms[0][0]
     metric = str(operand.cell.get("quantity", operand.metric))
-    name = LABELS.get(metric, metric.replace("_", " ")).replace(" (nats)", "")
+    name = METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
     shown = interval(effect.mean, effect.lo, effect.hi)
     kind = {"ratio_at_most": " ratio", "monotone": " change", "at_least": "", "at_most": ""}
     what = name + kind.get(result.claim.kind, " difference")

@@ -12,9 +12,9 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from hps.evidence.paper import SYMBOLS
+from hps.evidence.tables import NAMES
 from hps.support.errors import InputError
-from hps.workflow.config import read_yaml
+from hps.support.yaml_file import read_yaml
 
 ALL = "all"
 Value = str | float
@@ -143,7 +143,7 @@ def _fill(claim: Claim, value: Value, names: Mapping[str, Value]) -> Value:
 
 def _named(name: str, value: Value) -> str:
     """`n = 5`; of names the value says enough."""
-    return str(value) if isinstance(value, str) else f"{SYMBOLS.get(name, name)} = {_text(value)}"
+    return str(value) if isinstance(value, str) else f"{NAMES.get(name, name)} = {_text(value)}"
 
 
 def _text(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""The ablations: metrics against the number of responses n, and KL and margin against beta."""
+"""The ablations: metrics against what the table varies, such as the number of responses n, or beta."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from hps.evidence.figures.style import (
-    METRICS,
     SETTINGS,
     PointTable,
     draw,
@@ -19,69 +18,59 @@ from hps.evidence.figures.style import (
     name_of,
     read_paper_points,
     read_points,
+    told,
 )
+from hps.evidence.metrics import METRICS
+from hps.evidence.tables import TableSpec
 from hps.support.errors import InputError
 
 DODGE = 0.012
 """Horizontal shift between losses, in parts of the axis, so that their error bars do not hide each other."""
 
 
-def ablation_n(tables: Sequence[str], paper: Sequence[str]) -> Figure:
-    """Tables 6 and 7: RM_DPO, BLEU and reward against n, a row a table; the paper's RM_DPO in a column of its own."""
-    ours = [read_points(path, "n", ["rm_dpo", "bleu", "reward"]) for path in tables]
-    theirs = _paper(paper, ours, "n", ["rm_dpo"])
-    rows = []
-    for position, table in enumerate(ours):
-        panels = [(table, "rm_dpo", "ours")] + ([(theirs[position], "rm_dpo", "paper")] if theirs else [])
-        rows.append([*panels, (table, "bleu", "ours"), (table, "reward", "ours")])
-    return _grid(rows, "Responses a prompt, n")
-
-
-def ablation_beta(tables: Sequence[str], paper: Sequence[str]) -> Figure:
-    """Table 8: KL and RM_DPO against beta; ours in the first row, the paper's in the second."""
-    metrics = ["kl", "rm_dpo"]
-    ours = [read_points(path, "beta", metrics) for path in tables]
-    theirs = _paper(paper, ours, "beta", metrics)
-    rows = [[(table, metric, "ours") for metric in metrics] for table in ours]
-    rows += [[(table, metric, "paper") for metric in metrics] for table in theirs]
-    return _grid(rows, "β")
-
-
-def _paper(paper: Sequence[str], ours: list[PointTable], block: str, metrics: list[str]) -> list[PointTable]:
-    return [read_paper_points(path, block, metrics, table) for path, table in zip(paper, ours, strict=bool(paper))]
-
-
-def _grid(rows: list[list[tuple[PointTable, str, str]]], label: str) -> Figure:
-    losses = list(dict.fromkeys(loss for row in rows for table, _, _ in row for loss in table.losses()))
+def ablation(specs: Sequence[TableSpec], tables: Sequence[str], folder: str) -> Figure:
+    """A column a metric; of each table a row of ours and, where the paper has it, one of the paper's."""
+    ours = [read_points(spec, path) for spec, path in zip(specs, tables, strict=True)]
+    rows = [row for table in ours for row in (table, *read_paper_points(table.spec, folder, table))]
+    losses = list(dict.fromkeys(loss for table in rows for loss in table.losses()))
+    width = max(len(spec.drawn) for spec in specs)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(3.7 * len(rows[0]), 2.9 * len(rows) + 0.6), layout="constrained")
-        grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-        for line, row in zip(grid, rows, strict=True):
-            for axes, (table, metric, source) in zip(line, row, strict=True):
+        figure = Figure(figsize=(max(7, 3.7 * width), 2.9 * len(rows) + 0.6), layout="constrained")
+        grid = figure.subplots(len(rows), width, squeeze=False)
+        for line, table in zip(grid, rows, strict=True):
+            source = "ours" if table in ours else "paper"
+            for axes, metric in zip(line, table.spec.drawn, strict=False):
                 _panel(axes, table, metric, losses, hollow=source == "paper")
                 axes.set_title(f"{name_of(table.points[0].tested_on)}\n{table.kind}, {source}")
-                axes.set_xlabel(label)
-                axes.set_ylabel(METRICS[metric])
-        legend(figure, losses)
+                axes.set_xlabel({"n": "Responses a prompt, n"}.get(table.spec.column, table.spec.label))
+                axes.set_ylabel(METRICS[metric].title)
+        legend(figure, losses, told=told(ours))
     return figure
 
 
 def _panel(axes: Axes, table: PointTable, metric: str, losses: list[str], hollow: bool) -> None:
-    try:
-        ticks = sorted({float(block) for block in table.blocks()})
-    except ValueError:
-        raise InputError(table.where, f"rows named {', '.join(table.blocks())}, which are not numbers") from None
-    if len(table.rewards()) > 1:
-        raise InputError(table.where, f"rewards {', '.join(table.rewards())}: an ablation is drawn for one")
-    width = (ticks[-1] - ticks[0]) or ticks[-1]
+    if len(table.parameterizations()) > 1:
+        names = ", ".join(table.parameterizations())
+        raise InputError(table.where, f"parameterizations {names}: an ablation is drawn for one")
+    places = _places(table.blocks())
+    ticks = list(places.values())
+    width = (ticks[-1] - ticks[0]) or ticks[-1] or 1
     drawn = table.losses()
     for loss in drawn:
-        points = sorted((point for point in table.points if point.loss == loss), key=lambda point: float(point.block))
+        points = sorted((point for point in table.points if point.loss == loss), key=lambda point: places[point.block])
         shift = width * DODGE * (drawn.index(loss) - (len(drawn) - 1) / 2)
         values = np.array([point.values[metric] for point in points])
-        x = [float(point.block) + shift for point in points]
+        x = [places[point.block] + shift for point in points]
         style = {"linestyle": "--" if hollow else "-", "linewidth": 1.2}
         draw(axes, x, values[:, 0], values[:, 1:].T, loss, losses, hollow=hollow, **style)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, list(places))
     axes.set_xlim(ticks[0] - 0.08 * width, ticks[-1] + 0.08 * width)
     axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+
+
+def _places(blocks: Sequence[str]) -> dict[str, float]:
+    """Where each block stands on the axis: numbers in rising order where they are, others side by side."""
+    try:
+        return dict(sorted(((block, float(block)) for block in blocks), key=lambda place: place[1]))
+    except ValueError:
+        return {block: float(position) for position, block in enumerate(blocks)}

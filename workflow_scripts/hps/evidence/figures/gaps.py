@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hps.evidence.audit import commonest_gap, distinct
 from hps.evidence.figures.style import SETTINGS, draw, legend, name_of
-from hps.evidence.paper import Row
+from hps.evidence.paper import PrintedRow
 from hps.evidence.render import number
 from hps.evidence.statistics import Estimate
 
@@ -19,7 +19,7 @@ LOSSES = ["pl", "bt", "hps"]
 PAIR_COLOUR = "#000000"
 
 
-def implied_gaps(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Estimate]], world: str) -> Figure:
+def implied_gaps(rows: Sequence[PrintedRow], measured: Mapping[str, Mapping[str, Estimate]], world: str) -> Figure:
     """A panel a test set: the implied gap of each of the paper's rows by table, and below the pairs measured here."""
     test_sets = list(dict.fromkeys(row.test_set for row in rows))
     with mpl.rc_context(SETTINGS):
@@ -36,7 +36,7 @@ def implied_gaps(rows: Sequence[Row], measured: Mapping[str, Mapping[str, Estima
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Row], measured: Mapping[str, Estimate], world: str) -> None:
+def _panel(axes: Axes, rows: Sequence[PrintedRow], measured: Mapping[str, Estimate], world: str) -> None:
     tables = list(dict.fromkeys(row.table for row in rows))
     gap, agreeing = commonest_gap(distinct(rows))
     axes.axvline(gap, color="#555555", linewidth=1, linestyle="--")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hps.evidence.results import SFT, number, read_csv
+from hps.evidence.results import SFT, fewer_responses, number, read_csv
+from hps.evidence.tables import TableSpec
 from hps.support import files
 from hps.support.errors import InputError
 
@@ -35,12 +36,6 @@ SETTINGS = {
     "savefig.dpi": 150,
 }
 TOY_TITLE = "ours: results of a toy world, not of the paper's models and data"
-METRICS = {
-    "rm_dpo": r"RM$_{\mathrm{DPO}}$ (nats)",
-    "bleu": "BLEU",
-    "reward": "Reward",
-    "kl": "KL to the reference (nats)",
-}
 DATASETS = {"hh_rlhf": "HH-RLHF", "pku_saferlhf": "PKU-SafeRLHF"}
 
 
@@ -49,11 +44,11 @@ class Point:
     """A row of a table: a method, what names its block, and (mean, lo, hi) by metric, NaN where there is none."""
 
     block: str
-    reward: str
+    parameterization: str
     loss: str
-    transfer: bool
     tested_on: str
     values: dict[str, tuple[float, float, float]]
+    told: str = ""  # how many responses its loss saw, where those were not all n
 
 
 @dataclass(frozen=True)
@@ -61,44 +56,51 @@ class PointTable:
     """The trained policies of one table, of ours or of the paper's."""
 
     points: list[Point]
+    spec: TableSpec
     where: str
 
     @property
     def kind(self) -> str:
-        return "transfer" if self.points[0].transfer else "fine-tuning"
+        return "transfer" if self.spec.transfer else "fine-tuning"
 
     def blocks(self) -> list[str]:
         return _unique(point.block for point in self.points)
 
-    def rewards(self) -> list[str]:
-        return _unique(point.reward for point in self.points)
+    def parameterizations(self) -> list[str]:
+        return _unique(point.parameterization for point in self.points)
 
     def losses(self) -> list[str]:
         return _unique(point.loss for point in self.points)
 
 
-def read_points(path: str | Path, block: str, metrics: Sequence[str]) -> PointTable:
-    """Read a CSV of make_table.py; the SFT policy is left out.
+def read_points(spec: TableSpec, path: str | Path) -> PointTable:
+    """Read a table of ours, as CSV; the SFT policy is left out.
 
     Raises InputError naming the file when a column is missing, a cell is no number, or there is no trained policy.
     """
-    intervals = [f"{name}{end}" for name in metrics for end in ("", "_lo", "_hi")]
+    intervals = [f"{name}{end}" for name in spec.drawn for end in ("", "_lo", "_hi")]
     points = []
-    for row in _trained(path, (block, "method", *intervals, "trained_on", "tested_on")):
-        values = {name: tuple(number(row, f"{name}{end}", path) for end in ("", "_lo", "_hi")) for name in metrics}
-        crossed = row["trained_on"] != row["tested_on"]
-        points.append(Point(row[block], *_parts(row, path), crossed, row["tested_on"], values))
-    return PointTable(points, str(path))
+    for row in _trained(path, (*spec.keys, *intervals, "responses", "run_n", "tested_on")):
+        values = {name: tuple(number(row, f"{name}{end}", path) for end in ("", "_lo", "_hi")) for name in spec.drawn}
+        says = fewer_responses(*(int(number(row, name, path)) for name in ("responses", "run_n")))
+        points.append(Point(row[spec.column], *_parts(row, path), row["tested_on"], values, says))
+    return PointTable(points, spec, str(path))
 
 
-def read_paper_points(path: str | Path, block: str, metrics: Sequence[str], ours: PointTable) -> PointTable:
-    """Read the paper's counterpart of `ours`, which has no intervals. Raises InputError like `read_points`."""
-    points = []
-    for row in _trained(path, (block, "method", *metrics)):
-        values = {name: (number(row, name, path), math.nan, math.nan) for name in metrics}
-        like = ours.points[0]
-        points.append(Point(row[block], *_parts(row, path), like.transfer, like.tested_on, values))
-    return PointTable(points, str(path))
+def read_paper_points(spec: TableSpec, folder: str, ours: PointTable) -> list[PointTable]:
+    """The paper's counterpart of `ours`, which has no intervals; none where the paper has no such table."""
+    if not folder or not spec.paper:
+        return []
+    path, points = Path(folder) / spec.paper, []
+    for row in _trained(path, (*spec.keys, *spec.drawn)):
+        values = {name: (number(row, name, path), math.nan, math.nan) for name in spec.drawn}
+        points.append(Point(row[spec.column], *_parts(row, path), ours.points[0].tested_on, values))
+    return [PointTable(points, spec, str(path))]
+
+
+def told(tables: Iterable[PointTable]) -> dict[str, str]:
+    """What the legend says of a loss beyond its name."""
+    return {point.loss: point.told for table in tables for point in table.points}
 
 
 def _trained(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -111,7 +113,7 @@ def _trained(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]
 def _parts(row: dict[str, str], path: str | Path) -> list[str]:
     parts = row["method"].split("-")
     if len(parts) != 2:
-        raise InputError(path, f"method {row['method']!r} is not <reward>-<loss>")
+        raise InputError(path, f"method {row['method']!r} is not <parameterization>-<loss>")
     return parts
 
 
@@ -144,14 +146,25 @@ def draw(
     )
 
 
-def legend(figure: Figure, losses: Sequence[str], *, lines: bool = False, hollow: bool = False) -> None:
-    """One legend of the losses for the whole figure, below the panels: their markers, or lines in their colours."""
+def legend(
+    figure: Figure,
+    losses: Sequence[str],
+    *,
+    lines: bool = False,
+    hollow: bool = False,
+    told: Mapping[str, str] | None = None,
+) -> None:
+    """One legend of the losses for the whole figure, below the panels: their markers, or lines in their colours.
+
+    told: by loss, what else its name says: how many responses it saw, where those were not all n.
+    """
     handles = []
     for loss in losses:
         colour, marker = look(loss, losses)
         how = {"linewidth": 2.5} if lines else {"marker": marker, "markersize": 7, "linestyle": "none"}
         fill = "white" if hollow else colour
-        handles.append(Line2D([], [], color=colour, markerfacecolor=fill, label=loss.upper(), **how))
+        says = f"{loss.upper()} ({told[loss]})" if told and told.get(loss) else loss.upper()
+        handles.append(Line2D([], [], color=colour, markerfacecolor=fill, label=says, **how))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -15,12 +16,13 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from hps.evidence.figures.style import SETTINGS, legend, look, name_of
 from hps.evidence.results import Training, read_training
+from hps.evidence.tables import TableSpec
 from hps.evidence.training_time import read_paper_hours, read_times
 from hps.support.errors import InputError
 
 CURVES = {
     "loss": "Loss",
-    "margin": "Margin (nats)",
+    "margin": "Implicit reward\nmargin (nats)",
     "grad_norm": "Gradient norm",
     "gamma": "γ",
     "hardness": "Hardness of\nnegatives (0–1)",
@@ -29,16 +31,16 @@ WINDOWS = 25
 """A curve is averaged over a window of its length divided by this."""
 
 
-def training_time(tables: Sequence[str], paper: Sequence[str]) -> Figure:
+def training_time(specs: Sequence[TableSpec], tables: Sequence[str], folder: str) -> Figure:
     """Ratio to BT by loss: ours of the seconds a step, the paper's of the hours; bars span one standard deviation."""
-    if len(tables) != 1 or len(paper) > 1:
-        raise InputError("--tables", "training_time takes one table, and at most one of the paper's")
-    times = read_times(tables[0])
-    hours = read_paper_hours(paper[0]) if paper else {}
+    ((spec, path),) = zip(specs, tables, strict=True)
+    times = read_times(path)
+    hours = read_paper_hours(Path(folder) / spec.paper) if folder else {}
     bt = next((time for time in times if time.loss == "bt"), None)
     if bt is None:
-        raise InputError(tables[0], "has no row bt, to which the times are related")
+        raise InputError(path, "has no row bt, to which the times are related")
     losses = list(dict.fromkeys([time.loss for time in times] + list(hours)))
+    told = {time.loss: f"ours: {time.told}" for time in times if time.told}
     ratios = [time.ratio_to_bt for time in times] + [mean / hours["bt"][0] for mean, _ in hours.values()]
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(8, 1.9 + 0.8 * len(losses)), layout="constrained")
@@ -59,7 +61,9 @@ def training_time(tables: Sequence[str], paper: Sequence[str]) -> Figure:
         else:
             axes.set_xlim(0, 1.35 * max(ratios))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_yticks(range(len(losses)), [loss.upper() for loss in losses])
+        axes.set_yticks(
+            range(len(losses)), ["\n".join(filter(None, (loss.upper(), told.get(loss)))) for loss in losses]
+        )
         axes.set_ylim(len(losses) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("Training time, ratio to BT")
@@ -71,7 +75,7 @@ def training_time(tables: Sequence[str], paper: Sequence[str]) -> Figure:
 
 
 def training_curves(folders: Sequence[str], dataset: str) -> Figure:
-    """The logs of the trainings on `dataset`: a column a reward, a row a quantity, a line a loss (and seed)."""
+    """The logs of the trainings on `dataset`: a column a parameterization, a row a quantity, a line a loss, seed."""
     trainings = [training for training in map(read_training, folders) if training.run.dataset == dataset]
     if not trainings:
         raise InputError("--dataset", f"none of the {len(folders)} trainings is on {dataset}")
@@ -82,29 +86,29 @@ def training_curves(folders: Sequence[str], dataset: str) -> Figure:
                 raise InputError(b.folder, f"{name} = {both}: curves of one {name} can be drawn together")
     logs = [(training, training.log()) for training in trainings]
     losses = list(dict.fromkeys(training.run.loss for training in trainings))
-    rewards = list(dict.fromkeys(training.run.parameterization for training in trainings))
+    parameterizations = list(dict.fromkeys(training.run.parameterization for training in trainings))
     shown = [name for name in CURVES if any(record.get(name) is not None for _, log in logs for record in log)]
     if not shown:
         raise InputError(trainings[0].folder / "log.jsonl", f"records none of {', '.join(CURVES)}")
     with mpl.rc_context(SETTINGS):
-        size = (max(6, 1 + 2.8 * len(rewards)), 1.1 + 1.8 * len(shown))
+        size = (max(6, 1 + 2.8 * len(parameterizations)), 1.1 + 1.8 * len(shown))
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(shown), len(rewards), squeeze=False, sharex="col")
+        grid = figure.subplots(len(shown), len(parameterizations), squeeze=False, sharex="col")
         for row, name in zip(grid, shown, strict=True):
-            for axes, reward in zip(row, rewards, strict=True):
-                mine = [(training, log) for training, log in logs if training.run.parameterization == reward]
+            for axes, parameterization in zip(row, parameterizations, strict=True):
+                mine = [(training, log) for training, log in logs if training.run.parameterization == parameterization]
                 drawn = [_curve(axes, training, log, name, losses) for training, log in mine]
                 if not any(drawn):
                     axes.set_axis_off()
             row[0].set_ylabel(CURVES[name])
-        for axes, reward in zip(grid[0], rewards, strict=True):
-            axes.set_title(reward.upper())
+        for axes, parameterization in zip(grid[0], parameterizations, strict=True):
+            axes.set_title(parameterization.upper())
         for axes in grid[-1]:
             axes.set_xlabel("Optimizer step")
         run = trainings[0].run
         figure.suptitle(f"Training on {name_of(dataset)}, n = {run.n}, β = {run.beta:g}", fontsize=12)
         figure.align_ylabels(grid[:, 0])
-        legend(figure, losses, lines=True)
+        legend(figure, losses, lines=True, told={training.run.loss: training.told for training in trainings})
     return figure
 
 

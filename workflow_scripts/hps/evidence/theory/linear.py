@@ -48,7 +48,7 @@ def pl_stages(features: np.ndarray) -> Stages:
 
 
 def hps_stages(features: np.ndarray, rewards: np.ndarray, gamma: float) -> Stages:
-    """HPS in expectation over its draw (Eq. 10 with N of Eq. 8): best against all others, weighted N q.
+    """HPS with the draw of Eq. 8 replaced by its mean: best against all others, weighted N q.
 
     Args:
         rewards: (prompts, n) r_est of the responses in the order of `features`; q is their softmax at gamma.

@@ -1,0 +1,87 @@
+"""What the rules and the plan ask of a configuration."""
+
+import shlex
+
+import pytest
+from test_config import load
+
+from hps.support.errors import InputError
+from hps.workflow import grid
+from hps.workflow.pipeline import Pipeline
+
+THIRD = {"format": "chat_pairs", "files": {"train": ["third/train.jsonl"], "test": ["third/test.jsonl"]}}
+THREE = {"data": {"third": THIRD}, "grid": {"datasets": ["hh_rlhf", "pku_saferlhf", "third"]}}
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ({}, "results/tiny"),
+        ({"protocol": "released_code"}, "results/tiny-released_code"),
+        ({"name": "half-beta", "protocol": "released_code"}, "results/half-beta"),
+    ],
+)
+def test_results_lie_under_the_name(given, folder):
+    assert Pipeline(load(**given)).results == folder
+
+
+def test_transfer_is_every_ordered_pair_or_those_that_are_configured():
+    every = Pipeline(load(**THREE))
+    assert len(every.transfer) == 6
+    run = grid.grid_runs(every.config)[0]
+    assert every.test_sets(run.name) == ["hh_rlhf", "pku_saferlhf", "third"]
+    one = Pipeline(load(**THREE, evaluation={"transfer": [["hh_rlhf", "third"]]}))
+    assert one.test_sets(run.name) == ["hh_rlhf", "third"]
+    beyond = next(run for run in grid.beta_runs(one.config) if run.beta != 0.1)
+    assert one.test_sets(beyond.name) == ["hh_rlhf"]  # Table 8 has no transfer
+    assert Pipeline(load(**THREE, evaluation={"transfer": False})).transfer == []
+    with pytest.raises(InputError, match=r"evaluation\.transfer: unknown 'thrid'"):
+        load(**THREE, evaluation={"transfer": [["hh_rlhf", "thrid"]]})
+
+
+def test_the_sft_policy_is_sampled_with_each_seed():
+    pipeline = Pipeline(load(seeds=[3, 5]))
+    assert [pipeline.evaluation_seed(policy) for policy in pipeline.sft] == [3, 5]
+    for run in grid.grid_runs(pipeline.config)[:40:13]:
+        assert pipeline.evaluation_seed(run.name) == pipeline.evaluation_seed(pipeline.policy(None, run.seed))
+
+
+def test_a_run_is_trained_with_its_own_settings():
+    over = {"rank": {"key": "training.lora_rank", "values": [4], "methods": ["dpo-hps"]}}
+    pipeline = Pipeline(load(ablations={"over": over}, objective={"pl_responses": 10}))
+    (run,) = grid.ablation_runs(pipeline.config)["rank"][1]
+    words = shlex.split(pipeline.settings("train", run))
+    assert words[words.index("--lora-rank") + 1] == "4"
+    (strong,) = [run for run in grid.beta_runs(pipeline.config) if (run.beta, run.loss) == (1.0, "hps")]
+    assert "--beta 1.0 " in pipeline.settings("train", strong)
+    assert pipeline.pool(grid.grid_runs(pipeline.config)[0]) == 10  # of PL
+
+
+def test_what_only_costs_is_apart():
+    one, other = (Pipeline(load(compute={"score_tokens": n, "sequences": n})) for n in (7, 8))
+    assert one.cost("evaluate") == "--score-tokens 7 --sequences 7"
+    assert one.settings("evaluate") == other.settings("evaluate")
+    assert one.values == other.values
+    assert one.values != Pipeline(load(training={"epochs": 3})).values
+
+
+def test_full_fine_tuning_scores_in_float32():
+    full = Pipeline(load(training={"adapter": "full"}, compute={"dtype": "bfloat16"}))
+    assert "--dtype float32" in full.settings("reference")
+    assert "--dtype bfloat16" in full.settings("augment")
+
+
+def test_paths_with_anything_in_them_reach_the_command(tmp_path):
+    folder = tmp_path / "it's $(touch x); [a] {b} *"
+    for name in ("hh-rlhf/harmless-base", "pku-saferlhf"):
+        (folder / name).mkdir(parents=True)
+        for part in ("train", "test"):
+            (folder / name / f"{part}.jsonl.gz").touch()
+    pipeline = Pipeline(load(preset="smollm2", data_dir=str(folder)))
+    words = shlex.split(pipeline.data_source("pku_saferlhf"))
+    assert words[words.index("--test-files") + 1] == f"{folder}/pku-saferlhf/test.jsonl.gz"
+
+
+def test_the_tokenizer_alone_needs_no_training():
+    assert Pipeline(load()).tokenizer == "results/tiny/models/tokenizer"
+    assert Pipeline(load(preset="paper")).tokenizer == "results/paper/models/policy"

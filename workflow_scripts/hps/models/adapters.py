@@ -1,0 +1,105 @@
+"""LoRA adapters: which modules get one, and what a saved adapter says it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hps.models.sources import FACTS
+from hps.support.errors import InputError
+from hps.support.files import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+ALL_LINEAR = "all-linear"
+"""As a target: every linear layer of the decoder."""
+SETTING = "training.lora_targets"
+
+
+def skeleton(folder: str | Path) -> torch.nn.Module:
+    """The modules of a folder's model, without weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def check_targets(model: torch.nn.Module, targets: Sequence[str]) -> None:
+    """Refuse targets that adapters cannot go to.
+
+    A target is a module's name or the end of it, such as `q_proj` or `layers.3.mlp.up_proj`; or the only one is
+    `all-linear`.
+
+    Raises InputError naming the setting and the target: for one that is no linear layer of the model, and for the
+    embeddings and the output head, which log-probs are computed with directly.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    if not targets or (ALL_LINEAR in targets and len(targets) > 1):
+        raise InputError(SETTING, f"{list(targets)} where names of modules are expected, or {ALL_LINEAR} alone")
+    if ALL_LINEAR in targets:
+        return
+    outside = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    modules = dict(model.named_modules())
+    for target in targets:
+        found = {name: module for name, module in modules.items() if f".{name}".endswith(f".{target}") and target}
+        if not found:
+            linear = {name.rpartition(".")[2] for name, one in modules.items() if isinstance(one, torch.nn.Linear)}
+            raise InputError(SETTING, f"{target!r} is no module of {type(model).__name__}; linear are {sorted(linear)}")
+        for name, module in found.items():
+            if id(module) in outside:
+                raise InputError(SETTING, f"{target!r} is the embeddings or the output head, which take no adapter")
+            if not isinstance(module, torch.nn.Linear | Conv1D):
+                raise InputError(SETTING, f"{target!r} is no linear layer: {name} is a {type(module).__name__}")
+
+
+def with_adapter(model: torch.nn.Module, rank: int, alpha: int, targets: Sequence[str], base: str | Path) -> PeftModel:
+    """The model with a fresh adapter, at random in one half and at zero in the other.
+
+    Args:
+        base: the model's folder. What `model.json` says of it becomes the name of the base model in the saved adapter:
+            repository and revision for a model of the hub, otherwise source and role.
+
+    Raises InputError as `check_targets` does.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    check_targets(model, targets)
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=0.0,
+            target_modules=ALL_LINEAR if ALL_LINEAR in targets else list(targets),
+        ),
+    )
+    name, revision = base_name(base)
+    config = adapted.peft_config["default"]
+    config.base_model_name_or_path, config.revision = name, revision
+    return adapted
+
+
+def base_name(folder: str | Path) -> tuple[str, str | None]:
+    """What a model is called wherever its folder lies, and its revision on the hub."""
+    facts = read_json(Path(folder) / FACTS) if (Path(folder) / FACTS).is_file() else {}
+    if facts.get("source") == "hub":
+        return facts["repo"], facts.get("commit")
+    return f"{facts.get('source', 'folder')}:{facts.get('role', Path(folder).name)}", None
+
+
+def load_adapter(model: torch.nn.Module, folder: str | Path) -> PeftModel:
+    """The model with a saved adapter, in eval mode. Raises InputError when the folder is not a whole adapter."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(model, folder, local_files_only=True).eval()
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise InputError(folder, f"not an adapter of this model ({' '.join(str(error).split())[:200]})") from error

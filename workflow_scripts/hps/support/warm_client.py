@@ -1,0 +1,73 @@
+"""What `python` is to a job of a run with a warm process: hands the job over, and behaves as if it were the job.
+
+    python -IS workflow_scripts/hps/support/warm_client.py FOLDER_OF_THE_WARM_PROCESS COMMAND.py ARGUMENTS...
+
+Signals go on to the job; the job's end, by exit code or by signal, becomes this process's own. Where the warm process
+refuses the job or is gone, this becomes a Python of the job's own. It imports little, since every job waits for it.
+"""
+
+import marshal
+import os
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+FORWARDED = [
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT),
+]
+
+
+def main(folder: str, *arguments: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+        server.connect(f"{folder}/socket")
+        hand_over(server, arguments)
+        if server.recv(1):  # it has forked
+            finish(server.recv(16))
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def hand_over(server: socket.socket, arguments: tuple[str, ...]) -> None:
+    """Send the job: its command line, surroundings and streams; from then on pass signals on."""
+    umask = os.umask(0)
+    os.umask(umask)
+    name = f"{os.getppid()}-{os.getpid()}"
+    request = marshal.dumps((name, arguments, os.getcwd(), dict(os.environ), umask))
+
+    def forward(number: int, frame: object) -> None:
+        # The job is in a process group of its own, where the terminal's stop would have no effect.
+        stop = number == signal.SIGTSTP
+        with suppress(OSError):
+            server.send(bytes([signal.SIGSTOP if stop else number]))
+        if stop:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    # What comes meanwhile waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    for number in FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
+    try:
+        socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+        server.sendall(request)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+
+
+def finish(status: bytes) -> None:
+    """End as the job has ended. No status: the warm process was killed, and the job with it."""
+    if not status:
+        print("error: the process that this job was forked from was killed, and the job with it", file=sys.stderr)
+    ended = int(status or signal.SIGKILL)
+    if os.WIFSIGNALED(ended):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # if there is a core, it is the job's
+        if (number := os.WTERMSIG(ended)) != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(ended))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

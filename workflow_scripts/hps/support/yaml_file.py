@@ -1,0 +1,76 @@
+"""Reading of YAML as a user writes it: what a plain reader would drop, or drown in, is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hps.support.errors import InputError
+
+MOST = 100_000
+"""Values that a file may have, those behind an alias counted each time."""
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a mapping whose keys are text.
+
+    Raises InputError naming file and row: no such file, not UTF-8, not YAML, not a mapping, a key twice, a key that is
+    no text, aliases that stand for more than `MOST` values.
+    """
+    try:
+        text = Path(path).read_bytes()
+        loader = _Loader(text.decode("utf-8"))
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise InputError(path, "is not a mapping of keys to values")
+            _count(node, path, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except OSError as error:
+        raise InputError(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        row = text.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{row}", "is not UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}:{mark.line + 1}" if mark else path, f"is not YAML: {what}") from error
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(path, f"is not YAML: {error}") from error
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _count(node: yaml.Node, path: str | Path, counts: dict[int, float]) -> float:
+    """Values in `node`, and its keys checked. An alias to what it stands in is infinitely many."""
+    if id(node) in counts:
+        return counts[id(node)]
+    counts[id(node)] = math.inf
+    below: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        below = node.value
+    elif isinstance(node, yaml.MappingNode):
+        below = [value for _, value in node.value]
+        seen = set()
+        for key, _ in node.value:
+            where = f"{path}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _TEXT:
+                raise InputError(where, f"key {getattr(key, 'value', '')!s:.40} is no text")
+            if key.value in seen:
+                raise InputError(where, f"key {key.value} stands twice in its block")
+            seen.add(key.value)
+    counts[id(node)] = 1 + sum(_count(one, path, counts) for one in below)
+    if counts[id(node)] > MOST:
+        raise InputError(f"{path}:{node.start_mark.line + 1}", "its aliases stand for too many values")
+    return counts[id(node)]
+
+
+_TEXT = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")

@@ -1,0 +1,198 @@
+"""What the rules and the plan ask of a configuration: folders, settings of stages, data, models, test sets.
+
+Nothing here needs Snakemake. Paths are relative to the repository's root.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hps.method.losses import pool_size
+from hps.models import hub_lock
+from hps.runs import Run
+from hps.support.settings import TAKES, options, schema, settings
+from hps.workflow.config import MODEL_KEYS, Config, accelerate_file, data_dir, leaves
+from hps.workflow.grid import all_runs, grid_runs, judged_runs, n_runs
+
+SPLITS = ("train", "test", "reward", "eval_reward", "sft")
+POLICY_STAGES = ("reference", "train", "evaluate")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The questions, for one configuration."""
+
+    config: Config
+
+    # --- folders -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def results(self) -> str:
+        """The folder of all that is made. The paper's own protocol is the default and needs no name."""
+        protocol = "" if self.config["protocol"] == "paper" else f"-{self.config['protocol']}"
+        return f"results/{self.config['name'] or self.config['preset'] + protocol}"
+
+    def model(self, role: str) -> str:
+        """The folder of a role's model, wherever it comes from."""
+        return f"{self.results}/models/{role}"
+
+    def evaluation(self, policy: str, test_set: str) -> str:
+        return f"{self.results}/evaluations/{policy}/{test_set}"
+
+    # --- settings ------------------------------------------------------------------------------------------------
+
+    def settings(self, command: str, run: Run | None = None) -> str:
+        """What the command takes of the configuration and its results depend on, as options; as `run` has it."""
+        return options(self._taken(command, run, cost=False))
+
+    def cost(self, command: str) -> str:
+        """What else it takes: settings that change its memory or its time alone.
+
+        For a rule's resources: a change of its parameters would make again what is there.
+        """
+        return options(self._taken(command, None, cost=True))
+
+    def _taken(self, command: str, run: Run | None, *, cost: bool) -> dict[str, Any]:
+        config = self.config if run is None else self.config.under(run)
+        taken = {one.name: config.at(one.key) for one in settings(*TAKES[command]) if one.cost is cost}
+        if command in POLICY_STAGES and not cost:
+            taken["dtype"] = policy_dtype(config)
+        return taken
+
+    def judge(self, *, cost: bool) -> dict[str, Any]:
+        """What the judge takes of its section, likewise."""
+        part = schema()["properties"]["judge"]["properties"]
+        taken = {key: value for key, value in self.config["judge"].items() if part[key].get("cost", False) is cost}
+        return {key: value for key, value in taken.items() if key not in ("method", "baselines", "hub")}
+
+    @cached_property
+    def values(self) -> str:
+        """All values that a result may depend on, as JSON."""
+        cost = {one.key for one in settings(*schema()["properties"]) if one.cost}
+        return json.dumps({key: value for key, value in leaves(self.config.values) if key not in cost})
+
+    def launcher(self) -> str:
+        """The command that starts a training. One process needs no launcher, whose start takes half as long again."""
+        if self.config["compute"]["processes"] == 1:
+            return "python"
+        return f"python -m accelerate.commands.launch --config_file {accelerate_file(self.config)}"
+
+    # --- data ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def toy(self) -> bool:
+        return self.config["world"] == "toy"
+
+    @cached_property
+    def data_dir(self) -> str:
+        """Where the data files lie; empty: they come from the hub."""
+        return f"{self.results}/data/raw" if self.toy else data_dir(self.config)
+
+    def data_files(self, dataset: str, part: str) -> list[str]:
+        """A data set's files for `train` or `test`; none when it comes from the hub."""
+        files = self.config["data"][dataset]["files"][part] if self.data_dir else []
+        return [f"{self.data_dir}/{file}" for file in files]
+
+    def data_source(self, dataset: str) -> str:
+        """Options that say where a data set comes from."""
+        source = self.config["data"][dataset]
+        given = {"format": source["format"], "label": source.get("label")}
+        if self.data_dir:
+            given |= {f"{part}_files": self.data_files(dataset, part) or None for part in ("train", "test")}
+        else:
+            given |= {key: source.get(key) for key in ("hub", "hub_revision")}
+            given |= {f"hub_{part}_files": names or None for part, names in source["hub_files"].items()}
+        return options(given)
+
+    def data_splits(self) -> str:
+        """Options for the size and source of each split, and for what is left out."""
+        data, sizes = self.config["data"], {}
+        for split, wanted in data["splits"].items():
+            sizes |= {split: wanted["prompts"], f"{split}_from": wanted["from"]}
+        return options(sizes | {key: value for key, value in data.items() if not isinstance(value, dict)})
+
+    # --- hub and models --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> dict[str, Mapping[str, Any]]:
+        """By role, where each model comes from that a job uses."""
+        return {role: source for role, source in self.config["models"].items() if role != "tokenizer"}
+
+    @cached_property
+    def sources(self) -> dict[str, Mapping[str, Any]]:
+        """The same, and the judge's where one of ours serves it: only `fetch` asks for it, jobs talk to its server."""
+        hub = self.config["judge"]["hub"]
+        return self.models | ({"judge": {"source": "hub", **hub}} if hub and judged_runs(self.config) else {})
+
+    def roles_from(self, *sources: str) -> str:
+        """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
+        return "|".join(role for role, given in self.sources.items() if given["source"] in sources) or "(?!)"
+
+    def model_options(self, role: str, leave_out: tuple[str, ...] = ()) -> str:
+        """The role's entry of config key `models` as options."""
+        given = self.sources[role]
+        return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """A folder with the policy's tokenizer: that of the policy, but for a policy from scratch, which is trained."""
+        return self.model("tokenizer" if self.models["policy"]["source"] == "scratch" else "policy")
+
+    @cached_property
+    def wanted(self) -> list[hub_lock.Wanted]:
+        """What the hub is asked for: data where no folder has them, the judge's model where a policy is judged."""
+        return hub_lock.wanted(self.config, data=not self.data_dir, judge=bool(judged_runs(self.config)))
+
+    # --- runs ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Every training by name; ablations are among them, so no run is trained twice."""
+        return {run.name: run for run in all_runs(self.config)}
+
+    @cached_property
+    def sft(self) -> dict[str, int]:
+        """The SFT policy as it is evaluated: once with each seed, which the runs of that seed share."""
+        return {f"sft_seed~{seed}": seed for seed in self.config["seeds"]}
+
+    def policy(self, run: Run | None, seed: int) -> str:
+        """The name of a policy that is evaluated: a run, or None for the SFT policy with that seed."""
+        return run.name if run else f"sft_seed~{seed}"
+
+    def evaluation_seed(self, policy: str) -> int:
+        """A run is sampled with its own seed, which all methods share."""
+        return self.sft[policy] if policy in self.sft else self.runs[policy].seed
+
+    @cached_property
+    def transfer(self) -> list[tuple[str, str]]:
+        """Pairs of data sets: trained on the first, evaluated on the second."""
+        given, sets = self.config["evaluation"]["transfer"], self.config["grid"]["datasets"]
+        if isinstance(given, list):
+            return [(trained, tested) for trained, tested in given]
+        return [(one, other) for one in sets for other in sets if one != other and given]
+
+    @cached_property
+    def _transferred(self) -> set[Run]:
+        return {*grid_runs(self.config), *n_runs(self.config)}
+
+    def transfer_sets(self, run: Run) -> list[str]:
+        """The other data sets that a run is evaluated on, if a table of transfer shows the run."""
+        return [tested for trained, tested in self.transfer if trained == run.dataset and run in self._transferred]
+
+    def test_sets(self, policy: str) -> list[str]:
+        """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
+        run = self.runs.get(policy)
+        return [run.dataset, *self.transfer_sets(run)] if run else self.config["grid"]["datasets"]
+
+    def pool(self, run: Run) -> int:
+        """Responses to a prompt that the run may use."""
+        return pool_size(run.loss, run.n, self.config.under(run)["objective"]["pl_responses"])
+
+
+def policy_dtype(config: Config) -> str:
+    """Full fine-tuning trains float32 weights, so its reference and its evaluation are float32 too."""
+    return "float32" if config["training"]["adapter"] == "full" else config["compute"]["dtype"]
