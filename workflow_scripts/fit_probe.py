@@ -30,6 +30,7 @@ class Arguments:
     )
     holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.2)
     seed: int = argument("seed of the folds and the held-out prompts", 0)
+    toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
 
 def main(arguments: Arguments) -> None:
@@ -60,31 +61,34 @@ def main(arguments: Arguments) -> None:
     states = probe.features(model, [ids for ids, _ in encoded], layers, arguments.batch_tokens)
     # Of unit variance, so that one ridge suits all features; the scale goes into the head.
     scales = states[:, np.tile(~held_out, 2)].std(axis=1) + 1e-6
-    differences = (states[:, : len(rows)] - states[:, len(rows) :]) / scales[:, None]
+    differences = (states[:, : len(rows)] - states[:, len(rows) :])[:, ~held_out] / scales[:, None]
     prompts = [row["prompt_id"] for row, out in zip(rows, held_out, strict=True) if not out]
-    fitted = {k: differences[number][~held_out] for number, k in enumerate(layers)}
-    chosen = probe.choose(fitted, prompts, arguments.seed)
-    w = probe.fit(fitted[chosen.layers], chosen.ridge)
-    scores = differences[layers.index(chosen.layers)][held_out] @ w
+    chosen = probe.choose(dict(zip(layers, differences, strict=True)), prompts, arguments.seed)
+    number = layers.index(chosen.layers)
+    head = probe.fit(differences[number], chosen.ridge) / scales[number]
 
-    replies = [(len(row["chosen"]), len(row["rejected"])) for row, out in zip(rows, held_out, strict=True) if out]
-    metrics = reward_training.accuracy(scores, np.zeros(len(scores))) | {
-        "longer_one_accuracy": float(np.mean([chosen > rejected for chosen, rejected in replies])),
-        "training_pairs": int((~held_out).sum()),
+    measured = [row for row, out in zip(rows, held_out, strict=True) if out]
+    scores = (states[number] @ head)[np.tile(held_out, 2)]
+    metrics = reward_training.accuracy(scores[: len(measured)], scores[len(measured) :]) | {
+        "longer_one_accuracy": float(np.mean([len(row["chosen"]) > len(row["rejected"]) for row in measured])),
+        "training_pairs": len(rows) - len(measured),
         "layers": chosen.layers,
         "ridge": chosen.ridge,
         "cross_validation_loss": chosen.loss,
         "truncated": sum(cut for _, cut in encoded),
     }
+    if arguments.toy:
+        conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in measured]
+        metrics["spearman_true_reward"] = reward_training.spearman_true_reward(scores, conversations)
     logging.info(
         "%d of %d layers, ridge %g: held-out accuracy %.3f (%.3f to %.3f) on %d pairs; the longer one %.3f",
         *(chosen.layers, depth, chosen.ridge),
         *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),
-        *(len(scores), metrics["longer_one_accuracy"]),
+        *(len(measured), metrics["longer_one_accuracy"]),
     )
     model = probe.classifier(arguments.base, chosen.layers, arguments.dtype)
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.score.weight.data[0] = torch.from_numpy(w / scales[layers.index(chosen.layers)])
+    model.score.weight.data[0] = torch.from_numpy(head)
     facts = {
         "role": arguments.role,
         "source": "probe",

@@ -11,7 +11,7 @@ from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
-from hps.support import cli, files, provenance
+from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 
@@ -98,12 +98,7 @@ def main(arguments: Arguments) -> None:
         "truncated": truncated + scorer.truncated,
     }
     if arguments.toy:
-        import pandas as pd
-
-        from hps.toyworld import true_reward
-
-        both = pd.DataFrame({"score": scores, "true": [true_reward(*conversation) for conversation in conversations]})
-        metrics["spearman_true_reward"] = float(both.corr(method="spearman").loc["score", "true"])
+        metrics["spearman_true_reward"] = reward_training.spearman_true_reward(scores, conversations)
     logging.info(
         "held-out accuracy %.3f (95 %% interval %.3f to %.3f)%s",
         *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),
