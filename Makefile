@@ -1,4 +1,5 @@
 # Two commands matter: `make reproduce` and `make test`. Both start from nothing but Python 3.11, git and make.
+.DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 CORES ?= 2
 VENV := .venv
@@ -14,7 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: reproduce real bench plan test test-envs test-vllm test-slurm slurm-cancel lint report clean lock
+.PHONY: help reproduce real bench plan test test-envs test-vllm test-slurm slurm-cancel lint report clean lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 CPU cores in minutes
 	$(SNAKEMAKE) all --config preset=tiny
@@ -52,11 +56,12 @@ test-slurm: $(VENV)/installed  ## the whole DAG cut down, on a SLURM cluster tha
 slurm-cancel:  ## cancel the SLURM jobs that a killed Snakemake has left; before the next run
 	@python slurm/cancel.py
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed  ## style, formatting, the workflow, and the direction of imports
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	snakemake --lint
+	PYTHONPATH=workflow_scripts lint-imports --no-cache
 
 # torch first and by its exact version: a range, or another package's wish, can pull gigabytes of CUDA builds.
 $(VENV)/installed: requirements.txt constraints.txt

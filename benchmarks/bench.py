@@ -24,14 +24,18 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 
-CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput")
+CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput", "reading", "warm")
+ON_REQUEST = ("run",)
+"""Parts too long for the whole suite: two whole runs, cut down."""
 THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
 
 
 @dataclass
 class Arguments:
     device: Literal["cpu", "cuda"] = argument("cpu: SmolLM2-135M beside TRL; cuda: Llama-3-8B's architecture", "cpu")
-    only: list[str] = argument(f"CPU: parts to measure; none: all of {', '.join(CPU_PARTS)}", [])
+    only: list[str] = argument(
+        f"CPU: parts to measure, also {', '.join(ON_REQUEST)}; none: all of {', '.join(CPU_PARTS)}", []
+    )
     repeats: int = argument("repeats of each case, beside one warm-up", 3)
     threads: int = argument("CPU threads; 0: all cores", 0)
     suite: Literal["", "cpu", "gpu"] = argument("whose measurements; empty: by device. gpu runs on a CPU for tests", "")
@@ -47,8 +51,8 @@ def main(arguments: Arguments) -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "cuda: torch sees no GPU")
     for part in arguments.only:
-        if part not in CPU_PARTS:
-            raise InputError("--only", f"no part {part!r}; there are {', '.join(CPU_PARTS)}")
+        if part not in CPU_PARTS + ON_REQUEST:
+            raise InputError("--only", f"no part {part!r}; there are {', '.join(CPU_PARTS + ON_REQUEST)}")
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     about = machine.describe(arguments.device)
@@ -71,7 +75,7 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
     """The parts that were asked for, on SmolLM2-135M in bfloat16."""
     import torch
 
-    from benchmarks import growth, ours, rows
+    from benchmarks import growth, ours, reading, rows, warm_rows
 
     parts = arguments.only or CPU_PARTS
     found: dict[str, Any] = {"rows": []}
@@ -91,13 +95,17 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
             "annotation": lambda: rows.annotation(setting),
             "trl_hh": lambda: trl_rows().against_trl(setting, "hh_rlhf"),
             "trl_pku": lambda: trl_rows().against_trl(setting, "pku_saferlhf"),
+            "warm": lambda: warm_rows.start(setting),
+            "run": lambda: warm_rows.whole_run(setting),
         }
-        for part in CPU_PARTS:
+        for part in CPU_PARTS + ON_REQUEST:
             if part not in parts:
                 continue
             began = time.perf_counter()
             if part == "growth":
                 found["growth"] = growth.growth(setting)
+            elif part == "reading":
+                found["reading"] = reading.reading()
             elif part == "throughput":
                 found |= cpu_throughput(setting)
             else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reading import PAPER
 from hps.evidence.render import Cell, Column, Page, Table, markdown, number
 from hps.support.files import read_json, write_json, write_text
 
@@ -33,6 +34,7 @@ SECTIONS = {
     "growth": lambda entry: entry["over"],
     "speeds": lambda entry: entry["name"],
     "throughput": lambda entry: (entry["work"], entry["model"], entry["threads"]),
+    "reading": lambda entry: entry["what"],
 }
 
 
@@ -61,6 +63,13 @@ def page(results: dict[str, Any]) -> Page:
         columns = [Column("Work"), Column("Model"), Column("dtype"), Column("Threads", numeric=True)]
         columns += [Column(name, numeric=True) for name in names]
         tables.append(Table(columns, [rate_cells(entry) for entry in results["throughput"]], "Rates for the plan"))
+    if results.get("reading"):
+        columns = [Column("What"), Column("Responses", numeric=True)]
+        columns += [
+            Column(name, numeric=True) for name in ("Seconds", "Peak memory, GiB", "Of its own at the end, GiB")
+        ]
+        cells = [row for entry in results["reading"] for row in reading_cells(entry)]
+        tables.append(Table(columns, cells, "Reading what a training is made from"))
     state = f"load average at the start {machine['load_average_at_start']}"
     notes = [f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, {machine['threads']} threads; {state}."]
     if "seconds" in machine:
@@ -127,6 +136,22 @@ def rate_cells(entry: dict[str, Any]) -> list[Cell]:
         Cell(str(entry["threads"])),
         Cell(f"{entry['tokens_per_second']:,.0f}"),
         Cell(f"{entry['flops_per_second']:.3g}"),
+    ]
+
+
+def reading_cells(entry: dict[str, Any]) -> list[list[Cell]]:
+    """A row for each size measured, and one on the line through them for the paper's."""
+    measured = zip(*(entry[key] for key in ("responses", "seconds", "peak", "own")), strict=True)
+    at_paper = (PAPER, *(entry["at_paper"][key] for key in ("seconds", "peak", "own")))
+    return [
+        [
+            Cell(entry["what"] + estimated),
+            Cell(f"{responses:,}"),
+            Cell(number(seconds, 1)),
+            Cell(number(peak / 2**30, 2)),
+            Cell(number(own / 2**30, 2)),
+        ]
+        for (responses, seconds, peak, own), estimated in [*((one, "") for one in measured), (at_paper, " (estimated)")]
     ]
 
 

@@ -44,22 +44,9 @@ rule audit:
         reference=annotated_files("reference"),
         config=ancient(CONFIG_FILE),
     output:
-        csv=f"{RESULTS}/audit/audit.csv",
+        **made("audit/audit", "4 Audit and theory", "csv", "md", "html", what="checks"),
+        **made("audit/length_gaps", "4 Audit and theory", "png", "svg", what="implied length gaps"),
         gaps=f"{RESULTS}/audit/length_gaps.csv",
-        md=f"{RESULTS}/audit/audit.md",
-        html=report(
-            f"{RESULTS}/audit/audit.html",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "checks"},
-        ),
-        png=f"{RESULTS}/audit/length_gaps.png",
-        svg=report(
-            f"{RESULTS}/audit/length_gaps.svg",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "implied length gaps"},
-        ),
     log:
         f"{LOGS}/audit.log",
     conda:

@@ -3,6 +3,10 @@ rule augment:
     input:
         pairs=f"{RESULTS}/data/{{dataset}}/{{split}}.parquet",
         generator=model("generator"),
+        # Only their chat templates count, so another reward model leaves what was generated as it is; for the same
+        # reason `rewards.system_turn` is no parameter.
+        policy=ancient(PIPELINE.models_from_elsewhere("policy")),
+        rewards=ancient(PIPELINE.models_from_elsewhere("reward", "eval_reward")),
     output:
         candidates=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.parquet",
         stats=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.json",
@@ -20,5 +24,7 @@ rule augment:
         seed=CONFIG["data_seed"],
     shell:
         "python workflow_scripts/augment.py --pairs {input.pairs} --generator {input.generator} "
+        "--readers {input.policy:q} --reward-readers {input.rewards:q} "
+        "--reward-system-turn {config[rewards][system_turn]} "
         "--shard {wildcards.scatteritem} --n {params.n} {params.settings} {resources.cost} --seed {params.seed} "
         "--out {output.candidates} --stats {output.stats} > {log} 2>&1"

@@ -8,15 +8,7 @@ rule claims:
         tables=CLAIMS_TABLES,
         config=ancient(CONFIG_FILE),
     output:
-        csv=f"{RESULTS}/claims/claims.csv",
-        json=f"{RESULTS}/claims/claims.json",
-        md=f"{RESULTS}/claims/claims.md",
-        html=report(
-            f"{RESULTS}/claims/claims.html",
-            caption="../report/caption.rst",
-            category="1 Claims",
-            labels={"what": "claims and every comparison"},
-        ),
+        **made("claims/claims", "1 Claims", "csv", "json", "md", "html", what="claims and every comparison"),
         fragment=f"{RESULTS}/claims/list.html",
     log:
         f"{LOGS}/claims.log",

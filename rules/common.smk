@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-from collections import namedtuple
 from dataclasses import asdict
 from pathlib import Path
 

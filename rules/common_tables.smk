@@ -5,6 +5,12 @@ from hps.evidence.needs import needed
 CONFIG_FILE = f"{RESULTS}/config.json"
 
 
+def made(stem, category, *kinds, **labels):
+    """A part's files by kind; the last is shown in the report, in this category."""
+    shown = report(f"{RESULTS}/{stem}.{kinds[-1]}", caption="../report/caption.rst", category=category, labels=labels)
+    return {kind: f"{RESULTS}/{stem}.{kind}" for kind in kinds[:-1]} | {kinds[-1]: shown}
+
+
 def caption(text, what="Ours: results"):
     """A caption of the report, which says first whether what was measured is of a toy world."""
     toy = f"**{what} of a toy world**: small models trained from scratch on synthetic text, not the paper's models and data. "
@@ -111,8 +117,8 @@ def study_files(input):
 # What `all` and the report go without, and why: they say so.
 CANNOT = {"table3": why_no_study(), "table4": why_no_judge()}
 LEFT_OUT = {SPECS[name].title: why for name, why in CANNOT.items() if why}
-config["left_out"] = LEFT_OUT
 TABLE_NAMES = [name for name in SPECS if not CANNOT.get(name)]
+config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_NAMES]}
 
 
 def warnings():

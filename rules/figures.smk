@@ -5,13 +5,7 @@ rule figure:
         paper=lambda w: [f"{evidence.FOLDER}/{SPECS[name].paper}" for name in FIGURES[w.figure] if SPECS[name].paper],
         config=ancient(CONFIG_FILE),
     output:
-        png=f"{RESULTS}/figures/{{figure}}.png",
-        svg=report(
-            f"{RESULTS}/figures/{{figure}}.svg",
-            caption="../report/caption.rst",
-            category="3 Figures",
-            labels={"figure": "{figure}"},
-        ),
+        **made("figures/{figure}", "3 Figures", "png", "svg", figure="{figure}"),
     log:
         f"{LOGS}/figures/{{figure}}.log",
     wildcard_constraints:
@@ -32,13 +26,7 @@ rule training_curves:
         logs=lambda w: [f"{RESULTS}/runs/{run.name}/log.jsonl" for run in RUNS["grid"] if run.dataset == w.dataset],
         config=ancient(CONFIG_FILE),
     output:
-        png=f"{RESULTS}/figures/training_curves_{{dataset}}.png",
-        svg=report(
-            f"{RESULTS}/figures/training_curves_{{dataset}}.svg",
-            caption="../report/caption.rst",
-            category="3 Figures",
-            labels={"figure": "training_curves, {dataset}"},
-        ),
+        **made("figures/training_curves_{dataset}", "3 Figures", "png", "svg", figure="training_curves, {dataset}"),
     log:
         f"{LOGS}/figures/training_curves_{{dataset}}.log",
     conda:

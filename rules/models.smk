@@ -51,6 +51,7 @@ rule fetch_model:
     params:
         options=lambda w: PIPELINE.model_options(w.role),
         pinned=pinned_model,
+        state=lambda w: PIPELINE.model_state(w.role),
         lock=lock_option(pinned_model),
         dtype=COMPUTE["dtype"],
     shell:

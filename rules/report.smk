@@ -6,6 +6,7 @@ MADE_OF = caption(
     "set it. *versions*: code, packages and settings that the results record. *cost*: time and memory of the jobs, stage by "
     "stage."
 )
+CATEGORY = "5 Data and configuration"
 OVERVIEWS = ["data", "models", "configuration", "versions"]
 
 
@@ -37,15 +38,7 @@ rule overview:
         models=[model(role) for role in ROLES],
         trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=RUN_OF),
     output:
-        **{
-            name: report(
-                f"{RESULTS}/overview/{name}.html",
-                caption="../report/caption.rst",
-                category="5 Data and configuration",
-                labels={"what": name},
-            )
-            for name in OVERVIEWS
-        },
+        [made(f"overview/{name}", CATEGORY, "html", what=name)["html"] for name in OVERVIEWS],
     log:
         f"{LOGS}/overview.log",
     conda:
@@ -68,12 +61,7 @@ rule cost:
         rules.audit.output.csv,
         config=ancient(CONFIG_FILE),
     output:
-        report(
-            f"{RESULTS}/overview/cost.html",
-            caption="../report/caption.rst",
-            category="5 Data and configuration",
-            labels={"what": "cost"},
-        ),
+        **made("overview/cost", CATEGORY, "html", what="cost"),
     log:
         f"{LOGS}/cost.log",
     conda:

@@ -5,14 +5,7 @@ rule table:
         paper=lambda w: [f"{evidence.FOLDER}/{SPECS[w.table].paper}"] if SPECS[w.table].paper else [],
         config=ancient(CONFIG_FILE),
     output:
-        csv=f"{RESULTS}/tables/{{table}}.csv",
-        md=f"{RESULTS}/tables/{{table}}.md",
-        html=report(
-            f"{RESULTS}/tables/{{table}}.html",
-            caption="../report/caption.rst",
-            category="2 Tables",
-            labels={"table": "{table}"},
-        ),
+        **made("tables/{table}", "2 Tables", "csv", "md", "html", table="{table}"),
     log:
         f"{LOGS}/tables/{{table}}.log",
     wildcard_constraints:

@@ -3,21 +3,8 @@ rule theory:
     input:
         config=ancient(CONFIG_FILE),
     output:
-        csv=f"{RESULTS}/theory/theory.csv",
-        md=f"{RESULTS}/theory/theory.md",
-        html=report(
-            f"{RESULTS}/theory/theory.html",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "theorems"},
-        ),
-        png=f"{RESULTS}/theory/theorems.png",
-        svg=report(
-            f"{RESULTS}/theory/theorems.svg",
-            caption="../report/caption.rst",
-            category="4 Audit and theory",
-            labels={"what": "theorems, figure"},
-        ),
+        **made("theory/theory", "4 Audit and theory", "csv", "md", "html", what="theorems"),
+        **made("theory/theorems", "4 Audit and theory", "png", "svg", what="theorems, figure"),
     log:
         f"{LOGS}/theory.log",
     conda:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from hps.data import chat, stages
 from hps.data.schemas import CANDIDATES, PAIRS
@@ -24,6 +25,9 @@ from hps.support.settings import taken_by
 class Arguments(taken_by("augment")):
     pairs: str = argument("prompts with their human pair (Parquet)")
     generator: str = argument("model folder")
+    readers: list[str] = argument("folders of models that read the prompts later: their templates must take them", [])
+    reward_readers: list[str] = argument("the same of reward models", [])
+    reward_system_turn: Literal["keep", "remove"] = argument("of what reward models read", "keep")
     shard: str = argument("which of how many, such as 1-of-4")
     n: int = argument("responses a prompt")
     seed: int = argument("with prompt and number, decides each response")
@@ -36,7 +40,14 @@ def main(arguments: Arguments) -> None:
 
     pairs = shard(stages.rows(arguments.pairs, PAIRS), arguments.shard)
     tokenizer = load_tokenizer(arguments.generator)
-    requests = [Request(pair["prompt_id"], chat.prompt_ids(tokenizer, pair["messages"])) for pair in pairs]
+    readers = [(load_tokenizer(folder), "keep") for folder in arguments.readers]
+    readers += [(load_tokenizer(folder), arguments.reward_system_turn) for folder in arguments.reward_readers]
+    requests = []
+    for pair in pairs:
+        prompt_id, messages = pair["prompt_id"], pair["messages"]
+        requests.append(Request(prompt_id, chat.prompt_ids(tokenizer, messages, prompt_id=prompt_id)))
+        for reader, system_turn in readers:
+            chat.check_conversation(reader, messages, prompt_id, system_turn)
     sampling = Sampling(arguments.n, arguments.temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)
     human = [(pair["prompt_id"], origin, pair[origin]) for pair in pairs for origin in ("chosen", "rejected")]
     encoded = chat.responses_ids(tokenizer, [text for *_, text in human])

@@ -37,7 +37,7 @@ def main(arguments: Arguments) -> None:
     candidates = stages.rows(arguments.candidates, CANDIDATES)
     messages = stages.conversations(arguments.pairs, candidates, arguments.candidates)
     tokenizer = load_tokenizer(arguments.policy)
-    prompts = {prompt_id: chat.prompt_ids(tokenizer, own) for prompt_id, own in messages.items()}
+    prompts = {prompt_id: chat.prompt_ids(tokenizer, own, prompt_id=prompt_id) for prompt_id, own in messages.items()}
     answered = [row for row in candidates if row["status"] != "empty"]
     ids = chat.responses_ids(tokenizer, [row["response"] for row in answered])
     rows_of: dict[str, list[int]] = {}

@@ -78,10 +78,11 @@ def main(arguments: Arguments) -> None:
     outputs = {"policy": arguments.out_policy, "log.jsonl": arguments.out_log, "training.json": arguments.out_summary}
     if sharding.from_first(accelerator.is_main_process and working.restore(outputs)):
         return
+    responses = pool_size(arguments.loss, arguments.n, arguments.pl_responses)
     examples = TrainingExamples(
         joined,
         Pool(
-            pool_size(arguments.loss, arguments.n, arguments.pl_responses),
+            responses,
             arguments.truncated,
             arguments.human_first,
             arguments.max_length,
@@ -121,7 +122,7 @@ def main(arguments: Arguments) -> None:
             **result,
             "step_seconds": result["seconds"] / result["steps"],
             "groups": len(examples),
-            "responses": pool_size(arguments),
+            "responses": responses,
             "counts": dict(examples.counts),
             "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
             "devices": accelerator.num_processes,

@@ -71,6 +71,6 @@ def test_the_command_writes_cells_and_effects_and_names_the_readings(tmp_path):
     assert len(rows) == 7 * 3
     text = (tmp_path / "table_attribution.md").read_text()
     assert "| hh_rlhf | DPO-HPS | hard | n - 1 | Eq. 8 |" in text
-    assert "| hard | 1 | Eq. 10 read literally; released code |" in text
+    assert "| DPO-HPS multiplicity 1 | hard | 1 | Eq. 10 read literally; released code |" in text
     assert "Margins on either pair" in text
     assert "toy world" in text

@@ -143,7 +143,14 @@ def test_captions_of_tables_and_figures_render(spec):
 
 
 def test_the_first_page_says_what_the_world_is_and_what_is_left_out():
-    config = {"preset": "tiny", "protocol": "paper", "world": "toy", "seeds": [0], "left_out": {"Table 4": "no judge"}}
+    config = {
+        "preset": "tiny",
+        "protocol": "paper",
+        "world": "toy",
+        "seeds": [0],
+        "tables": ["A"],
+        "left_out": {"Table 4": "no judge"},
+    }
     page = rendered("workflow", config)
     assert "Table 4: left out.</strong> no judge" in page
     assert "toy world" in page
@@ -153,7 +160,7 @@ def test_the_first_page_holds_the_list_of_claims(tmp_path):
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "list.html").write_text("<table><tr><td>✓ supported</td></tr></table>")
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((REPORT / "workflow.rst").read_text())
-    config = {"preset": "paper", "protocol": "paper", "world": "real", "seeds": [0], "left_out": {}}
+    config = {"preset": "paper", "protocol": "paper", "world": "real", "seeds": [0], "tables": ["A"], "left_out": {}}
     claims = SimpleNamespace(path=tmp_path / "claims" / "claims.html")
     page = template.render(snakemake=SimpleNamespace(config=config), files=[claims])
     html = publish_parts(page, writer="html", settings_overrides={"halt_level": 2})["html_body"]

@@ -104,3 +104,13 @@ def test_how_a_response_ended(loaded, text, ended, status):
     after = [tokenizer.eos_token_id, 7, 7] if ended else []
     response = read_response(tokenizer, ids + after)
     assert (response.text, response.status, response.tokens) == (text, status, len(ids) + ended)
+
+
+def test_more_tokens_than_positions_are_refused_before_anything_is_drawn(loaded):
+    model, tokenizer = loaded
+    limit = model.config.max_position_embeddings
+    prompts = [Request("short", [5, 6]), Request("long", [7] * (limit - 9))]
+    engine, end = TransformersEngine(model, 2), chat.end_of_turn(tokenizer)
+    sampling = Sampling(n=1, temperature=1.0, top_p=1.0, max_new_tokens=10, seed=0)
+    with pytest.raises(InputError, match=f"{limit + 1} tokens, but the model has {limit} positions"):
+        next(engine.sample(prompts, sampling, end))

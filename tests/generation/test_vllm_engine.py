@@ -248,7 +248,7 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
         with vllm_engine.opened(folder, model_folder, **SIZES | changes):
             pass
 
-    with pytest.raises(InputError, match="5000, but the model has"):
+    with pytest.raises(InputError, match="5000 tokens, but the model has"):
         opening(max_length=5000)
     with pytest.raises(InputError, match=f"{tmp_path}: not a model folder"):
         opening(tmp_path)

@@ -6,7 +6,7 @@ import shutil
 import llama3
 import pytest
 import torch
-from conftest import sentence
+from conftest import sentence, without_hashes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -15,6 +15,7 @@ from hps.data import chat
 from hps.models import reward_training, sources
 from hps.models.reward_heads import Gate
 from hps.models.reward_model import RewardModel, conversation_ids
+from hps.models.scratch import CHAT_TEMPLATE
 from hps.support import files
 from hps.support.errors import InputError
 
@@ -180,6 +181,105 @@ def test_final_eos_counts_also_where_it_is_the_pad_token(reward, monkeypatch):
     expected = reward.score(CONVERSATIONS[:3])
     monkeypatch.setattr(reward.model.config, "pad_token_id", reward.tokenizer.eos_token_id)
     assert reward.score(CONVERSATIONS[:3]) == expected
+
+
+# --- models made elsewhere: what their published use gives ------------------------------------------------------------
+
+CHATML = (
+    "{% for m in messages %}{{ '<|system|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|system|>assistant\n' }}{% endif %}"
+)
+
+
+def published(folder, conversations, template=None) -> list[float]:
+    """As on the page of such a model: the template applied to the whole conversation, transformers' own forward."""
+    from transformers import AutoModelForSequenceClassification
+
+    tokenizer = sources.load_tokenizer(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    found = []
+    for messages, response in conversations:
+        ids = tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": response}], return_tensors="pt", return_dict=False
+        )
+        with torch.no_grad():
+            found.append(model(ids).logits.item())
+    return found
+
+
+@pytest.fixture
+def elsewhere(folder, tmp_path):
+    """A copy of the folder, with a template and a pad token of its own."""
+
+    def made(template: str, pad: str, **facts):
+        out = without_hashes(shutil.copytree(folder, tmp_path / "elsewhere"))
+        tokenizer = sources.load_tokenizer(out)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(out)
+        pad_id = tokenizer.convert_tokens_to_ids(pad)
+        files.write_json(out / "config.json", files.read_json(out / "config.json") | {"pad_token_id": pad_id})
+        files.write_json(out / "model.json", files.read_json(out / "model.json") | facts)
+        return out
+
+    return made
+
+
+@pytest.mark.parametrize("pad", ["<|pad|>", "<|end|>"])
+@pytest.mark.parametrize("template", [CHATML, CHAT_TEMPLATE], ids=["chatml", "toy"])
+def test_a_model_made_elsewhere_scores_as_its_published_use_does(elsewhere, template, pad):
+    """With a line end after the turn, and where the pad token is the one that ends a turn."""
+    out = elsewhere(template, pad)
+    conversations = [*CONVERSATIONS, ([{"role": "user", "content": "wait"}], "  go home\n")]
+    expected = published(out, conversations)
+    assert max(expected) - min(expected) > 1
+    for budget in (60, 8192):
+        assert RewardModel.load(out, device="cpu").score(conversations, budget) == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_model_trained_here_is_read_where_it_was_trained(elsewhere):
+    """At the token that ends the response, though the template writes a line end after it."""
+    out = elsewhere(CHATML, "<|end|>", source="trained")
+    model = RewardModel.load(out, device="cpu")
+    assert model.score(CONVERSATIONS) == pytest.approx(one_by_one(model, CONVERSATIONS), abs=2e-4)
+    assert abs(torch.tensor(model.score(CONVERSATIONS)) - torch.tensor(published(out, CONVERSATIONS))).min() > 1e-3
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "olmo2", "qwen2", "gpt2"])
+def test_scores_of_other_architectures_are_those_of_their_own_forward(architecture, model_folder):
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    tokenizer = sources.load_tokenizer(model_folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "head_dim": 8, "vocab_size": len(tokenizer), "num_labels": 1}
+    config = AutoConfig.for_model(architecture, **sizes, initializer_range=0.2, pad_token_id=2)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    reward = RewardModel(model, tokenizer, 512)
+    conversations = responses_to_prompts([3, 2], seed=3)
+    expected = []
+    for messages, response in conversations:
+        with torch.no_grad():
+            expected.append(
+                model(torch.tensor([conversation_ids(tokenizer, messages, response, 512)[0]])).logits.item()
+            )
+    assert reward.score(conversations) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_reward_model_that_reads_elsewhere_is_refused(model_folder, monkeypatch):
+    from transformers import LlamaForSequenceClassification
+
+    forward = LlamaForSequenceClassification.forward
+
+    def halved(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        output.logits = output.logits / 2
+        return output
+
+    monkeypatch.setattr(LlamaForSequenceClassification, "forward", halved)
+    model = reward_training.new_reward_model(model_folder, "float32", seed=1)
+    model.score.weight.data.mul_(50)
+    with pytest.raises(InputError, match=r"models/reward: LlamaForSequenceClassification: .* cannot be used"):
+        RewardModel(model, sources.load_tokenizer(model_folder), 512, name="models/reward")
 
 
 def test_nothing_to_score(reward):

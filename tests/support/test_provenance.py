@@ -32,8 +32,8 @@ def test_record_is_json_and_names_what_it_was_made_from(tmp_path):
 
 def test_no_package_is_imported_for_it():
     code = (
-        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps.support import provenance; "
-        "provenance.collect({}, []); "
+        "import sys; sys.path.insert(0, 'workflow_scripts'); from hps.support import provenance\n"
+        "provenance.collect({}, [])\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[2]
@@ -64,6 +64,7 @@ def test_missing_input_is_an_error(tmp_path):
 def test_folder_is_known_by_its_model_json_or_by_its_files(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "a.txt").write_text("a")
+    (tmp_path / ".snakemake_timestamp").touch()
     (tmp_path / "big.bin").write_bytes(b"12345")
     monkeypatch.setattr(provenance, "SMALL", 4)
     assert provenance.fingerprint(tmp_path) == {

@@ -47,9 +47,8 @@ ENDS = {
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory) -> Path:
-    """A folder of commands beside the package, as workflow_scripts is."""
+    """A folder of commands, as workflow_scripts is."""
     folder = tmp_path_factory.mktemp("scripts")
-    (folder / "hps").symlink_to(SCRIPTS / "hps")
     for name, code in {"show": SHOW, "wait": WAIT, **ENDS}.items():
         if code is not None:
             (folder / f"{name}.py").write_text(code)

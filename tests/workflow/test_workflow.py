@@ -45,6 +45,7 @@ def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
 ALWAYS = {
     "download": 2,
     "reward_model": 2,
+    "examples": 4,
     "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
     "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
     "table": 5 + 3,  # Table 3, Table A, training time

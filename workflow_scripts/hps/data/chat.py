@@ -59,6 +59,19 @@ def prompt_ids(
     return ids
 
 
+def check_conversation(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prompt_id: str, system_turn: str = "keep"
+) -> None:
+    """Raise InputError, naming model and prompt, when the template refuses `messages` as a prompt or with a response.
+
+    The early stages ask, so that a template is not found to refuse what was generated with another.
+    """
+    if system_turn == "remove":
+        messages = [message for message in messages if message["role"] != "system"]
+    for turns, asked in ((messages, True), ([*messages, {"role": "assistant", "content": "Yes."}], False)):
+        _check_system(tokenizer, turns, _rendered(tokenizer, turns, asked, prompt_id), prompt_id)
+
+
 def whole_ids(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
@@ -88,12 +101,16 @@ def _conversation(
     given = [dict(message) for message in messages]
     marked = mark_control_tokens(given, _controls(tokenizer, _template(tokenizer)))
     text = _rendered(tokenizer, marked, generation_prompt, prompt_id)
-    for message in marked:
-        if message["role"] == "system" and message["content"].strip() not in text:
-            raise InputError(_where(tokenizer, prompt_id), "the chat template leaves out the system turn")
+    _check_system(tokenizer, marked, text, prompt_id)
     if system_turn == "remove":
         text = text.removeprefix(opening(tokenizer))
     return _encoded(tokenizer, text, marked != given)
+
+
+def _check_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], text: str, prompt_id: str) -> None:
+    for message in messages:
+        if message["role"] == "system" and message["content"].strip() not in text:
+            raise InputError(_where(tokenizer, prompt_id), "the chat template leaves out the system turn")
 
 
 def opening(tokenizer: PreTrainedTokenizerBase) -> str:

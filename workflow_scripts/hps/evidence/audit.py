@@ -211,15 +211,15 @@ def _hps_throughout(rows: Sequence[PrintedRow], names: Mapping[str, str]) -> Che
     methods = {(row.table, row.block, row.method): row.values for row in rows}
     compared, exceptions = 0, []
     for (table, block, method), values in methods.items():
-        reward, loss = method.split("-")
+        parameterization, loss = method.split("-")
         for other, metric in product(("bt", "pl"), MARGINS) if loss == "hps" else ():
-            base = methods.get((table, block, f"{reward}-{other}"))
+            base = methods.get((table, block, f"{parameterization}-{other}"))
             if base is not None:
                 compared += 1
                 if values[metric] <= base[metric]:
                     exceptions.append(
                         f"Table {table[-1]}, {names.get(block, block)}: {method.upper()} below "
-                        f"{reward.upper()}-{other.upper()} in {MARGINS[metric]} "
+                        f"{parameterization.upper()}-{other.upper()} in {MARGINS[metric]} "
                         f"({values[metric]:.3f} against {base[metric]:.3f})"
                     )
     found = f"above in {compared - len(exceptions)} of {compared} comparisons (Tables 2, 5 to 8, both margins)"

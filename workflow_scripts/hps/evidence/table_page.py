@@ -47,7 +47,7 @@ def to_page(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, folder:
     tables = [
         table(spec, rows, [*columns, Column("Prompts", numeric=True)], body),
         both_pairs(spec, rows, choices),
-        measured(spec, rows, further, "Further metrics"),
+        measured(spec, rows, further, f"Further metrics ({choices.pair} pair)"),
     ]
     return Page(spec.title, tables, notes, _legend(spec, rows, marks))
 
@@ -80,9 +80,14 @@ def both_pairs(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> T
 
 
 def method_cell(row: TableRow) -> Cell:
-    """The method, and how many responses its loss saw where those were not all n."""
-    method, _, settings = row.key[1].partition(" ")
-    return Cell(f"{method.upper()} {settings}".strip(), row.evaluations[0].told)
+    """The method; smaller, its run's own settings, and how many responses its loss saw where those were not all n."""
+    method, *settings = row.key[1].split(" ")
+    return Cell(method.upper(), ", ".join([*(one.replace("~", " ") for one in settings), *filter(None, [told(row)])]))
+
+
+def told(row: TableRow) -> str:
+    """How many responses the row's loss saw, where those were not all n."""
+    return row.evaluations[0].told
 
 
 def our_cell(row: TableRow, name: str) -> Cell:
@@ -138,7 +143,7 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         common = [f"{NAMES[name]} = {plain(getattr(runs[0], name))}" for name in ("n", "beta") if name in spec.common]
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
         setting.append(f"Ours: {', '.join(common)}, training seeds: {seeds}.")
-    if fewer := {row.key[1] for row in rows if row.evaluations[0].told}:
+    if fewer := {row.key[1] for row in rows if told(row)}:
         setting.append(
             f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
             "experiment than that of the methods beside them."

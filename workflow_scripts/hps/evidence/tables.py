@@ -74,7 +74,7 @@ class TableSpec:
     def needs(self) -> tuple[str, ...]:
         """Keys of the configuration that it is made with."""
         if self.parts:
-            return ("attribution.reward", "objective.multiplicity")
+            return ("objective.multiplicity",)
         return (self.varies, f"ablations.over.{self.runs}") if "." in self.varies else ()
 
 

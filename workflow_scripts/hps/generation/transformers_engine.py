@@ -15,7 +15,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from hps.generation.engine import Request, Sampling
+from hps.generation.engine import Request, Sampling, longest
+from hps.logprobs import context
 from hps.support.errors import InputError
 
 
@@ -76,8 +77,11 @@ class TransformersEngine:
     ) -> Iterator[list[tuple[Request, list[list[int]]]]]:
         """As `hps.generation.engine.Engine` says; prompts of similar length share a batch.
 
-        Raises InputError naming the model, or the temperature, when logits are not finite.
+        Raises InputError naming the model, or the temperature, when logits are not finite; and before the first batch
+        when the model has too few positions for the longest prompt and a response.
         """
+        config = self.model.config
+        context.check_length(config.name_or_path, longest(requests, sampling), context.positions(config))
         per_round = min(sampling.n, self.batch_sequences)
         prompts_a_batch = max(1, self.batch_sequences // per_round)
         ordered = sorted(requests, key=lambda request: len(request.prompt))

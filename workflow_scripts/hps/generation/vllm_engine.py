@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hps.generation.engine import Request, Sampling
-from hps.models.sources import weight_files
+from hps.logprobs import context
+from hps.models.sources import load_config, weight_files
+from hps.support import provenance
 from hps.support.errors import InputError
 from hps.support.files import read_json
 
@@ -167,11 +169,8 @@ def engine_arguments(
 ) -> dict[str, Any]:
     """What `vllm.LLM` is called with. Raises InputError as `opened` does."""
     weight_files(folder)
-    positions = read_json(Path(folder) / "config.json").get("max_position_embeddings")
-    if positions is not None and max_length > positions:
-        raise InputError(
-            folder, f"the longest prompt and its new tokens are {max_length}, but the model has {positions} positions"
-        )
+    provenance.model_files(folder)
+    context.check_length(folder, max_length, context.positions(load_config(folder)))
     arguments = {
         "model": str(folder),
         "tokenizer": str(tokenizer),

@@ -17,8 +17,8 @@ from hps.support.errors import InputError
 
 NATS = 1e-4
 """What a response's number may differ by in float32."""
-STEPS = 32
-"""What it may differ by where the weights are coarser: steps of their precision a token (bfloat16: a quarter of a nat).
+STEPS = 64
+"""What it may differ by where the weights are coarser: steps of their precision a token (bfloat16: half a nat).
 What one batch and another make of the same bfloat16 weights is less, another formula for the logits is more."""
 
 Computed = Callable[[Sequence[int], Sequence[list[int]]], torch.Tensor]

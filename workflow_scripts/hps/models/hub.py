@@ -17,10 +17,10 @@ from pathlib import Path
 
 from hps.models import hub_lock
 from hps.models.hub_lock import File, Snapshot, Wanted
-from hps.models.offline import FETCH
 from hps.support import secrets
 from hps.support.errors import InputError
 from hps.support.files import sha256
+from hps.support.offline import FETCH
 
 SECONDS = 30
 """After which an unanswered first request counts as no network."""

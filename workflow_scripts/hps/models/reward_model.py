@@ -245,8 +245,9 @@ class RewardModel:
         ids = whole_ids(self.tokenizer, messages, response, self.system_turn, where)
         while len(ids) > 1 and ids[-1] == self.pad:
             ids.pop()
-        same = next((at for at, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), len(prompt))
-        at = min(same, len(ids) - 1)
+        shared = prompt if ids[:1] == prompt[:1] else prompt[1:]  # the template may write no BOS
+        same = next((at for at, (a, b) in enumerate(zip(shared, ids, strict=False)) if a != b), len(shared))
+        at = max(1, min(same, len(ids) - 1))
         return ids[:at], ids[at:]
 
     def _gate_position(self, prompt: list[int]) -> int | None:

@@ -14,13 +14,13 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hps.models.offline import FETCH
 from hps.support import files, provenance
 from hps.support.errors import InputError
+from hps.support.offline import FETCH
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = provenance.MODEL
 INDEX = "model.safetensors.index.json"
@@ -115,6 +115,14 @@ def _headers(folder: str | Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
                     yield name, tuple(header.get_shape()), _SAFETENSORS_DTYPES.get(dtype, dtype)
         except SafetensorError as error:
             raise InputError(path, f"not a whole safetensors file ({error})") from error
+
+
+def load_config(folder: str | Path) -> PretrainedConfig:
+    """The folder's configuration. Raises InputError when transformers cannot read it without running code."""
+    from transformers import AutoConfig
+
+    with refusals(folder, "the configuration"):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

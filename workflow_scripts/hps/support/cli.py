@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from argparse_dataclass import ArgumentParser
 
-from hps.models import offline
-from hps.support import files, secrets
+from hps.support import files, offline, secrets
 from hps.support.errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -64,7 +63,7 @@ def run(
     log = logging.StreamHandler(sys.stderr)
     log.setFormatter(secrets.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[log])
-    sys.excepthook = secrets.print_traceback
+    sys.excepthook = secrets.masking(sys.excepthook)
     # torch and transformers make millions of objects that stay; looking through them again and again for garbage is a
     # fifth of a job's start-up.
     gc.set_threshold(100_000)

@@ -140,7 +140,7 @@ def fingerprint(path: str | Path) -> str | dict[str, str]:
         raise InputError(path, "no such file or folder")
     if (path / MODEL).is_file():
         return model_files(path) or {MODEL: sha256(path / MODEL)}
-    found = sorted(file for file in path.rglob("*") if file.is_file())
+    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     return {
         file.relative_to(path).as_posix(): sha256(file)
         if file.stat().st_size <= SMALL

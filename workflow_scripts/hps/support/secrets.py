@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import logging
 import re
 import sys
-import traceback
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -59,6 +61,12 @@ class Formatter(logging.Formatter):
         return masked(super().format(record))
 
 
-def print_traceback(*error: Any) -> None:
-    """For sys.excepthook."""
-    sys.stderr.write(masked("".join(traceback.format_exception(*error))))
+def masking(hook: Callable[..., Any]) -> Callable[..., None]:
+    """An excepthook that shows what `hook` shows, without secrets."""
+
+    def show(*error: Any) -> None:
+        with redirect_stderr(io.StringIO()) as text:
+            hook(*error)
+        sys.stderr.write(masked(text.getvalue()))
+
+    return show

@@ -224,6 +224,6 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def serve(listener: int, folder: str, *names: str) -> None:
-    """Serve the clients of a listening socket, with these modules imported; in forked processes, do their job."""
-    Server(socket.socket(fileno=listener), Path(folder), names).wait_for_job().run()
+def serve(listener: str, folder: str, *names: str) -> None:
+    """Serve the clients of a listening socket (its number), with these modules imported; in forks, do their job."""
+    Server(socket.socket(fileno=int(listener)), Path(folder), names).wait_for_job().run()

@@ -66,7 +66,7 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)
-        code = "import sys; from hps.support import warm; warm.serve(int(sys.argv[1]), *sys.argv[2:])"
+        code = f"import sys; sys.path[0] = {str(SCRIPTS)!r}; from hps.support import warm; warm.serve(*sys.argv[1:])"
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(listener.fileno()), str(folder), *imports],
             cwd=scripts,

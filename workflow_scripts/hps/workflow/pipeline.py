@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hps.method.losses import pool_size
@@ -127,6 +128,20 @@ class Pipeline:
         """The same, and the judge's where one of ours serves it: only `fetch` asks for it, jobs talk to its server."""
         hub = self.config["judge"]["hub"]
         return self.models | ({"judge": {"source": "hub", **hub}} if hub and judged_runs(self.config) else {})
+
+    def models_from_elsewhere(self, *roles: str) -> list[str]:
+        """Folders of those roles whose model is made elsewhere, and whose chat template may refuse a prompt."""
+        return [self.model(role) for role in roles if self.models[role]["source"] in ("hub", "path", "gguf")]
+
+    def model_state(self, role: str) -> list[tuple[str, int, int]]:
+        """Name, size and time of each file of a model of `source: path`: one overwritten in place is fetched anew.
+
+        Its contents are hashed then; to hash them at every start would take minutes.
+        """
+        given = self.sources[role]
+        patterns = hub_lock.MODEL_FILES if given["source"] == "path" else ()
+        files = {file for pattern in patterns for file in Path(given["path"]).glob(pattern) if file.is_file()}
+        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
 
     def roles_from(self, *sources: str) -> str:
         """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
