@@ -9,8 +9,9 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from hps.data import stages
 from hps.data.schemas import PAIRS
-from hps.support import cli, files, provenance
+from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 
@@ -28,7 +29,7 @@ class Arguments:
     reward_system_turn: Literal["keep", "remove"] = argument(
         "of conversations, the chat template's own included", "keep"
     )
-    holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.2)
+    holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.3)
     seed: int = argument("seed of the folds and the held-out prompts", 0)
     toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
@@ -41,7 +42,7 @@ def main(arguments: Arguments) -> None:
     from hps.models import probe, reward_training, sources
     from hps.models.reward_model import conversation_ids
 
-    rows = [row for path in arguments.pairs for row in files.read_table(path, PAIRS.names)]
+    rows = [row for path in arguments.pairs for row in stages.rows(path, PAIRS)]
     kept_out = batches.held_out([row["prompt_id"] for row in rows], arguments.holdout, arguments.seed)
     held_out = np.array([row["prompt_id"] in kept_out for row in rows])
     if held_out.all() or not held_out.any() or (~held_out).sum() < 2 * probe.FOLDS:

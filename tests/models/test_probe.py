@@ -61,7 +61,7 @@ def test_a_probe_is_a_reward_model_that_prefers_what_is_preferred(model_folder, 
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "again")]
     assert weights[0] == weights[1]
     facts = read_json(tmp_path / "one" / "model.json")
-    assert (facts["source"], facts["metrics"]["training_pairs"]) == ("probe", 64)
+    assert (facts["source"], facts["metrics"]["training_pairs"]) == ("probe", 56)
     assert facts["metrics"]["layers"] in layers
     assert facts["metrics"]["held_out_accuracy"] > 0.8
     scorer = RewardModel.load(tmp_path / "one")

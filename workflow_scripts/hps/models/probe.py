@@ -19,7 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from hps.logprobs import batches
-from hps.models.sources import ATTENTION, default_device, quiet_transformers
+from hps.models import sources
+from hps.models.reward_heads import LM_HEAD, NEW_HEAD
 from hps.support.errors import InputError
 from hps.support.progress import bar
 
@@ -52,30 +53,28 @@ def classifier(
 ) -> PreTrainedModel:
     """The first `layers` layers of a causal model folder as a sequence classifier with one output, whose head is 0.
 
-    Raises InputError naming the folder when it has fewer layers, or when transformers has no classifier for it.
+    Raises InputError naming the folder when it has fewer layers, and as `sources.load` does.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.from_pretrained(base, local_files_only=True)
-    if not 1 <= layers <= config.num_hidden_layers:
-        raise InputError(base, f"{layers} layers asked for, but the model has {config.num_hidden_layers}")
+    depth = config.num_hidden_layers
+    if not 1 <= layers <= depth:
+        raise InputError(base, f"{layers} layers asked for, but the model has {depth}")
     config.num_hidden_layers, config.num_labels = layers, 1
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
-    try:
-        with quiet_transformers():  # the layers above are left out on purpose, and the head is new
-            model = AutoModelForSequenceClassification.from_pretrained(
-                base,
-                config=config,
-                dtype=dtype,
-                attn_implementation=ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-    except ValueError as error:
-        raise InputError(base, f"transformers has no classifier for {type(config).__name__}") from error
+    above = rf".*\.({'|'.join(map(str, range(layers, depth)))})\..*"
+    model = sources.load(
+        AutoModelForSequenceClassification,
+        base,
+        new=NEW_HEAD,
+        unread=[*LM_HEAD, *([above] if layers < depth else [])],
+        config=config,
+        dtype=dtype,
+    )
     model.score.float().weight.data.zero_()
-    return model.to(device or default_device()).eval()
+    return model.to(device or sources.default_device()).eval()
 
 
 @torch.inference_mode()
