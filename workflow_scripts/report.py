@@ -27,7 +27,7 @@ from hps.support.errors import InputError
 
 @dataclass(kw_only=True)
 class Part:
-    config: str = argument("the resolved configuration, RESULTS/config.json")
+    config: str = argument("the resolved configuration, RESULTS/config.json, or the keys that the part needs, as JSON")
     out: str = argument("output folder")
 
 
@@ -74,7 +74,8 @@ def table(arguments: TablePart) -> None:
 
 
 def named(config: Mapping[str, Any], name: str) -> TableSpec:
-    known = tables(config["ablations"]["over"])
+    ablation = f"ablations.over.{name.removeprefix('ablation_')}"
+    known = tables({ablation.rpartition(".")[2]: config[ablation]} if ablation in config else {})
     if name not in known:
         raise InputError("--name", f"{name}: no such table; there are {', '.join(known)}")
     return known[name]
@@ -161,7 +162,7 @@ def figure(arguments: FigurePart) -> None:
     specs = [named(config, Path(path).stem) for path in arguments.tables]
     kind = margins if specs[0].varies == "evaluated_on" else ablation
     drawn = (training_time if specs[0].source == TRAININGS else kind)(specs, arguments.tables, arguments.paper)
-    draw(arguments, arguments.name, drawn, needed(config, "figure")["world"])
+    draw(arguments, arguments.name, drawn, config["world"])
 
 
 @dataclass(kw_only=True)
