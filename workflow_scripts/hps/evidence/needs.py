@@ -10,13 +10,13 @@ from hps.support.errors import InputError
 from hps.support.files import parse_json, read_json
 
 NEEDS = {
-    "table": ("world", "evaluation.bleu", "evaluation.margin_pair", "evaluation.resamples"),
+    "table": ("world", "evaluation.bleu", "evaluation.margin_pair"),
     "figure": ("world",),
     "claims": (
         *("world", "evaluation.bleu", "evaluation.margin_pair"),
-        *("claims.alpha", "claims.resamples", "grid.n", "objective.beta", "ablations.dataset"),
+        *("claims.alpha", "models.eval_reward.source", "grid.n", "objective.beta", "ablations.dataset"),
     ),
-    "audit": ("world", "candidates.truncated", "evaluation.resamples"),
+    "audit": ("world", "candidates.truncated"),
     "theory": ("theory",),
     "cost": ("world",),
 }
