@@ -4,10 +4,10 @@ import csv
 
 import numpy as np
 import pytest
-from benchmarks import coverage
-from benchmarks.coverage import BAND, Cell
 from conftest import ROOT
 
+from benchmarks import coverage
+from benchmarks.coverage import BAND, Cell
 from hps.evidence.statistics import estimate, half_width, two_way, width_of_test
 
 RECORDED = ROOT / "docs/coverage"
