@@ -53,8 +53,8 @@ rule audit:
     params:
         test_sets=DATASETS,
         annotated=lambda w: annotated_sets(),
-        config=part_config("audit"),
-        caption=caption(
+        config=REPORTED.config("audit"),
+        caption=REPORTED.caption(
             "What the paper's printed numbers say about each other. Foremost: RM_R-DPO is defined as RM_DPO minus 0.01 "
             "times the difference in length between the two responses of a test pair. The difference between the two "
             "margins is thus a property of the test set and the same for every model. In the figure each hollow marker "

@@ -4,7 +4,7 @@ rule claims:
         claims=expand("paper/claims.{kind}", kind=["yaml", "schema.yaml"]),
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
-        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=CLAIMS_POLICIES[1:]),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=REPORTED.claimed),
         tables=CLAIMS_TABLES,
     output:
         **made("claims/claims", "1 Claims", "csv", "json", "md", "html", what="claims and every comparison"),
@@ -21,12 +21,12 @@ rule claims:
                     for policy in CLAIMS_POLICIES
                     for test_set in test_sets(policy)
                 ],
-                "trainings": expand(f"{RESULTS}/runs/{{run}}", run=CLAIMS_POLICIES[1:]),
+                "trainings": expand(f"{RESULTS}/runs/{{run}}", run=REPORTED.claimed),
                 "tables": CLAIMS_TABLES,
             }
         ),
-        config=part_config("claims"),
-        caption=caption(
+        config=REPORTED.config("claims"),
+        caption=REPORTED.caption(
             "Each claim of the paper as a statement about its tables, evaluated on the paper's own numbers as printed "
             "and on ours, and below the list every comparison behind it. A claim without enough numbers is open."
         ),

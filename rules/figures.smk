@@ -12,8 +12,8 @@ rule figure:
     conda:
         "../envs/report.yaml"
     params:
-        config=lambda w: part_config("figure", [SPECS[name] for name in FIGURES[w.figure]]),
-        caption=lambda w: caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
+        config=lambda w: REPORTED.config("figure", [SPECS[name] for name in FIGURES[w.figure]]),
+        caption=lambda w: REPORTED.caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
         out=f"{RESULTS}/figures",
     shell:
         "python workflow_scripts/report.py figure --name {wildcards.figure} --config {params.config} "
@@ -31,8 +31,8 @@ rule training_curves:
         "../envs/report.yaml"
     params:
         trainings=lambda w, input: [str(Path(file).parent) for file in input.logs],
-        config=part_config("figure"),
-        caption=caption(
+        config=REPORTED.config("figure"),
+        caption=REPORTED.caption(
             "The trainings of the main grid, a column a parameterization, a line a loss: pale as recorded at each "
             "optimizer step, strong as a moving average. The implicit reward margin is β times the difference in "
             "log-ratio between the best response and the negative it is compared with. It is not RM_DPO, and what it "

@@ -1,5 +1,5 @@
 # The Snakemake report: tables, figures, what the data and models were, the configuration, and the versions.
-MADE_OF = caption(
+MADE_OF = REPORTED.caption(
     "What this run was made of. *data*: what was read from the data files and left out, by reason; what was generated; how "
     "many prompts the trainings used. *models*: source, size and held-out accuracy of each model, in a toy world with the "
     "rank correlation of the reward models with the true reward. *configuration*: every key, its value and the layer that "
@@ -67,7 +67,7 @@ rule cost:
         "../envs/report.yaml"
     params:
         benchmarks=BENCHMARKS,
-        config=part_config("cost"),
+        config=REPORTED.config("cost"),
         caption=MADE_OF,
         out=f"{RESULTS}/overview",
     shell:

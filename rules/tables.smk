@@ -13,8 +13,8 @@ rule table:
         "../envs/report.yaml"
     params:
         made_from=table_options,
-        config=lambda w: part_config("table", [SPECS[w.table]]),
-        caption=lambda w: caption(f"{SPECS[w.table].caption} {BESIDE_THE_PAPERS}"),
+        config=lambda w: REPORTED.config("table", [SPECS[w.table]]),
+        caption=lambda w: REPORTED.caption(f"{SPECS[w.table].caption} {BESIDE_THE_PAPERS}"),
         out=f"{RESULTS}/tables",
     shell:
         "python workflow_scripts/report.py table --name {wildcards.table} --config {params.config} {params.made_from} "

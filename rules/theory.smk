@@ -8,7 +8,7 @@ rule theory:
     conda:
         "../envs/report.yaml"
     params:
-        config=part_config("theory"),
+        config=REPORTED.config("theory"),
         caption=(
             "The paper's three theorems where they can be computed exactly: linear rewards with a known parameter, no "
             "language model. Theorem 1: estimation error against prompts m and responses n, with fitted exponents; its "

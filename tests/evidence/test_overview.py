@@ -147,7 +147,7 @@ def test_the_first_page_says_what_the_world_is_and_what_is_left_out():
         "protocol": "paper",
         "world": "toy",
         "seeds": [0],
-        "tables": ["A"],
+        "tables": ["Table 2: fine-tuning"],
         "left_out": {"Table 4": "no judge"},
     }
     page = rendered("workflow", config)
