@@ -27,11 +27,8 @@ RUNS = {
 }
 # With one data set there is no transfer, and no table of it.
 TRANSFER = bool(PIPELINE.transfer)
-SPECS = {
-    name: spec
-    for name, spec in evidence.tables(CONFIG["ablations"]["over"]).items()
-    if RUNS[spec.runs] and (TRANSFER or not spec.transfer)
-}
+ALL_SPECS = evidence.tables(CONFIG["ablations"]["over"])
+SPECS = {name: spec for name, spec in ALL_SPECS.items() if RUNS[spec.runs] and (TRANSFER or not spec.transfer)}
 PAPER_NUMBERS = [
     f"{evidence.FOLDER}/{name}"
     for name in (*(spec.paper for spec in evidence.TABLES.values() if spec.paper), "quoted.csv")
@@ -124,6 +121,8 @@ config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_
 def warnings():
     """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
     said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
+    empty = [spec.title for spec in ALL_SPECS.values() if not RUNS[spec.runs]]
+    said += [f"{title}: left out of the report. The configuration asks for no runs of it" for title in empty]
     if not_pinned() and not PINNING:
         said.append(
             f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
