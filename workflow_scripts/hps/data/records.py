@@ -118,8 +118,9 @@ def _rows_of_parquet(path: Path, name: str) -> Iterator[dict[str, Any]]:
     try:
         # Streamed, so that the library keeps no copy of them in its cache.
         rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        for number, row in enumerate(rows, 1):
+        for row in rows:
             yield row
+            number += 1
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise InputError(f"{name}:{number + 1}", f"cannot be read ({reason})") from error
