@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real bench plan test test-envs test-vllm test-slurm slurm-cancel lint report clean lock
+.PHONY: help reproduce real bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,6 +33,9 @@ DEVICE ?= cpu
 bench: $(BENCH_VENV)/installed  ## our training and scoring beside TRL and the bare model; writes benchmarks/results/
 	PYTHONPATH=.:workflow_scripts $(BENCH_VENV)/bin/python -m benchmarks.bench --device $(DEVICE) $(BENCH)
 
+coverage: $(VENV)/installed  ## how often intervals and verdicts are right, by simulation; writes docs/coverage/
+	PYTHONPATH=.:workflow_scripts python -m benchmarks.coverage
+
 PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
 	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
@@ -49,8 +52,13 @@ test-vllm: $(VLLM_VENV)/installed  ## the real vLLM on CPUs: what it answers, an
 		tests/generation/test_vllm_engine.py
 
 # QUICK=1: with the cut of tests/slurm/quick.yaml.
-test-slurm: $(VENV)/installed  ## the whole DAG cut down, on a SLURM cluster that is started for it (as root, on Debian)
-	tests/slurm/install
+test-image: $(VENV)/installed  ## the Dockerfile's image, built without Docker, with tests and the DAG in it (as root, on Debian)
+	tests/image/install
+	python tests/image/run.py $(if $(QUICK),--quick)
+
+# QUICK=1: with the cut of tests/slurm/quick.yaml, and without accounting.
+test-slurm: $(VENV)/installed  ## the whole DAG cut down, on SLURM clusters that are started for it (as root, on Debian)
+	QUICK=$(QUICK) tests/slurm/install
 	QUICK=$(QUICK) python -m pytest tests/slurm
 
 slurm-cancel:  ## cancel the SLURM jobs that a killed Snakemake has left; before the next run

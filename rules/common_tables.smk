@@ -1,8 +1,12 @@
 # What the tables, figures, claims and the audit are made from. Rules are in the files beside this one.
 from hps.evidence import tables as evidence
-from hps.evidence.needs import needed
+from hps.evidence.needs import by_key, needed
 
-CONFIG_FILE = f"{RESULTS}/config.json"
+
+def part_config(part, specs=()):
+    """The keys that a part of the report reads, as JSON: a parameter, so that their change alone makes it anew."""
+    further = [key for spec in specs for key in spec.needs]
+    return shlex.quote(json.dumps(needed(by_key(CONFIG.values), part, further)))
 
 
 def made(stem, category, *kinds, **labels):

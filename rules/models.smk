@@ -72,17 +72,18 @@ rule reward_model:
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
     wildcard_constraints:
-        role=PIPELINE.roles_from("trained"),
+        role=PIPELINE.roles_from("trained", "probe"),
     conda:
         "../envs/train.yaml"
     params:
+        command=lambda w: {"trained": "train_reward_model", "probe": "fit_probe"}[ROLES[w.role]["source"]],
         options=lambda w: PIPELINE.model_options(w.role, leave_out=("source", "base", "split")),
         dtype=COMPUTE["dtype"],
         toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],
         system_turn=CONFIG["rewards"]["system_turn"],
     shell:
-        "python workflow_scripts/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
+        "python workflow_scripts/{params.command}.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
         "{params.options} --dtype {params.dtype} --max-length {params.max_length} "
         "--reward-system-turn {params.system_turn} {params.toy} "
         "--out {output} > {log} 2>&1"

@@ -12,7 +12,7 @@ OVERVIEWS = ["data", "models", "configuration", "versions"]
 
 rule configuration:
     output:
-        CONFIG_FILE,
+        f"{RESULTS}/config.json",
     log:
         f"{LOGS}/configuration.log",
     conda:
@@ -28,7 +28,7 @@ rule configuration:
 
 rule overview:
     input:
-        config=CONFIG_FILE,
+        config=rules.configuration.output,
         counts=expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
         candidates=[
             shard_files(f"{RESULTS}/candidates/{dataset}/{split}.{{scatteritem}}.json", split)
@@ -59,7 +59,6 @@ rule cost:
         rules.claims.output.csv,
         [table(name) for name in TABLE_NAMES],
         rules.audit.output.csv,
-        config=ancient(CONFIG_FILE),
     output:
         **made("overview/cost", CATEGORY, "html", what="cost"),
     log:
@@ -68,11 +67,11 @@ rule cost:
         "../envs/report.yaml"
     params:
         benchmarks=BENCHMARKS,
-        settings=needed(CONFIG, "cost"),
+        config=part_config("cost"),
         caption=MADE_OF,
         out=f"{RESULTS}/overview",
     shell:
-        "python workflow_scripts/report.py cost --config {input.config} --benchmarks {params.benchmarks} "
+        "python workflow_scripts/report.py cost --config {params.config} --benchmarks {params.benchmarks} "
         "--out {params.out} > {log} 2>&1"
 
 

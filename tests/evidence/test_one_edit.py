@@ -97,7 +97,16 @@ def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):
     assert (everything["table"], everything["figure"]) == (len(TABLES) + 1, 4 + 1)
 
 
-def planned(folder: Path, *words: str) -> dict[str, int]:
+@pytest.mark.workflow
+def test_a_part_is_made_anew_by_what_it_reads_and_by_nothing_else(checkout):
+    words = ["--configfile", ROOT / "tests/smoke.yaml"]
+    done(checkout, "-m", "snakemake", "--cores", "1", "theory", *words)
+    assert planned(checkout, "theory", *words) == {}  # nothing to be done
+    assert planned(checkout, "theory", *words, "--config", "evaluation={bleu: char}") == {}
+    assert "theory" in planned(checkout, "theory", *words, "--config", "theory={repetitions: 4}")
+
+
+def planned(folder: Path, *words: object) -> dict[str, int]:
     made = done(folder, "-m", "snakemake", "--cores", "1", "--dry-run", *words)
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", made, re.MULTILINE)}
 

@@ -1,6 +1,9 @@
 """A real SLURM cluster on this machine: a controller, three virtual nodes, four fake L40S each.
 
-    python tests/slurm/cluster.py     starts it, and stops it at the end of input (Ctrl-D)
+    python tests/slurm/cluster.py [--accounting]     starts it, and stops it at the end of input (Ctrl-D)
+
+With accounting it also has slurmdbd on a MariaDB of its own: jobs need an account, which may use one quality of
+service, a second partition has a time limit, and the last node is drained.
 
 Debian's packages and root are needed, systemd is not (`make test-slurm` installs what is missing). The GPUs are
 character devices that lead nowhere, so jobs are scheduled as on GPU nodes and compute on the CPU. `/etc/slurm` is used
@@ -19,6 +22,7 @@ from pathlib import Path
 ETC = Path("/etc/slurm")
 MARK = "# Written by tests/slurm/cluster.py of hps-replica, and removed by it.\n"
 NODES = ("node1", "node2", "node3")
+FILES = ("slurm.conf", "gres.conf", "slurmdbd.conf")
 GPUS, CPUS, MEMORY = 4, 16, 256_000  # of a node, which does not have them; MEMORY in MiB
 
 CONFIG = """\
@@ -46,7 +50,7 @@ GresTypes=gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/none
 MinJobAge=3600
 KillWait=5
@@ -55,7 +59,34 @@ ReturnToService=0
 SlurmctldDebug=info
 SlurmdDebug=info
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=short Nodes=ALL MaxTime=12:00:00 State=UP
 """
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageEnforce=associations,limits,qos
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
+EnforcePartLimits=ALL"""
+DATABASE = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm
+"""
+ACCOUNT, QOS = "lab", "trainings"
 
 
 class ClusterError(Exception):
@@ -65,13 +96,14 @@ class ClusterError(Exception):
 class Cluster:
     """Starts in `with`, and stops every process that it started (and the jobs that they started) when it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, accounting: bool = False) -> None:
+        self.accounting = accounting
         self.processes: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Cluster":
         if os.getuid() != 0:
             raise ClusterError("the test cluster is started as root")
-        for path in (ETC / "slurm.conf", ETC / "gres.conf"):
+        for path in (ETC / name for name in FILES):
             if path.exists() and not path.read_text().startswith(MARK):
                 raise ClusterError(f"{path} belongs to another cluster, so none is started here")
         if (ETC / "slurm.conf").exists() and self.answers():
@@ -91,15 +123,21 @@ class Cluster:
         self.stop()
 
     def configure(self) -> None:
-        """Write slurm.conf and gres.conf, and make the GPUs' device files."""
+        """Write SLURM's files, and make the GPUs' device files."""
         ETC.mkdir(exist_ok=True)
-        port, *ports = free_ports(1 + len(NODES))
+        port, self.database, accountant, *ports = free_ports(3 + len(NODES))
         nodes = "".join(
             f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
             f"RealMemory={MEMORY} Gres=gpu:l40s:{GPUS} State=UNKNOWN\n"
             for name, port in zip(NODES, ports, strict=True)
         )
-        config = CONFIG.format(host=socket.gethostname(), port=port, folder=self.folder)
+        accounting = "AccountingStorageType=accounting_storage/none"
+        if self.accounting:
+            accounting = ACCOUNTING.format(port=accountant, folder=self.folder)
+            text = DATABASE.format(port=accountant, database=self.database, folder=self.folder)
+            (ETC / "slurmdbd.conf").write_text(MARK + text)
+            (ETC / "slurmdbd.conf").chmod(0o600)  # it holds a password, so slurmdbd wants no more
+        config = CONFIG.format(host=socket.gethostname(), port=port, folder=self.folder, accounting=accounting)
         gres = "AutoDetect=off\n"
         for name in NODES:
             for number in range(GPUS):
@@ -120,12 +158,37 @@ class Cluster:
             f"--seed-file={self.folder}/munged.seed",
         )
         self.wait(lambda: (self.folder / "munge.socket").exists(), "munged did not start")
+        if self.accounting:
+            self.start_accounting()
         self.daemon("slurmctld", "-D", "-c")
         for name in NODES:
             self.daemon("slurmd", "-D", "-N", name)
         self.wait(self.answers, "slurmctld did not start")
         idle = f"{len(NODES)} idle\n"
         self.wait(lambda: run("sinfo", "--noheader", "--format=%D %T") == idle, "nodes did not come up")
+        if self.accounting:
+            run("scontrol", "update", f"nodename={NODES[-1]}", "state=drain", "reason=test")
+
+    def start_accounting(self) -> None:
+        """Start MariaDB and slurmdbd, and register cluster, account, quality of service and user."""
+        data, door = self.folder / "data", self.folder / "mariadb.socket"
+        own = ("--no-defaults", f"--datadir={data}", "--user=root")
+        run("mariadb-install-db", *own, "--auth-root-authentication-method=socket", "--skip-test-db")
+        where = ("--bind-address=127.0.0.1", f"--port={self.database}", f"--socket={door}")
+        self.daemon("mariadbd", *own, *where, f"--log-error={self.folder}/mariadb.log")
+        grant = "CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'slurm'; GRANT ALL ON slurm.* TO slurm@'127.0.0.1'"
+        client = ("mariadb", "--no-defaults", f"--socket={door}", "--execute")
+        self.wait(lambda: door.exists() and works(*client, "SELECT 1"), "mariadbd did not start")
+        run(*client, grant)
+        self.daemon("slurmdbd", "-D")
+        self.wait(lambda: works("sacctmgr", "--noheader", "show", "cluster"), "slurmdbd did not start")
+        for words in (
+            ("cluster", "hps-test"),
+            ("qos", QOS),
+            ("account", ACCOUNT, f"qos={QOS}", f"defaultqos={QOS}"),
+            ("user", "root", f"account={ACCOUNT}"),
+        ):
+            run("sacctmgr", "--immediate", "add", *words)
 
     def answers(self) -> bool:
         """Whether a controller does; without one, other commands would wait for it for minutes."""
@@ -162,7 +225,7 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for name in ("slurm.conf", "gres.conf"):
+        for name in FILES:
             (ETC / name).unlink(missing_ok=True)
         self.temporary.cleanup()
 
@@ -176,6 +239,11 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+def works(*words: str) -> bool:
+    """Whether a command succeeds."""
+    return subprocess.run(words, capture_output=True).returncode == 0
+
+
 def run(*words: str, check: bool = True) -> str:
     """A command's output; ClusterError with what it said if it fails."""
     done = subprocess.run(words, capture_output=True, text=True)
@@ -186,7 +254,7 @@ def run(*words: str, check: bool = True) -> str:
 
 def main() -> None:
     started = time.monotonic()
-    with Cluster() as cluster:
+    with Cluster(accounting=sys.argv[1:] == ["--accounting"]) as cluster:
         print(f"{len(NODES)} nodes after {time.monotonic() - started:.1f} s; logs in {cluster.folder}", flush=True)
         sys.stdin.read()
 
