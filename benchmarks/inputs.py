@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hps.planning.inputs import DECILES
+from hps.data.formats import FORMATS
 from hps.support.files import stable_hash
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def pairs(dataset: str, tokenizer, count: int) -> tuple[list[Pair], str]:
 
 def real(dataset: str, tokenizer, count: int, folder: Path) -> list[Pair]:
     """Real pairs, without those above LONGEST or with a reply of nothing but an end."""
-    from hps.data import parser
     from hps.data.chat import prompt_ids, response_ids
+    from hps.data.formats import parser
     from hps.data.records import read, read_rows
 
     path, form, label = FILES[dataset]
@@ -77,9 +77,10 @@ def real(dataset: str, tokenizer, count: int, folder: Path) -> list[Pair]:
 def synthetic(dataset: str, count: int, vocab: int) -> list[Pair]:
     """Random tokens whose lengths follow the deciles of the data set."""
     draw = np.random.default_rng(stable_hash("bench", dataset, "synthetic"))
-    made = []
+    made, known = [], FORMATS[dataset].PUBLISHED
     while len(made) < count:
-        prompt, chosen, rejected = (tokens(draw, length(draw, DECILES[dataset][kind]), vocab) for kind in (0, 1, 1))
+        deciles = (known.prompt_deciles, known.human_deciles, known.human_deciles)
+        prompt, chosen, rejected = (tokens(draw, length(draw, values), vocab) for values in deciles)
         pair = Pair(prompt, chosen, rejected)
         if pair.longest <= LONGEST:
             made.append(pair)

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hps.data import Parser, parser, stages
+from hps.data import stages
+from hps.data.formats import FORMATS, Parser, parser
 from hps.data.records import Comparison, read, read_rows
 from hps.data.schemas import PAIRS
 from hps.data.splits import SPLITS, Request, split
@@ -38,7 +39,7 @@ Part = Literal["train", "test"]
 @dataclass
 class Arguments:
     dataset: str = cli.argument("name of the data set, for the records")
-    format: Literal["hh_rlhf", "pku_saferlhf", "chat_pairs", "prompt_responses"] = cli.argument("format of its rows")
+    format: str = cli.argument("format of its rows", choices=list(FORMATS))
     out: str = cli.argument("folder to write, whole")
     train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz; .parquet; .csv)", [])
     test_files: list[str] = cli.argument("test files", [])
@@ -48,7 +49,7 @@ class Arguments:
     hub_revision: str = cli.argument("branch, tag or commit; empty: the newest commit, which is recorded", "")
     lock: str = cli.argument("file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")
     label: str = cli.argument(
-        "pku_saferlhf: better_response_id (default) or safer_response_id; prompt_responses: first or second", ""
+        "what names the preferred response: one of the LABELS of the format's module, where it has some", ""
     )
     seed: int = cli.argument("seed of the order of the prompts, and so of the split", 0)
     max_prompt_chars: int = cli.argument("leave out longer prompts; 0: no limit", 0)

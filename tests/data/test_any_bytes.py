@@ -16,7 +16,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hps.data import FORMATS, parser
+from hps.data.formats import FORMATS, parser
 from hps.data.records import Comparison, read, read_rows
 from hps.judge.cache import Answer, Cache
 from hps.judge.client import Client, Endpoint, Limits, UnusableAnswer

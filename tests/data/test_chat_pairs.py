@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from test_config import load
 
-from hps.data import parser
+from hps.data.formats import parser
 from hps.data.records import read, read_rows
 from hps.support.errors import InputError
 from hps.support.yaml_file import read_yaml
@@ -139,7 +139,7 @@ def test_identical_responses_are_dropped():
         (
             "prompt_responses",
             "",
-            "'' is none of first, second: prompt_responses does not say which response is preferred",
+            "'' is none of first, second, which say what prompt_responses prefers",
         ),
         ("chat_pairs", "first", "chat_pairs says which reply is chosen; it has no field 'first'"),
     ],

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hps.data import parser
-from hps.data.hh_rlhf import render, turns
+from hps.data.formats import parser
+from hps.data.formats.hh_rlhf import render, turns
 from hps.data.records import Comparison, read
 from hps.support.errors import InputError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hps.data import parser
+from hps.data.formats import parser
 from hps.data.records import Comparison, read
 from hps.support.errors import InputError
 

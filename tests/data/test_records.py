@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hps.data import parser
+from hps.data.formats import parser
 from hps.data.records import prompt_id, read, read_rows
 from hps.support.errors import InputError
 

@@ -12,7 +12,7 @@ import toy_data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hps.data import parser
+from hps.data.formats import parser
 from hps.data.records import read, read_rows
 from hps.support.errors import InputError
 from hps.toyworld import STYLES, attributes, make_rows, true_reward

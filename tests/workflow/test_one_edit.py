@@ -1,7 +1,12 @@
 """One edit each: what a stranger adds in one place, in a copy of the workflow, is planned everywhere."""
 
+import subprocess
+import sys
+
 import pytest
 from test_workflow import checkout, planned_jobs, snakemake  # noqa: F401 (checkout is a fixture)
+
+from hps.support.files import read_table
 
 pytestmark = pytest.mark.workflow
 
@@ -27,6 +32,15 @@ data:
     files: {train: [hh-rlhf/harmless-base/train.jsonl.gz], test: [hh-rlhf/harmless-base/test.jsonl.gz]}
 grid: {datasets: [hh_rlhf, pku_saferlhf, third], rewards: [dpo]}
 """
+FOURTH_FORM = '''"""Two columns: the better answer and the worse one, to one question for all rows."""
+
+from hps.data.records import Comparison, text_field
+
+
+def parse(row, source, counts):
+    asked = [{"role": "user", "content": "Tell me something."}]
+    return Comparison(asked, text_field(row, "better", source), text_field(row, "worse", source), source)
+'''
 
 
 def edit(path, *changes: tuple[str, str]) -> None:
@@ -80,6 +94,26 @@ def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout): 
     done = snakemake("--dry-run", "table5", "--configfile", "third.yaml", *given, folder=checkout)
     assert planned_jobs(done)["train"] == 3
     assert "--test-sets hh_rlhf third " in done.stdout
+
+
+def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
+    scripts = checkout / "workflow_scripts"
+    (scripts / "hps" / "data" / "formats" / "two_columns.py").write_text(FOURTH_FORM)
+    config = "data: {third: {format: two_columns, files: {train: [], test: [hh-rlhf/harmless-base/test.jsonl.gz]}}}\ngrid: {datasets: [hh_rlhf, third]}"
+    (checkout / "third.yaml").write_text(config)
+    words = ("--dry-run", "--printshellcmds", "table2", "--configfile", "third.yaml")
+    assert "--format two_columns" in snakemake(*words, folder=checkout).stdout
+    (tmp_path / "rows.csv").write_text("better,worse\nyes,no\n")
+    command = [sys.executable, str(scripts / "download.py"), "--dataset", "third", "--format", "two_columns"]
+    out = tmp_path / "out"
+    subprocess.run(
+        [*command, "--test-files", str(tmp_path / "rows.csv"), "--test", "1", "--out", str(out)], check=True, timeout=60
+    )
+    (row,) = read_table(out / "test.parquet")
+    assert (row["chosen"], row["rejected"]) == ("yes", "no")
+    (checkout / "third.yaml").write_text(config.replace("two_columns", "two_colums"))
+    done = snakemake(*words, folder=checkout)
+    assert "data.third.format: 'two_colums' is none of " in done.stdout + done.stderr
 
 
 def test_an_ablation_over_any_key_is_configuration_alone(checkout):  # noqa: F811

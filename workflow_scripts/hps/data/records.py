@@ -17,8 +17,8 @@ from hps.support.errors import InputError
 from hps.support.files import LARGEST, parse_json, read_csv
 
 if TYPE_CHECKING:
-    from hps.data import Parser
     from hps.data.chat import Message
+    from hps.data.formats import Parser
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hps.data.formats import FORMATS
+from hps.data.published import Published
 from hps.planning.operations import LLAMA3_8B, QWEN25_72B, SMOLLM2_135M, Architecture
 from hps.planning.stages import Data, Lengths
 from hps.support.errors import InputError
@@ -23,30 +25,10 @@ KNOWN = {
 """Sizes of the models that the presets name, by repository or file; of any other once its folder is there."""
 SCRATCH = Architecture(4, 128, 4, 2, 384, 768, tied=True)
 """hps.models.scratch.Shape, but for the size of the vocabulary."""
-STATED = {
-    "hh_rlhf": Lengths(prompt=149, human=46, generated=250),
-    "pku_saferlhf": Lengths(prompt=56, human=103, generated=250),
-    "toy": Lengths(prompt=36, human=28, generated=41.5),
-}
-"""Means over the published test files (harmless-base; PKU-SafeRLHF) with SmolLM2's tokenizer and template. How long
-generated replies are depends on the generator: 250 is an assumption. The toy world's are those of a run of `tiny`."""
-DECILES = {
-    "hh_rlhf": (
-        (33, 40, 46, 71, 98, 122, 149, 178, 219, 300, 880),
-        (2, 10, 15, 20, 25, 32, 41, 52, 69, 98, 413),
-    ),
-    "pku_saferlhf": (
-        (32, 41, 44, 47, 50, 54, 58, 62, 66, 72, 140),
-        (2, 44, 63, 75, 85, 95, 105, 116, 134, 167, 715),
-    ),
-}
-"""Deciles (0 to 100 %) of the same prompts and human replies."""
-PUBLISHED = {
-    "hh_rlhf": {"train": 160_800, "test": 8_552},
-    "pku_saferlhf": {"train": 36_000, "test": 7_400},
-}
-"""Prompts in the published files: rows of HH-RLHF's four folders, few of which repeat a prompt; of PKU-SafeRLHF's
-73,907 and 8,211 rows about the distinct prompts."""
+GENERATED = 250
+"""Mean length of a generated reply, which depends on the generator: an assumption until some are there."""
+TOY = Lengths(prompt=36, human=28, generated=41.5)
+"""The toy world's means, of a run of `tiny`."""
 CHARS_PER_TOKEN, TOKENS_PER_TURN, TOKENS_PER_CHAT = 4.2, 5, 24
 """How prompts in characters become tokens; within a tenth of SmolLM2's own counts on both data sets."""
 
@@ -98,14 +80,15 @@ def datasets(config: Config, results: Path) -> dict[str, Data]:
 
 def like(config: Config, name: str) -> str:
     """The published data set whose stated size and lengths stand for this one until its own are counted."""
-    return next((known for known in (config["data"][name]["format"], name) if known in PUBLISHED), "hh_rlhf")
+    known = (one for one in (config["data"][name]["format"], name) if hasattr(FORMATS.get(one), "PUBLISHED"))
+    return next(known, "hh_rlhf")
 
 
 def configured_prompts(config: Config, name: str) -> dict[str, int]:
     """Prompts by split; -1 (what remains) from the published number, less the other splits and what train skips."""
     wanted = {split: value["prompts"] for split, value in config["data"]["splits"].items()}
     parts = {split: value["from"] for split, value in config["data"]["splits"].items()}
-    published = PUBLISHED[like(config, name)]
+    published = FORMATS[like(config, name)].PUBLISHED.prompts
     for split, prompts in wanted.items():
         if prompts < 0:
             others = sum(n for other, n in wanted.items() if parts[other] == parts[split] and n > 0)
@@ -118,7 +101,7 @@ def measured_lengths(config: Config, results: Path, name: str) -> tuple[Lengths,
     """Mean lengths in tokens, and where they come from."""
     toy = config["world"] == "toy"
     form = like(config, name)
-    stated = STATED["toy"] if toy else limited(STATED[form], form, config["data"])
+    stated = TOY if toy else limited(FORMATS[form].PUBLISHED, config["data"])
     prompt, human, generated = stated.prompt, stated.human, stated.generated
     guess = "" if toy or form == config["data"][name]["format"] else f" of {form}"
     source = [f"stated mean lengths{guess}"]
@@ -137,17 +120,15 @@ def measured_lengths(config: Config, results: Path, name: str) -> tuple[Lengths,
     return Lengths(prompt, human, generated), ", ".join(source)
 
 
-def limited(stated: Lengths, form: str, limits: dict[str, Any]) -> Lengths:
+def limited(published: Published, limits: dict[str, Any]) -> Lengths:
     """The stated means of what the limits in characters leave."""
-    prompts, replies = DECILES[form]
-    prompt, human = stated.prompt, stated.human
+    prompt, human = published.prompt, published.human
     if limits["max_prompt_chars"]:
-        turns = 4 if form == "hh_rlhf" else 1
-        longest = limits["max_prompt_chars"] / CHARS_PER_TOKEN + TOKENS_PER_TURN * turns + TOKENS_PER_CHAT
-        prompt = min(prompt, mean_below(prompts, longest))
+        longest = limits["max_prompt_chars"] / CHARS_PER_TOKEN + TOKENS_PER_TURN * published.turns + TOKENS_PER_CHAT
+        prompt = min(prompt, mean_below(published.prompt_deciles, longest))
     if limits["max_response_chars"]:
-        human = min(human, mean_below(replies, limits["max_response_chars"] / CHARS_PER_TOKEN))
-    return Lengths(prompt, human, stated.generated)
+        human = min(human, mean_below(published.human_deciles, limits["max_response_chars"] / CHARS_PER_TOKEN))
+    return Lengths(prompt, human, GENERATED)
 
 
 def mean_below(deciles: tuple[int, ...], limit: float, grid: int = 1000) -> float:

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from hps.data.hh_rlhf import render
+from hps.data.formats.hh_rlhf import render
 from hps.support.errors import InputError
 from hps.support.files import stable_hash
 from hps.toyworld import grammar

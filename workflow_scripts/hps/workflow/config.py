@@ -20,6 +20,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from hps.data.formats import parser
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
@@ -278,6 +279,13 @@ def _validate_sense(config: Config) -> None:
 
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
+    for dataset in config["grid"]["datasets"]:
+        source = config["data"][dataset]
+        try:
+            parser(source["format"], source.get("label", ""))
+        except InputError as error:
+            field, _, what = str(error).partition(": ")
+            refuse(f"data.{dataset}.{field}", what)
     check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
     pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]

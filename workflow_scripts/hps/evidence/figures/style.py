@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hps.data.formats import FORMATS
 from hps.evidence.results import SFT, fewer_responses, number, read_csv
 from hps.evidence.tables import TableSpec
 from hps.support import files
@@ -36,7 +37,7 @@ SETTINGS = {
     "savefig.dpi": 150,
 }
 TOY_TITLE = "ours: results of a toy world, not of the paper's models and data"
-DATASETS = {"hh_rlhf": "HH-RLHF", "pku_saferlhf": "PKU-SafeRLHF"}
+DATASETS = {name: form.TITLE for name, form in FORMATS.items() if hasattr(form, "TITLE")}
 
 
 @dataclass(frozen=True)

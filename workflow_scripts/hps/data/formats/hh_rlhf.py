@@ -13,11 +13,21 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from hps.data.published import Published
 from hps.data.records import Comparison, text_field
 
 if TYPE_CHECKING:
     from hps.data.chat import Message
 
+TITLE = "HH-RLHF"
+PUBLISHED = Published(
+    prompts={"train": 160_800, "test": 8_552},  # rows of its four folders, few of which repeat a prompt
+    prompt=149,  # lengths of harmless-base
+    human=46,
+    prompt_deciles=(33, 40, 46, 71, 98, 122, 149, 178, 219, 300, 880),
+    human_deciles=(2, 10, 15, 20, 25, 32, 41, 52, 69, 98, 413),
+    turns=4,
+)
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 _NAMES = {role: name for name, role in _ROLES.items()}

@@ -14,6 +14,7 @@ from hps.data.records import Comparison, text_field
 from hps.support.errors import InputError
 
 LABELS = ("first", "second")
+LABEL_NEEDED = True
 
 
 def parse(row: dict[str, Any], source: str, counts: Counter, label: str) -> Comparison | None:

@@ -6,9 +6,18 @@ from collections import Counter
 from typing import Any
 
 from hps.data.messages import described
+from hps.data.published import Published
 from hps.data.records import Comparison, text_field, value_field
 from hps.support.errors import InputError
 
+TITLE = "PKU-SafeRLHF"
+PUBLISHED = Published(
+    prompts={"train": 36_000, "test": 7_400},  # about the distinct prompts of 73,907 and 8,211 rows
+    prompt=56,
+    human=103,
+    prompt_deciles=(32, 41, 44, 47, 50, 54, 58, 62, 66, 72, 140),
+    human_deciles=(2, 44, 63, 75, 85, 95, 105, 116, 134, 167, 715),
+)
 LABELS = ("better_response_id", "safer_response_id")
 
 
