@@ -67,7 +67,7 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
     claims = checkout / "paper/claims.yaml"
     text = claims.read_text(encoding="utf-8")
     own = """claims:
-  - {id: ours, section: ours, says: Longer., table: table2, kind: at_least, limit: 2, metric: tokens_gained,
+  - {id: ours, group: quality, section: ours, says: Longer., table: table2, kind: at_least, limit: 2, metric: tokens_gained,
      of: {evaluated_on: hh_rlhf, method: dpo-hps}}
 """
     claims.write_text(text.replace("claims:\n", own, 1), encoding="utf-8")
