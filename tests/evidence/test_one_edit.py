@@ -67,8 +67,8 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
     claims = checkout / "paper/claims.yaml"
     text = claims.read_text(encoding="utf-8")
     own = """claims:
-  - {id: ours, group: quality, section: ours, says: Longer., table: table2, kind: at_least, limit: 2, metric: tokens_gained,
-     of: {evaluated_on: hh_rlhf, method: dpo-hps}}
+  - {id: ours, group: quality, section: ours, says: Longer., table: table2, kind: at_least, limit: 2,
+     metric: tokens_gained, of: {evaluated_on: hh_rlhf, method: dpo-hps}}
 """
     claims.write_text(text.replace("claims:\n", own, 1), encoding="utf-8")
     done(checkout, report, "claims", "--config", config, "--out", "out", "--evaluations", *folders)
