@@ -98,6 +98,9 @@ config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_
 def warnings():
     """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
     said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
+    said += [
+        f"{title}: left out of the report. The configuration asks for no runs of it" for title in REPORTED.without_runs
+    ]
     if not_pinned() and not PINNING:
         said.append(
             f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "

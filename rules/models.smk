@@ -48,6 +48,9 @@ rule fetch_model:
         role=PIPELINE.roles_from("hub", "path", "gguf"),
     conda:
         "../envs/train.yaml"
+    # What no adapter can go to is said here, before anything is generated for it. It makes no other model.
+    resources:
+        targets=lambda w: PIPELINE.targets(w.role),
     params:
         options=lambda w: PIPELINE.model_options(w.role),
         pinned=pinned_model,
@@ -56,7 +59,7 @@ rule fetch_model:
         dtype=COMPUTE["dtype"],
     shell:
         "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
-        "--dtype {params.dtype} --out {output} > {log} 2>&1"
+        "{resources.targets} --dtype {params.dtype} --out {output} > {log} 2>&1"
 
 
 rule reward_model:

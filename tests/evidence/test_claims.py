@@ -119,6 +119,8 @@ def test_a_loss_that_saw_fewer_responses_is_not_compared(tmp_path):
     of_bt = replace(of, details=claims["rm_dpo_over_bt"].details)
     assert found(of_bt, 11).verdict == "supported"
     assert found(claims["pl_slower_than_bt"], 12).reason == "PL used 12 of 100 responses"
+    theorem = comparisons(claims["theorem1_pl_in_responses"], lambda column: [])
+    assert not results_of([], [training(tmp_path / "pl", run("dpo-pl"), responses=9)]).why_unequal(theorem[0].terms[0])
     judged = found(claims["judge_win_rate"], 13)
     assert (judged.verdict, judged.missing) == ("open", 2)
     assert "PL used 13 of 100 responses" in judged.reason

@@ -52,4 +52,4 @@ def test_the_recorded_families_keep_their_error_rate_but_where_the_page_says_oth
     for row in recorded("families.csv"):
         if row["distribution"].startswith("skewed") and row["prompts"] == "24" and row["seed_ratio"] == "0":
             continue  # what is left
-        assert float(row["error"]) <= 5 + 3 * 0.98, row  # three standard errors of 5 % in 500 families
+        assert float(row["error"]) <= 5 + 3 * 0.98, row  # standard errors of 5 % in 500 families

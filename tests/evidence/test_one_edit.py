@@ -62,12 +62,12 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
             checkout, report, "table", "--name", name, "--config", config, "--out", "out", "--evaluations", folders[-1]
         )
         (row,) = csv.DictReader((checkout / f"out/{name}.csv").read_text().splitlines())
-        assert (row["tokens_gained"], float(row["tokens_gained_lo"]) < 3) == ("3", True)
+        assert (row["tokens_gained"], row["tokens_gained_lo"]) == ("3", "-22.4125")
         assert "Tokens above ten (tokens)" in (checkout / f"out/{name}.md").read_text()
     claims = checkout / "paper/claims.yaml"
     text = claims.read_text(encoding="utf-8")
     own = """claims:
-  - {id: ours, group: quality, section: ours, says: Longer., table: table2, kind: at_least, limit: 2,
+  - {id: ours, group: beyond the paper, section: ours, says: Longer., table: table2, kind: at_least, limit: 2,
      metric: tokens_gained, of: {evaluated_on: hh_rlhf, method: dpo-hps}}
 """
     claims.write_text(text.replace("claims:\n", own, 1), encoding="utf-8")

@@ -323,8 +323,10 @@ def _validate_ablations(config: Config, validator: Draft202012Validator) -> None
         section, _, leaf = key.rpartition(".")
         if leaf not in config[section]:
             raise InputError(config.where(where), f"{where}.key: no key {key}{_suggest(leaf, config[section])}")
-        if next(settings(key)).cost or key == "training.adapter":
+        setting = next(settings(key))
+        if setting.cost or key == "training.adapter":
             raise InputError(config.where(where), f"{where}.key: {key} is the same for all runs")
+        given["values"] = [_converted(value, setting.schema, validator) for value in given["values"]]
         for value in given["values"]:
             varied = config.under(Run("", "", "", 0, config["objective"]["beta"], 0, as_settings({key: value})))
             try:

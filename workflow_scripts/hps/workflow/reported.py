@@ -40,13 +40,23 @@ class Reported:
         return {name: runs_of(config) for name, runs_of in named.items()} | ablations
 
     @cached_property
+    def known(self) -> dict[str, TableSpec]:
+        """All tables that the registry and the configuration name."""
+        return tables(self.pipeline.config["ablations"]["over"])
+
+    @cached_property
     def tables(self) -> dict[str, TableSpec]:
         """The tables that have runs: without transfer, none of it."""
         return {
             name: spec
-            for name, spec in tables(self.pipeline.config["ablations"]["over"]).items()
+            for name, spec in self.known.items()
             if self.runs[spec.runs] and (self.pipeline.transfer or not spec.transfer)
         }
+
+    @property
+    def without_runs(self) -> list[str]:
+        """Titles of the tables that the configuration asks no runs for."""
+        return [spec.title for spec in self.known.values() if not self.runs[spec.runs]]
 
     @cached_property
     def figures(self) -> dict[str, list[str]]:

@@ -185,11 +185,11 @@ class OurResults:
     def why_unequal(self, operands: Iterable[Operand]) -> str:
         """A loss that saw fewer responses than the n of its row is another experiment than the losses beside it."""
         for operand in operands:
-            names = {operand.cell.get(key) for key in ("method", "opponent", "loss")}
+            methods, loss = {operand.cell.get(key) for key in ("method", "opponent")}, operand.cell.get("loss")
             n = operand.cell.get("n", self.settings.n)
             for training in self.trainings:
                 run = training.run
-                if training.responses < run.n == n and names & {run.method, run.loss}:
+                if training.responses < run.n == n and (run.method in methods or run.loss == loss):
                     return f"{run.loss.upper()} used {training.responses} of {run.n} responses"
         return ""
 
