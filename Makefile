@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real bench plan test test-envs test-vllm test-image test-slurm slurm-cancel lint report clean lock
+.PHONY: help reproduce real bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps 
 DEVICE ?= cpu
 bench: $(BENCH_VENV)/installed  ## our training and scoring beside TRL and the bare model; writes benchmarks/results/
 	PYTHONPATH=.:workflow_scripts $(BENCH_VENV)/bin/python -m benchmarks.bench --device $(DEVICE) $(BENCH)
+
+coverage: $(VENV)/installed  ## how often intervals and verdicts are right, by simulation; writes docs/coverage/
+	PYTHONPATH=.:workflow_scripts python -m benchmarks.coverage
 
 PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk

@@ -79,6 +79,8 @@ onstart:
         logger.warning(warning)
     if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
         jobs.warm()
+    if not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):
+        terminal.show_lines(logger)
 
 
 # A target a table, with what it needs. A table that is left out keeps its target, which says why.

@@ -34,7 +34,8 @@ STEP = 64
 
 
 def reading(sizes: tuple[int, ...] = SIZES, responses: int = RESPONSES) -> list[dict[str, Any]]:
-    """Seconds and memory of the join and of a training's reading at each size, and on a line through them at PAPER."""
+    """Seconds and memory of the join and of a training's reading at each size; at PAPER in proportion to the largest,
+    which is more than it will be, since a process needs some for itself."""
     found: dict[str, list[dict[str, Any]]] = {"join": [], "train": []}
     for prompts in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -52,16 +53,10 @@ def reading(sizes: tuple[int, ...] = SIZES, responses: int = RESPONSES) -> list[
             "responses": x,
             "prompts": list(sizes),
             **{key: [entry[key] for entry in entries] for key in ("seconds", "peak", "own")},
-            "at_paper": {key: on_the_line(x, [entry[key] for entry in entries]) for key in ("seconds", "peak", "own")},
+            "at_paper": {key: entries[-1][key] * PAPER / x[-1] for key in ("seconds", "peak", "own")},
         }
         for what, entries in found.items()
     ]
-
-
-def on_the_line(x: list[int], y: list[float], at: int = PAPER) -> float:
-    """Where the least-squares line through the measurements has `at`."""
-    slope, start = np.polyfit(x, y, 1)
-    return float(start + slope * at)
 
 
 def make(folder: Path, prompts: int, responses: int) -> None:

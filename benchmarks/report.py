@@ -64,10 +64,8 @@ def page(results: dict[str, Any]) -> Page:
         columns += [Column(name, numeric=True) for name in names]
         tables.append(Table(columns, [rate_cells(entry) for entry in results["throughput"]], "Rates for the plan"))
     if results.get("reading"):
-        columns = [Column("What"), Column("Responses", numeric=True)]
-        columns += [
-            Column(name, numeric=True) for name in ("Seconds", "Peak memory, GiB", "Of its own at the end, GiB")
-        ]
+        names = ("Responses", "Seconds on a core", "Peak memory, GiB", "Of its own at the end, GiB")
+        columns = [Column("What"), *(Column(name, numeric=True) for name in names)]
         cells = [row for entry in results["reading"] for row in reading_cells(entry)]
         tables.append(Table(columns, cells, "Reading what a training is made from"))
     state = f"load average at the start {machine['load_average_at_start']}"
@@ -140,8 +138,9 @@ def rate_cells(entry: dict[str, Any]) -> list[Cell]:
 
 
 def reading_cells(entry: dict[str, Any]) -> list[list[Cell]]:
-    """A row for each size measured, and one on the line through them for the paper's."""
+    """A row for each size measured, and one for the paper's."""
     measured = zip(*(entry[key] for key in ("responses", "seconds", "peak", "own")), strict=True)
+    more = ", in proportion"
     at_paper = (PAPER, *(entry["at_paper"][key] for key in ("seconds", "peak", "own")))
     return [
         [
@@ -151,7 +150,7 @@ def reading_cells(entry: dict[str, Any]) -> list[list[Cell]]:
             Cell(number(peak / 2**30, 2)),
             Cell(number(own / 2**30, 2)),
         ]
-        for (responses, seconds, peak, own), estimated in [*((one, "") for one in measured), (at_paper, " (estimated)")]
+        for (responses, seconds, peak, own), estimated in [*((one, "") for one in measured), (at_paper, more)]
     ]
 
 

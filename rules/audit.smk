@@ -42,7 +42,6 @@ rule audit:
         candidates=annotated_files("candidates"),
         scored=annotated_files("scored"),
         reference=annotated_files("reference"),
-        config=ancient(CONFIG_FILE),
     output:
         **made("audit/audit", "4 Audit and theory", "csv", "md", "html", what="checks"),
         **made("audit/length_gaps", "4 Audit and theory", "png", "svg", what="implied length gaps"),
@@ -54,8 +53,8 @@ rule audit:
     params:
         test_sets=DATASETS,
         annotated=lambda w: annotated_sets(),
-        settings=needed(CONFIG, "audit"),
-        caption=caption(
+        config=REPORTED.config("audit"),
+        caption=REPORTED.caption(
             "What the paper's printed numbers say about each other. Foremost: RM_R-DPO is defined as RM_DPO minus 0.01 "
             "times the difference in length between the two responses of a test pair. The difference between the two "
             "margins is thus a property of the test set and the same for every model. In the figure each hollow marker "
@@ -66,6 +65,6 @@ rule audit:
         ),
         out=f"{RESULTS}/audit",
     shell:
-        "python workflow_scripts/report.py audit --config {input.config} --test-sets {params.test_sets} "
+        "python workflow_scripts/report.py audit --config {params.config} --test-sets {params.test_sets} "
         "--human {input.human} --annotated-sets {params.annotated} --candidates {input.candidates} "
         "--scored {input.scored} --reference {input.reference} --out {params.out} > {log} 2>&1"

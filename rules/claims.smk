@@ -4,9 +4,8 @@ rule claims:
         claims=expand("paper/claims.{kind}", kind=["yaml", "schema.yaml"]),
         paper=PAPER_NUMBERS,
         policies=[f"{RESULTS}/evaluations/{policy}" for policy in CLAIMS_POLICIES],
-        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=[run.name for run in RUNS["grid"]]),
+        trainings=expand(f"{RESULTS}/runs/{{run}}/training.json", run=REPORTED.claimed),
         tables=CLAIMS_TABLES,
-        config=ancient(CONFIG_FILE),
     output:
         **made("claims/claims", "1 Claims", "csv", "json", "md", "html", what="claims and every comparison"),
         fragment=f"{RESULTS}/claims/list.html",
@@ -22,16 +21,16 @@ rule claims:
                     for policy in CLAIMS_POLICIES
                     for test_set in test_sets(policy)
                 ],
-                "trainings": [f"{RESULTS}/runs/{run.name}" for run in RUNS["grid"]],
+                "trainings": expand(f"{RESULTS}/runs/{{run}}", run=REPORTED.claimed),
                 "tables": CLAIMS_TABLES,
             }
         ),
-        settings=needed(CONFIG, "claims"),
-        caption=caption(
+        config=REPORTED.config("claims"),
+        caption=REPORTED.caption(
             "Each claim of the paper as a statement about its tables, evaluated on the paper's own numbers as printed "
             "and on ours, and below the list every comparison behind it. A claim without enough numbers is open."
         ),
         out=f"{RESULTS}/claims",
     shell:
-        "python workflow_scripts/report.py claims --config {input.config} {params.made_from} --out {params.out} "
+        "python workflow_scripts/report.py claims --config {params.config} {params.made_from} --out {params.out} "
         "> {log} 2>&1"

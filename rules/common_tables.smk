@@ -1,8 +1,9 @@
 # What the tables, figures, claims and the audit are made from. Rules are in the files beside this one.
 from hps.evidence import tables as evidence
-from hps.evidence.needs import needed
+from hps.workflow.reported import BESIDE_THE_PAPERS, PAPER_NUMBERS, Reported
 
-CONFIG_FILE = f"{RESULTS}/config.json"
+REPORTED = Reported(PIPELINE)
+RUNS, SPECS, FIGURES = REPORTED.runs, REPORTED.tables, REPORTED.figures
 
 
 def made(stem, category, *kinds, **labels):
@@ -11,35 +12,8 @@ def made(stem, category, *kinds, **labels):
     return {kind: f"{RESULTS}/{stem}.{kind}" for kind in kinds[:-1]} | {kinds[-1]: shown}
 
 
-def caption(text, what="Ours: results"):
-    """A caption of the report, which says first whether what was measured is of a toy world."""
-    toy = f"**{what} of a toy world**: small models trained from scratch on synthetic text, not the paper's models and data. "
-    return (toy if TOY else "") + text
-
-
 # --- tables ----------------------------------------------------------------------------------------------------------
 
-
-RUNS = {
-    **{"grid": grid_runs(CONFIG), "n": n_runs(CONFIG), "beta": beta_runs(CONFIG)},
-    **{"attribution": attribution_runs(CONFIG)},
-    **{name: runs for name, (_, runs) in ablation_runs(CONFIG).items()},
-}
-# With one data set there is no transfer, and no table of it.
-TRANSFER = bool(PIPELINE.transfer)
-SPECS = {
-    name: spec
-    for name, spec in evidence.tables(CONFIG["ablations"]["over"]).items()
-    if RUNS[spec.runs] and (TRANSFER or not spec.transfer)
-}
-PAPER_NUMBERS = [
-    f"{evidence.FOLDER}/{name}"
-    for name in (*(spec.paper for spec in evidence.TABLES.values() if spec.paper), "quoted.csv")
-]
-BESIDE_THE_PAPERS = (
-    "Ours stands beside the paper's, where the paper has it; brackets hold 95 % intervals. ▼ and ▽ mark cells whose "
-    "difference to BT has the other direction than in the paper. The CSV beside this file has all that was measured."
-)
 
 # Table 4: the judged method with each of its baselines (JUDGED).
 JUDGE_VARIABLES = [CONFIG["judge"][f"{name}_variable"] for name in ("url", "model", "key")]
@@ -124,6 +98,9 @@ config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_
 def warnings():
     """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
     said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
+    said += [
+        f"{title}: left out of the report. The configuration asks for no runs of it" for title in REPORTED.without_runs
+    ]
     if not_pinned() and not PINNING:
         said.append(
             f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
@@ -137,17 +114,6 @@ def table(name):
     return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "html"])
 
 
-def table_evaluations(spec):
-    """The evaluations that a table is made from: folders of test sets in those of policies."""
-    found = [PIPELINE.evaluation(policy, test_set) for policy in PIPELINE.sft for test_set in DATASETS if spec.sft]
-    for run in RUNS[spec.runs]:
-        # A table of numbers (Table 7) has one test set, the first.
-        tested = transfer_sets(run) if spec.varies == "evaluated_on" else transfer_sets(run)[:1]
-        for test_set in tested if spec.transfer else [run.dataset]:
-            found.append(f"{RESULTS}/evaluations/{run.name}/{test_set}")
-    return found
-
-
 def table_input(wildcards):
     """What a table is made from, by its source."""
     spec = SPECS[wildcards.table]
@@ -157,7 +123,7 @@ def table_input(wildcards):
         return {"judge": rules.judge.output}
     if spec.source == evidence.TRAININGS:
         return {"trainings": [f"{RESULTS}/runs/{run.name}/training.json" for run in RUNS[spec.runs]]}
-    return {"policies": list(dict.fromkeys(str(Path(folder).parent) for folder in table_evaluations(spec)))}
+    return {"policies": list(dict.fromkeys(str(Path(folder).parent) for folder in REPORTED.evaluations(spec)))}
 
 
 def table_options(wildcards, input):
@@ -171,7 +137,7 @@ def table_options(wildcards, input):
         names = [run.name for run in RUNS[spec.runs]]
         trainings = [f"{RESULTS}/runs/{name}" for name in names]
         return options({"trainings": trainings, "benchmarks": [f"{BENCHMARKS}/train/{name}.tsv" for name in names]})
-    return options({"evaluations": table_evaluations(spec)})
+    return options({"evaluations": REPORTED.evaluations(spec)})
 
 
 # --- audit ----------------------------------------------------------------------------------------------------------
@@ -199,10 +165,7 @@ def annotated_files(name):
 
 
 # All policies of the paper's tables, and the tables that are no sums over test prompts.
-CLAIMS_RUNS = [
-    run for spec in SPECS.values() if spec.source == evidence.EVALUATIONS and spec.paper for run in RUNS[spec.runs]
-]
-CLAIMS_POLICIES = [*PIPELINE.sft, *dict.fromkeys(run.name for run in CLAIMS_RUNS)]
+CLAIMS_POLICIES = [*PIPELINE.sft, *REPORTED.claimed]
 CLAIMS_TABLES = [
     f"{RESULTS}/tables/{name}.csv"
     for name in TABLE_NAMES
@@ -212,9 +175,6 @@ CLAIMS_TABLES.append(f"{RESULTS}/theory/theory.csv")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
-
-
-FIGURES = evidence.figures(SPECS)
 
 
 def all_figures():

@@ -1,4 +1,4 @@
-# Sec. 6.1: each policy on the test prompts of its own data set (fine-tuning) and of others (transfer).
+# Each policy on the test prompts of its own data set (fine-tuning, Sec. 6.1) and of others (transfer, Sec. 6.2).
 rule evaluate:
     input:
         unpack(trained),

@@ -3,7 +3,6 @@ rule figure:
     input:
         tables=lambda w: [f"{RESULTS}/tables/{name}.csv" for name in FIGURES[w.figure]],
         paper=lambda w: [f"{evidence.FOLDER}/{SPECS[name].paper}" for name in FIGURES[w.figure] if SPECS[name].paper],
-        config=ancient(CONFIG_FILE),
     output:
         **made("figures/{figure}", "3 Figures", "png", "svg", figure="{figure}"),
     log:
@@ -13,18 +12,17 @@ rule figure:
     conda:
         "../envs/report.yaml"
     params:
-        settings=needed(CONFIG, "figure"),
-        caption=lambda w: caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
+        config=lambda w: REPORTED.config("figure", [SPECS[name] for name in FIGURES[w.figure]]),
+        caption=lambda w: REPORTED.caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
         out=f"{RESULTS}/figures",
     shell:
-        "python workflow_scripts/report.py figure --name {wildcards.figure} --config {input.config} "
+        "python workflow_scripts/report.py figure --name {wildcards.figure} --config {params.config} "
         "--tables {input.tables} --out {params.out} > {log} 2>&1"
 
 
 rule training_curves:
     input:
         logs=lambda w: [f"{RESULTS}/runs/{run.name}/log.jsonl" for run in RUNS["grid"] if run.dataset == w.dataset],
-        config=ancient(CONFIG_FILE),
     output:
         **made("figures/training_curves_{dataset}", "3 Figures", "png", "svg", figure="training_curves, {dataset}"),
     log:
@@ -33,8 +31,8 @@ rule training_curves:
         "../envs/report.yaml"
     params:
         trainings=lambda w, input: [str(Path(file).parent) for file in input.logs],
-        settings=needed(CONFIG, "figure"),
-        caption=caption(
+        config=REPORTED.config("figure"),
+        caption=REPORTED.caption(
             "The trainings of the main grid, a column a parameterization, a line a loss: pale as recorded at each "
             "optimizer step, strong as a moving average. The implicit reward margin is β times the difference in "
             "log-ratio between the best response and the negative it is compared with. It is not RM_DPO, and what it "
@@ -43,5 +41,5 @@ rule training_curves:
         ),
         out=f"{RESULTS}/figures",
     shell:
-        "python workflow_scripts/report.py curves --dataset {wildcards.dataset} --config {input.config} "
+        "python workflow_scripts/report.py curves --dataset {wildcards.dataset} --config {params.config} "
         "--trainings {params.trainings} --out {params.out} > {log} 2>&1"

@@ -48,6 +48,9 @@ rule fetch_model:
         role=PIPELINE.roles_from("hub", "path", "gguf"),
     conda:
         "../envs/train.yaml"
+    # What no adapter can go to is said here, before anything is generated for it. It makes no other model.
+    resources:
+        targets=lambda w: PIPELINE.targets(w.role),
     params:
         options=lambda w: PIPELINE.model_options(w.role),
         pinned=pinned_model,
@@ -56,7 +59,7 @@ rule fetch_model:
         dtype=COMPUTE["dtype"],
     shell:
         "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
-        "--dtype {params.dtype} --out {output} > {log} 2>&1"
+        "{resources.targets} --dtype {params.dtype} --out {output} > {log} 2>&1"
 
 
 rule reward_model:
@@ -72,17 +75,18 @@ rule reward_model:
     benchmark:
         f"{BENCHMARKS}/models/{{role}}.tsv"
     wildcard_constraints:
-        role=PIPELINE.roles_from("trained"),
+        role=PIPELINE.roles_from("trained", "probe"),
     conda:
         "../envs/train.yaml"
     params:
+        command=lambda w: {"trained": "train_reward_model", "probe": "fit_probe"}[ROLES[w.role]["source"]],
         options=lambda w: PIPELINE.model_options(w.role, leave_out=("source", "base", "split")),
         dtype=COMPUTE["dtype"],
         toy=TOY_FLAG,
         max_length=CONFIG["training"]["max_length"],
         system_turn=CONFIG["rewards"]["system_turn"],
     shell:
-        "python workflow_scripts/train_reward_model.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
+        "python workflow_scripts/{params.command}.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
         "{params.options} --dtype {params.dtype} --max-length {params.max_length} "
         "--reward-system-turn {params.system_turn} {params.toy} "
         "--out {output} > {log} 2>&1"

@@ -1,5 +1,5 @@
 # The Snakemake report: tables, figures, what the data and models were, the configuration, and the versions.
-MADE_OF = caption(
+MADE_OF = REPORTED.caption(
     "What this run was made of. *data*: what was read from the data files and left out, by reason; what was generated; how "
     "many prompts the trainings used. *models*: source, size and held-out accuracy of each model, in a toy world with the "
     "rank correlation of the reward models with the true reward. *configuration*: every key, its value and the layer that "
@@ -12,7 +12,7 @@ OVERVIEWS = ["data", "models", "configuration", "versions"]
 
 rule configuration:
     output:
-        CONFIG_FILE,
+        f"{RESULTS}/config.json",
     log:
         f"{LOGS}/configuration.log",
     conda:
@@ -28,7 +28,7 @@ rule configuration:
 
 rule overview:
     input:
-        config=CONFIG_FILE,
+        config=rules.configuration.output,
         counts=expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
         candidates=[
             shard_files(f"{RESULTS}/candidates/{dataset}/{split}.{{scatteritem}}.json", split)
@@ -59,7 +59,6 @@ rule cost:
         rules.claims.output.csv,
         [table(name) for name in TABLE_NAMES],
         rules.audit.output.csv,
-        config=ancient(CONFIG_FILE),
     output:
         **made("overview/cost", CATEGORY, "html", what="cost"),
     log:
@@ -68,11 +67,11 @@ rule cost:
         "../envs/report.yaml"
     params:
         benchmarks=BENCHMARKS,
-        settings=needed(CONFIG, "cost"),
+        config=REPORTED.config("cost"),
         caption=MADE_OF,
         out=f"{RESULTS}/overview",
     shell:
-        "python workflow_scripts/report.py cost --config {input.config} --benchmarks {params.benchmarks} "
+        "python workflow_scripts/report.py cost --config {params.config} --benchmarks {params.benchmarks} "
         "--out {params.out} > {log} 2>&1"
 
 

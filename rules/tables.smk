@@ -3,7 +3,6 @@ rule table:
     input:
         unpack(table_input),
         paper=lambda w: [f"{evidence.FOLDER}/{SPECS[w.table].paper}"] if SPECS[w.table].paper else [],
-        config=ancient(CONFIG_FILE),
     output:
         **made("tables/{table}", "2 Tables", "csv", "md", "html", table="{table}"),
     log:
@@ -14,9 +13,9 @@ rule table:
         "../envs/report.yaml"
     params:
         made_from=table_options,
-        settings=lambda w: needed(CONFIG, "table", SPECS[w.table].needs),
-        caption=lambda w: caption(f"{SPECS[w.table].caption} {BESIDE_THE_PAPERS}"),
+        config=lambda w: REPORTED.config("table", [SPECS[w.table]]),
+        caption=lambda w: REPORTED.caption(f"{SPECS[w.table].caption} {BESIDE_THE_PAPERS}"),
         out=f"{RESULTS}/tables",
     shell:
-        "python workflow_scripts/report.py table --name {wildcards.table} --config {input.config} {params.made_from} "
+        "python workflow_scripts/report.py table --name {wildcards.table} --config {params.config} {params.made_from} "
         "--out {params.out} > {log} 2>&1"

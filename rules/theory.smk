@@ -1,7 +1,5 @@
 # Theorems 1 to 3 on linear rewards with a known parameter. Needs no model and no data.
 rule theory:
-    input:
-        config=ancient(CONFIG_FILE),
     output:
         **made("theory/theory", "4 Audit and theory", "csv", "md", "html", what="theorems"),
         **made("theory/theorems", "4 Audit and theory", "png", "svg", what="theorems, figure"),
@@ -10,7 +8,7 @@ rule theory:
     conda:
         "../envs/report.yaml"
     params:
-        settings=needed(CONFIG, "theory"),
+        config=REPORTED.config("theory"),
         caption=(
             "The paper's three theorems where they can be computed exactly: linear rewards with a known parameter, no "
             "language model. Theorem 1: estimation error against prompts m and responses n, with fitted exponents; its "
@@ -20,4 +18,4 @@ rule theory:
         ),
         out=f"{RESULTS}/theory",
     shell:
-        "python workflow_scripts/report.py theory --config {input.config} --out {params.out} > {log} 2>&1"
+        "python workflow_scripts/report.py theory --config {params.config} --out {params.out} > {log} 2>&1"

@@ -29,9 +29,9 @@ def content(path: Path) -> bytes:
 
 def main(folder: str) -> None:
     root = Path(folder)
-    files = {path for pattern in PATTERNS for path in root.glob(pattern) if "measured" not in path.parts}
+    files = {path for pattern in PATTERNS for path in root.glob(pattern)}
     for path in sorted(files):
-        if path.name not in TIMED:
+        if path.name not in TIMED and not {"measured", "checkpoints"} & {*path.parts}:
             print(hashlib.sha256(content(path)).hexdigest(), path.relative_to(root))
 
 

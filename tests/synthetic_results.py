@@ -81,12 +81,13 @@ def configuration(folder: Path, **changes: Any) -> Path:
     """config.json with the keys that the report's parts read; `changes` by dotted key with __ for the dot."""
     values: dict[str, Any] = {
         "world": "real",
-        "evaluation": {"bleu": "word", "margin_pair": "human", "resamples": 200},
-        "claims": {"alpha": 0.05, "resamples": 1000},
+        "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "claims": {"alpha": 0.05},
         "grid": {"n": 100},
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
         "ablations": {"dataset": "hh_rlhf", "over": {}},
         "attribution": {"reward": "dpo"},
+        "models": {"eval_reward": {"source": "trained"}},
         "candidates": {"truncated": "drop"},
         "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
     }

@@ -29,6 +29,7 @@ class Arguments:
     role: str = argument("what the model is for: policy, generator, reward, eval_reward, judge")
     source: Literal["gguf", "path", "hub"] = argument("where it comes from")
     out: str = argument("model folder to write")
+    lora_targets: list[str] = argument("of a policy: modules that get an adapter; it must have each", [])
     package: str = argument("gguf: installed Python package that carries the file (it is not imported)", "")
     file: str = argument("gguf: the file's name inside the package", "")
     path: str = argument("path: folder with config.json, safetensors and tokenizer; it is linked to, not copied", "")
@@ -41,7 +42,7 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    from hps.models import fetch
+    from hps.models import adapters, fetch
 
     for name in NEEDS[arguments.source]:
         if not getattr(arguments, name):
@@ -55,6 +56,8 @@ def main(arguments: Arguments) -> None:
             fetch.from_path(out, facts, Path(arguments.path))
         case "hub":
             fetch.from_hub(out, facts, arguments.repo, arguments.revision, arguments.lock)
+    if arguments.lora_targets:
+        adapters.check_targets(adapters.skeleton(out), arguments.lora_targets)
     logging.info("%s: %s from %s", arguments.out, arguments.role, arguments.source)
 
 

@@ -18,7 +18,7 @@ from hps.support.files import read_json, write_json, writing
 
 @dataclass(kw_only=True)
 class Arguments:
-    results: str = argument("folder of the run, results/<preset>")
+    results: str = argument("folder of the run, results/<name>")
     command: str = argument("the exact command that made it")
     out: str = argument("folder to write")
 

@@ -27,7 +27,7 @@ from hps.support.errors import InputError
 
 @dataclass(kw_only=True)
 class Part:
-    config: str = argument("the resolved configuration, RESULTS/config.json")
+    config: str = argument("the resolved configuration, RESULTS/config.json, or the keys that the part needs, as JSON")
     out: str = argument("output folder")
 
 
@@ -74,7 +74,8 @@ def table(arguments: TablePart) -> None:
 
 
 def named(config: Mapping[str, Any], name: str) -> TableSpec:
-    known = tables(config["ablations"]["over"])
+    ablation = f"ablations.over.{name.removeprefix('ablation_')}"
+    known = tables({ablation.rpartition(".")[2]: config[ablation]} if ablation in config else {})
     if name not in known:
         raise InputError("--name", f"{name}: no such table; there are {', '.join(known)}")
     return known[name]
@@ -90,7 +91,7 @@ def of_evaluations(spec: TableSpec, arguments: TablePart, config: Mapping[str, A
     from hps.evidence import attribution, table_page, table_rows
 
     pair, bleu, world = (config[key] for key in ("evaluation.margin_pair", "evaluation.bleu", "world"))
-    choices = table_rows.Choices(pair, bleu, config.get(spec.varies), config["evaluation.resamples"])
+    choices = table_rows.Choices(pair, bleu, config.get(spec.varies))
     rows = table_rows.build(spec, map(results.read_evaluation, given(arguments, "evaluations")), choices)
     if not spec.parts:
         page = table_page.to_page(spec, rows, choices, arguments.paper, world)
@@ -118,11 +119,11 @@ def of_judgements(spec: TableSpec, arguments: TablePart, config: Mapping[str, An
     from hps.judge.table import to_csv, to_page
     from hps.judge.verdicts import win_rates
 
-    folder, resamples = Path(given(arguments, "judge")), config["evaluation.resamples"]
+    folder = Path(given(arguments, "judge"))
     facts = read_facts(folder / "judge.json")
     judgements = files.read_table(folder / "judgements.parquet", COLUMNS.names)
-    rates = win_rates(judgements, resamples=resamples, seed=0)
-    page = to_page(rates, Path(arguments.paper) / spec.paper, facts, resamples, config["world"])
+    rates = win_rates(judgements)
+    page = to_page(rates, Path(arguments.paper) / spec.paper, facts, config["world"])
     return to_csv(rates, facts["model"]), page
 
 
@@ -132,10 +133,10 @@ def of_ratings(spec: TableSpec, arguments: TablePart, config: Mapping[str, Any])
     from hps.user_study.scores import score
     from hps.user_study.table import to_csv, to_page
 
-    key, resamples = read_key(given(arguments, "key")), config["evaluation.resamples"]
+    key = read_key(given(arguments, "key"))
     ratings = read_ratings(arguments.ratings, key) if arguments.ratings else None
-    scores = score(ratings, resamples=resamples, seed=0) if ratings else None
-    page = to_page(key, ratings, scores, Path(arguments.paper) / spec.paper, resamples, config["world"])
+    scores = score(ratings, seed=0) if ratings else None
+    page = to_page(key, ratings, scores, Path(arguments.paper) / spec.paper, config["world"])
     return to_csv(key, ratings, scores), page
 
 
@@ -161,7 +162,7 @@ def figure(arguments: FigurePart) -> None:
     specs = [named(config, Path(path).stem) for path in arguments.tables]
     kind = margins if specs[0].varies == "evaluated_on" else ablation
     drawn = (training_time if specs[0].source == TRAININGS else kind)(specs, arguments.tables, arguments.paper)
-    draw(arguments, arguments.name, drawn, needed(config, "figure")["world"])
+    draw(arguments, arguments.name, drawn, config["world"])
 
 
 @dataclass(kw_only=True)
@@ -199,7 +200,8 @@ def claims(arguments: ClaimsPart) -> None:
 
     config, paper = needed(read_config(arguments.config), "claims"), Path(arguments.paper)
     found = read_claims(paper / "claims.yaml", paper / "claims.schema.yaml")
-    test = Level(config["claims.alpha"], config["claims.resamples"])
+    # A reward model that was trained here scores in log-odds; the paper's does not.
+    test = Level(config["claims.alpha"], config["models.eval_reward.source"] == "trained")
     choices = Choices(config["evaluation.margin_pair"], config["evaluation.bleu"])
     ours = OurResults.of(
         map(results.read_evaluation, arguments.evaluations),
@@ -213,8 +215,8 @@ def claims(arguments: ClaimsPart) -> None:
     readable = page.to_page(pairs, test, config["world"])
     write(arguments, "claims", readable, page.to_csv(pairs))
     files.write_json(Path(arguments.out) / "claims.json", page.to_json(pairs, test, config["world"]))
-    # The list alone, for the report's first page, which says itself whether the world is a toy.
-    alone = replace(readable, notes=[page.summary(pairs)], tables=readable.tables[:1])
+    # The lists alone, for the report's first page, which says itself whether the world is a toy.
+    alone = replace(readable, notes=[page.summary(pairs)], tables=page.lists(pairs))
     files.write_text(Path(arguments.out) / "list.html", render.fragment(alone))
 
 
@@ -245,10 +247,8 @@ def audit(arguments: AuditPart) -> None:
     gaps = {name: {"human": human_gaps(path)} for name, path in zip(arguments.test_sets, arguments.human, strict=True)}
     for name, stages in zip(arguments.annotated_sets, by_test_set(arguments), strict=True):
         gaps[name]["annotated"] = annotated_gaps(*stages, usable_statuses(config["candidates.truncated"]))
-    how = {"resamples": config["evaluation.resamples"], "seed": 0}
     measured = {
-        name: {pair: statistics.mean_interval(values, **how) for pair, values in pairs.items()}
-        for name, pairs in gaps.items()
+        name: {pair: statistics.estimate(values) for pair, values in pairs.items()} for name, pairs in gaps.items()
     }
     rows, world = paper.read_rows(arguments.paper), config["world"]
     found = checks.check(arguments.paper, measured, world, DATASETS)

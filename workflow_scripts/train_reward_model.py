@@ -7,12 +7,11 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
-from hps.support import cli, files, provenance
+from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 
@@ -99,12 +98,7 @@ def main(arguments: Arguments) -> None:
         "truncated": truncated + scorer.truncated,
     }
     if arguments.toy:
-        import pandas as pd
-
-        from hps.toyworld import true_reward
-
-        both = pd.DataFrame({"score": scores, "true": [true_reward(*conversation) for conversation in conversations]})
-        metrics["spearman_true_reward"] = float(both.corr(method="spearman").loc["score", "true"])
+        metrics["spearman_true_reward"] = reward_training.spearman_true_reward(scores, conversations)
     logging.info(
         "held-out accuracy %.3f (95 %% interval %.3f to %.3f)%s",
         *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),
@@ -114,20 +108,12 @@ def main(arguments: Arguments) -> None:
     facts = {
         "role": arguments.role,
         "source": "trained",
-        "base": _identity(Path(arguments.base)),
+        "base": sources.identity(arguments.base),
         "max_length": max_length,
         "metrics": metrics,
         "provenance": made_with,
     }
     sources.save(arguments.out, model.to(dtype), tokenizer, facts)
-
-
-def _identity(base: Path) -> dict:
-    """What the base's model.json says about where it comes from; its path where it has none."""
-    if not (base / "model.json").is_file():
-        return {"path": str(base)}
-    facts = files.read_json(base / "model.json")
-    return {key: value for key, value in facts.items() if key not in ("metrics", "provenance")}
 
 
 if __name__ == "__main__":

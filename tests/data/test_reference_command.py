@@ -58,6 +58,7 @@ def dated_folder(tmp_path, model_folder):
     def of(day: str):
         folder = tmp_path / day.replace(" ", "-")
         shutil.copytree(model_folder, folder)
+        (folder / "model.json").unlink()  # which would refuse the changed template
         tokenizer = load_tokenizer(folder)
         tokenizer.chat_template = f"Today is {day}. " + tokenizer.chat_template
         tokenizer.save_pretrained(folder)

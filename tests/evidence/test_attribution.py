@@ -13,7 +13,7 @@ from hps.runs import parts_of_hps
 from hps.support.errors import InputError
 
 PARTS = parts_of_hps("n_minus_1")
-CHOICES, SPEC = Choices(resamples=200), TABLES["table_attribution"]
+CHOICES, SPEC = Choices(), TABLES["table_attribution"]
 MARGINS = dict(zip(PARTS, [2.0, 4.0, 5.0, 8.0, 6.0, 7.0], strict=True))
 
 

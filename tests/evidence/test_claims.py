@@ -38,14 +38,19 @@ def results_of(paths, trainings=(), tables=None) -> OurResults:
 
 def test_our_evaluations_decide_a_claim_of_table_2(tmp_path):
     base = spread(0, 1, seed=9)
-    paths = folders(tmp_path, {"dpo-hps": 20 + base, "dpo-bt": base + spread(0, 1), "sft": base})
+    paths = folders(tmp_path, {"sft": base})
+    for seed in range(3):
+        margins = {"dpo-hps": 20 + base + spread(0, 1, seed=seed), "dpo-bt": base + spread(0, 1, seed=seed + 9)}
+        paths += folders(tmp_path, margins, seed=seed)
     of = Claim("it", "", "", "table2", "greater",
                {"metric": "rm_dpo", "first": {"evaluated_on": "hh_rlhf", "method": "dpo-hps"},
                 "second": {"evaluated_on": "hh_rlhf", "method": "dpo-bt"}})  # fmt: skip
     (result,) = judge([evaluate(of, results_of(paths), TEST)], TEST)
-    assert result.verdict == "supported"
+    assert (result.verdict, result.seeds) == ("supported", 3)
     assert result.decisive.mean == pytest.approx(20.0)
     assert result.decisive.units == 30
+    (one_seed,) = judge([evaluate(of, results_of(paths[:3]), TEST)], TEST)
+    assert (one_seed.verdict, one_seed.of_policies, one_seed.seeds) == ("open", "supported", 1)
 
 
 def test_each_run_stands_in_its_tables(tmp_path):
@@ -80,6 +85,7 @@ def test_training_times_are_paired_by_run(tmp_path):
         )
         for loss, value in seconds.items()
     ]
+    runs.append(training(tmp_path / "other_n", run("dpo-hps", n=5), step_seconds=99.0))  # not of the grid
     ours = results_of([], runs)
     chosen = [c for c in read_claims(CLAIMS, SCHEMA) if c.table == "training_time"]
     verdicts = {r.claim.id: r for r in judge([evaluate(c, ours, Level()) for c in chosen], Level())}
@@ -90,8 +96,39 @@ def test_training_times_are_paired_by_run(tmp_path):
     assert verdicts["time_saved_against_pl"].verdict == "supported"
 
 
-def write_table4(path, win, lose, half) -> str:
+def test_a_loss_that_saw_fewer_responses_is_not_compared(tmp_path):
+    base = spread(0, 0.1, seed=9)
+    margins = {"dpo-hps": 20 + base, "dpo-bt": base, "dpo-pl": base}
+    paths = [path for seed in (0, 1, 2) for path in folders(tmp_path, margins, seed=seed)]
+    claims = {c.id: c for c in read_claims(CLAIMS, SCHEMA)}
+    of = replace(claims["rm_dpo_over_pl"], each={"data": ["hh_rlhf"], "reward": ["dpo"]})
+
+    def found(claim: Claim, pl_responses: int):
+        trainings = [
+            training(tmp_path / f"{pl_responses}-{loss}-{seed}", run(f"dpo-{loss}", seed=seed), responses=responses)
+            for loss, responses in (("bt", 100), ("pl", pl_responses))
+            for seed in range(3)
+        ]
+        tables = {"table4": write_table4(tmp_path / f"{pl_responses}.csv", 60, 10, 5)}
+        (result,) = judge([evaluate(claim, results_of(paths, trainings, tables), TEST)], TEST)
+        return result
+
+    assert found(of, 100).verdict == "supported"
+    fewer = found(of, 10)
+    assert (fewer.verdict, fewer.reason, fewer.missing) == ("open", "PL used 10 of 100 responses", 1)
+    of_bt = replace(of, details=claims["rm_dpo_over_bt"].details)
+    assert found(of_bt, 11).verdict == "supported"
+    assert found(claims["pl_slower_than_bt"], 12).reason == "PL used 12 of 100 responses"
+    theorem = comparisons(claims["theorem1_pl_in_responses"], lambda column: [])
+    assert not results_of([], [training(tmp_path / "pl", run("dpo-pl"), responses=9)]).why_unequal(theorem[0].terms[0])
+    judged = found(claims["judge_win_rate"], 13)
+    assert (judged.verdict, judged.missing) == ("open", 2)
+    assert "PL used 13 of 100 responses" in judged.reason
+
+
+def write_table4(path, win, lose, half, seeds="0 1 2") -> str:
     columns = ["evaluated_on", "opponent", *(f"{name}{end}" for name in ("win", "lose") for end in ("", "_lo", "_hi"))]
+    columns += ["prompts", "seeds"]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
@@ -99,18 +136,25 @@ def write_table4(path, win, lose, half) -> str:
             values = (
                 (win, win - half, win + half, lose, lose - half, lose + half) if half else (win, "", "", lose, "", "")
             )
-            writer.writerow([data, other, *values])
+            writer.writerow([data, other, *values, 200, seeds])
     return str(path)
 
 
 @pytest.mark.parametrize(
     ("win", "lose", "half", "found"),
-    [(60, 10, 5, "supported"), (10, 60, 5, "contradicted"), (40, 35, 20, "open"), (60, 10, 0, "open")],
+    [(60, 10, 1, "supported"), (10, 60, 1, "contradicted"), (40, 35, 20, "open"), (60, 10, 0, "open")],
 )
 def test_tables_with_intervals_decide_and_without_do_not(tmp_path, win, lose, half, found):
     (of,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "judge_win_rate"]
     ours = results_of([], tables={"table4": write_table4(tmp_path / "table4.csv", win, lose, half)})
     assert verdict(of, ours) == found
+
+
+def test_a_table_of_one_seed_speaks_of_its_policies(tmp_path):
+    (of,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "judge_win_rate"]
+    ours = results_of([], tables={"table4": write_table4(tmp_path / "table4.csv", 60, 10, 5, seeds="0")})
+    (result,) = judge([evaluate(of, ours, TEST)], TEST)
+    assert (result.verdict, result.of_policies) == ("open", "supported")
 
 
 def write_table(path, rows: list[dict]) -> str:
@@ -142,14 +186,15 @@ def human(path):
 
 
 def test_a_paired_difference_decides_where_two_intervals_do_not(tmp_path):
-    assert human(table3(tmp_path / "table3.csv")).verdict == "supported"
-    assert human(table3(tmp_path / "apart.csv", difference=False)).verdict == "open"
+    # Raters see one trained policy of each method.
+    assert human(table3(tmp_path / "table3.csv")).of_policies == "supported"
+    assert human(table3(tmp_path / "apart.csv", difference=False)).of_policies == "open"
 
 
 def test_simulated_raters_and_few_prompts_never_decide(tmp_path):
     simulated = human(table3(tmp_path / "simulated.csv", simulated="yes"))
     assert (simulated.verdict, simulated.reason) == ("open", "the ratings are simulated")
-    assert human(table3(tmp_path / "few.csv", prompts=4)).verdict == "open"
+    assert human(table3(tmp_path / "few.csv", prompts=4)).of_policies == "open"
 
 
 # --- vocabulary
@@ -176,8 +221,8 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_claim_that_is_wrong_is_named(tmp_path, case):
     changes, message = WRONG[case]
-    good = {"id": "it", "section": "s", "says": "x", "table": "table2", "kind": "greater", "metric": "bleu",
-            "first": {"method": "a"}, "second": {"method": "b"}}  # fmt: skip
+    good = {"id": "it", "group": "margin", "section": "s", "says": "x", "table": "table2", "kind": "greater"}
+    good |= {"metric": "bleu", "first": {"method": "a"}, "second": {"method": "b"}}
     path = tmp_path / "claims.yaml"
     path.write_text(yaml.safe_dump({"claims": [good]}))
     assert read_claims(path, SCHEMA)[0].id == "it"
@@ -232,8 +277,11 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     claims = read_claims(CLAIMS, SCHEMA)
     pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
     page = to_page(pairs, TEST, "real")
-    assert len(page.tables[0].rows) == len(claims)
-    assert {row[-1].text for row in page.tables[0].rows} == {"○\N{NO-BREAK SPACE}open"}
+    groups = page.tables[:-1]
+    assert [table.title for table in groups] == ["Margin", "Quality", "Transfer", "Cost", "Ablations", "Theory"]
+    rows = [row for table in groups for row in table.rows]
+    assert len(rows) == len(claims)
+    assert {row[-1].text for row in rows} == {"○\N{NO-BREAK SPACE}open"}
     assert f"{len(claims)} claims" in page.notes[0]
 
 

@@ -1,6 +1,5 @@
 """Verdicts on claims: on the paper's own numbers by hand, and the logic behind them as laws."""
 
-import itertools
 import math
 from dataclasses import replace
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from hps.evidence.claims.evidence import CsvTables, OurResults
 from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
 from hps.evidence.claims.vocabulary import Claim, read_claims
-from hps.evidence.statistics import holm, sign_flip_p
 
 # --- the paper's own numbers
 
@@ -52,43 +50,6 @@ def test_every_claim_is_open_without_numbers():
     assert all(math.isnan(result.p_holm) and result.reason for result in results)
 
 
-# --- Holm and sign flips
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01; 2 * 0.03; 0.04 stays below it
-    assert holm([0.5, 0.001]) == pytest.approx([0.5, 0.002])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_only_raises_and_keeps_the_order(p_values):
-    adjusted = holm(p_values)
-    assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    assert [adjusted[i] for i in order] == sorted(adjusted)
-    assert min(adjusted) == pytest.approx(min(1, len(p_values) * min(p_values)))
-
-
-def test_sign_flips_against_all_of_them():
-    values = np.array([0.3, -0.1, 0.8, 0.5, 0.2])
-    means = [np.mean(values * signs) for signs in itertools.product((-1, 1), repeat=5)]
-    exact = np.mean([mean >= values.mean() - 1e-12 for mean in means])
-    ((above, below),) = sign_flip_p([values], resamples=32, seed=0)
-    assert (above, below) == pytest.approx((exact, np.mean([mean <= values.mean() + 1e-12 for mean in means])))
-    ((drawn, _),) = sign_flip_p([np.concatenate([values, values, values])], resamples=20000, seed=0)
-    ((every, _),) = sign_flip_p([np.concatenate([values, values, values])], resamples=2**15, seed=0)
-    assert drawn == pytest.approx(every, abs=0.005)
-
-
-def test_sign_flips_without_units_or_differences():
-    (nothing, zero, one) = sign_flip_p([np.empty(0), np.zeros(5), np.ones(1)], resamples=500, seed=0)
-    assert all(math.isnan(p) for p in nothing)
-    assert zero == (1.0, 1.0)
-    assert one == (0.5, 1.0)
-
-
 # --- verdicts
 
 
@@ -101,9 +62,8 @@ def test_clear_differences_decide_and_swapping_flips():
 @given(shift=st.floats(-3, 3), sd=st.floats(0.01, 3), units=st.integers(2, 40), seed=st.integers(0, 99))
 def test_swapping_the_methods_flips_the_verdict(shift, sd, units, seed):
     numbers = Numbers(a=spread(shift, sd, units, seed), b=spread(0, sd, units, seed + 100))
-    test = Level(resamples=1000)
-    flipped = {"supported": "contradicted", "contradicted": "supported", "open": "open"}
-    assert verdict(claim(first="b", second="a"), numbers, test) == flipped[verdict(claim(), numbers, test)]
+    found, flipped = verdict(claim(smallest=0.5), numbers), {"supported": "contradicted", "contradicted": "supported"}
+    assert verdict(claim(first="b", second="a", smallest=0.5), numbers) == flipped.get(found, found)
 
 
 def test_wide_intervals_are_open():
@@ -158,7 +118,7 @@ def test_more_claims_make_it_harder():
 @given(shift=st.floats(-1, 1), scale=st.floats(0.01, 1))
 def test_within_asks_for_an_interval_inside_the_tolerance(shift, scale):
     numbers = Numbers(a=spread(shift, scale, 40), b=np.zeros(40))
-    found = verdict(claim("within", tolerance=0.5), numbers, Level(resamples=1000))
+    found = verdict(claim("within", tolerance=0.5), numbers)
     if found == "supported":
         assert abs(shift) < 0.5
     elif found == "contradicted":
@@ -167,14 +127,34 @@ def test_within_asks_for_an_interval_inside_the_tolerance(shift, scale):
         assert 0.4 < abs(shift) < 0.6
 
 
-def test_a_tolerance_in_standard_deviations_follows_the_scale():
-    def found(scale, shift):
-        base = spread(0, scale, 40)
-        numbers = Numbers(a=base + shift + spread(0, scale / 100, 40, 2), b=base)
-        return verdict(claim("within", tolerance=1e-9, tolerance_sd=0.1), numbers)
+def test_a_tolerance_is_fixed_and_follows_the_scale_of_the_reward_not_its_spread():
+    def found(test, spread_of_prompts):
+        base = spread(0, spread_of_prompts, 40)
+        numbers = Numbers(a=base + 0.1 + spread(0, 0.01, 40, 2), b=base)
+        return verdict(claim("within", tolerance=0.01, tolerance_log_odds=0.2), numbers, test)
 
-    assert found(10.0, 0.5) == "supported"
-    assert found(1.0, 0.5) == "contradicted"
+    log_odds = Level(reward_in_log_odds=True)
+    assert [found(TEST, sd) for sd in (0.1, 10)] == ["contradicted"] * 2
+    assert [found(log_odds, sd) for sd in (0.1, 10)] == ["supported"] * 2
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "found"),
+    [(0.0, 0.1, "no difference"), (0.01, 0.1, "no difference"), (0.0, 5.0, "open"), (0.3, 0.1, "supported"),
+     (-0.3, 0.1, "contradicted"), (2.0, 0.1, "supported")],
+)  # fmt: skip
+def test_no_difference_is_an_interval_within_the_smallest_effect_that_is_not_clear_of_0(mean, sd, found):
+    (result,) = judge([evaluate(claim(smallest=0.5), Numbers(a=spread(mean, sd), b=np.zeros(30)), TEST)], TEST)
+    assert result.verdict == found
+    assert ("within 0.5" in result.reason) == (sd == 0.1 and abs(mean) < 0.5 and found != "contradicted")
+
+
+def test_no_difference_needs_every_comparison():
+    of = claim(second="$other", each={"other": ["b", "c"]}, smallest=0.5)
+    base = {"a": spread(0, 0.1), "b": spread(0, 0.1, seed=1)}
+    assert verdict(of, Numbers(**base, c=spread(0.02, 0.1, seed=2))) == "no difference"
+    assert verdict(of, Numbers(**base, c=spread(0, 5, seed=2))) == "open"
+    assert verdict(of, Numbers(**base)) == "open"  # one is missing
 
 
 def test_a_ratio_is_of_means_and_paired():
@@ -182,7 +162,7 @@ def test_a_ratio_is_of_means_and_paired():
     (result,) = judge([evaluate(claim("ratio_at_most", limit=1.05), Numbers(a=1.02 * b, b=b), TEST)], TEST)
     assert result.verdict == "supported"
     assert result.decisive.mean == pytest.approx(1.02)
-    assert result.decisive.lo == pytest.approx(1.02)
+    assert (result.decisive.lo, result.decisive.hi) == pytest.approx((1.02, 1.02))
     assert verdict(claim("ratio_at_most", limit=1.0), Numbers(a=1.02 * b, b=b)) == "contradicted"
 
 
@@ -217,15 +197,67 @@ def test_an_average_can_hold_where_its_parts_do_not():
     assert evaluate(averaged, numbers, TEST).effects[0].mean == pytest.approx(0.4)
 
 
+def over_seeds(*means: float, sd=0.1) -> list[np.ndarray]:
+    return [spread(mean, sd, seed=seed) for seed, mean in enumerate(means)]
+
+
 def test_seeds_that_disagree_leave_it_open():
-    noise = [spread(0, 0.1, seed=seed) for seed in range(3)]
-    agree = Numbers(seeds=(0, 1, 2), a=[1 + row for row in noise], b=np.zeros((3, 30)))
-    assert verdict(claim(), agree) == "supported"
-    disagree = Numbers(seeds=(0, 1, 2), a=[noise[0] + 2, noise[1] + 1.5, noise[2] - 1], b=np.zeros((3, 30)))
+    zeros = np.zeros((3, 30))
+    assert verdict(claim(), Numbers(seeds=(0, 1, 2), a=over_seeds(1, 1.01, 0.99), b=zeros)) == "supported"
+    disagree = Numbers(seeds=(0, 1, 2), a=over_seeds(2, 1.5, -1), b=zeros)
     (result,) = judge([evaluate(claim(), disagree, TEST)], TEST)
-    assert result.decisive.lo > 0  # over prompts alone it would be clear
-    assert result.decisive.seeds_lo < 0
-    assert result.verdict == "open"
+    assert (result.verdict, result.seeds) == ("open", 3)
+    assert result.reason == "holds in 1 of 1, not decided: lacks seeds"
+    wide = Numbers(seeds=(0, 1, 2), a=np.stack([spread(0.1, 5)] * 3) + np.array([[0], [0.01], [0.02]]), b=zeros)
+    (result,) = judge([evaluate(claim(), wide, TEST)], TEST)
+    assert (result.verdict, result.reason) == ("open", "holds in 1 of 1, not decided: lacks prompts")
+
+
+@pytest.mark.parametrize(("mean", "found"), [(1, "supported"), (-1, "contradicted"), (0, "no difference")])
+def test_one_seed_speaks_of_the_trained_policies_alone(mean, found):
+    numbers = Numbers(seeds=(0,), a=spread(mean, 0.1), b=np.zeros(30))
+    (result,) = judge([evaluate(claim(smallest=0.5), numbers, TEST)], TEST)
+    assert (result.verdict, result.of_policies, result.seeds) == ("open", found, 1)
+    assert result.reason.startswith(f"one seed; for these trained policies: {found}, ")
+    assert result.p_holm < 0.001
+
+
+def test_methods_with_one_seed_do_not_keep_those_with_several_from_contradicting():
+    class Mixed:
+        """`several` has three seeds, the others one."""
+
+        def __init__(self, several, one):
+            self.parts = {"a": Numbers(seeds=(0, 1, 2), a=several), "b": Numbers(seeds=(0, 1, 2), b=np.zeros((3, 30)))}
+            self.parts |= {"c": Numbers(seeds=(0,), c=one)}
+
+        def measure(self, table, operand):
+            return self.parts[operand.cell["method"]].measure(table, operand)
+
+        def why_absent(self, table):
+            return ""
+
+        def why_unequal(self, operands):
+            return ""
+
+    of = claim(second="$other", each={"other": ["b", "c"]})
+    below = Mixed(over_seeds(-1, -1.01, -0.99), spread(-9, 0.1))
+    (result,) = judge([evaluate(of, below, TEST)], TEST)
+    assert (result.verdict, result.seeds) == ("contradicted", 3)
+    above = Mixed(over_seeds(1, 1.01, 0.99), spread(-9, 0.1))
+    (result,) = judge([evaluate(of, above, TEST)], TEST)
+    assert (result.verdict, result.of_policies, result.seeds) == ("open", "supported", 1)
+
+
+def test_the_smallest_effect_that_would_have_been_found_shrinks_with_prompts_and_grows_with_claims():
+    def smallest(units, claims):
+        numbers = Numbers(a=spread(0, 1, units), b=np.zeros(units))
+        results = [evaluate(claim(id=f"c{i}"), numbers, TEST) for i in range(claims)]
+        (effect,) = (found := judge(results, TEST)[0]).effects
+        return effect.smallest(found.level)
+
+    # One-sided level 0.025, power 0.8, 100 units with variance 1: (1.984 + 0.85) / 10, t for z.
+    assert smallest(100, 1) == pytest.approx(0.283, abs=0.005)
+    assert smallest(400, 1) < smallest(100, 1) < smallest(100, 30)
 
 
 def test_prompts_without_a_value_are_left_out():

@@ -24,7 +24,7 @@ def test_margin_from_log_probs_to_cells(tmp_path, name, beta):
     prompt = measured.TestPrompt("p", [], [1], "", "", TOKENS, REFERENCE, {"human": (CHOSEN, REJECTED)})
     (row,) = measured.margins(SimpleNamespace(score=lambda groups: [POLICY]), [prompt])
     folder = evaluation(tmp_path / "e", run(beta=beta), [row, row])
-    choices = Choices(resamples=10)
+    choices = Choices()
     rows = build(TABLES[name], [read_evaluation(folder)], choices)
     (cells,) = csv.DictReader(to_csv(TABLES[name], rows, choices).splitlines())
     # rho_1 = -10 + 12 = 2 and rho_2 = -9 + 8.5 = -0.5: RM_DPO = 2.5, whatever beta is.

@@ -28,7 +28,7 @@ def make_table(tmp_path):
     def make(name: str, runs: list[dict | None], test_set: str = "hh_rlhf") -> str:
         prompts = [{"margin_human": margin} for margin in (0.0, 10.0, 20.0)]
         folders = [evaluation(tmp_path / name / str(i), of, prompts, test_set) for i, of in enumerate(runs)]
-        chosen = Choices(resamples=50)
+        chosen = Choices()
         rows = build(TABLES[name], map(read_evaluation, folders), chosen)
         path = tmp_path / f"{name}.csv"
         path.write_text(to_csv(TABLES[name], rows, chosen), encoding="utf-8")
@@ -199,7 +199,7 @@ def test_a_loss_that_saw_fewer_responses_says_so(tmp_path):
     prompts = [{"margin_human": 1.0}] * 2
     folders = [evaluation(tmp_path / f"{loss}-e", run(f"dpo-{loss}"), prompts, responses=k) for loss, k in SEEN.items()]
     path = tmp_path / "table2.csv"
-    rows = build(TABLES["table2"], map(read_evaluation, folders), Choices(resamples=20))
+    rows = build(TABLES["table2"], map(read_evaluation, folders), Choices())
     path.write_text(to_csv(TABLES["table2"], rows, Choices()), encoding="utf-8")
     assert labels(drawn(margins, [str(path)])) == ["PL (5 of 100 responses)", "BT"]
 
@@ -212,7 +212,7 @@ def test_an_ablation_over_what_is_no_number_stands_side_by_side(tmp_path):
     settings = ({"objective.gamma_levels": [0]}, {"objective.gamma_levels": [-5, 5]})
     folders = [evaluation(tmp_path / str(i), run() | {"settings": own}, [{}, {}]) for i, own in enumerate(settings)]
     path = tmp_path / "ablation_levels.csv"
-    rows = build(spec, map(read_evaluation, folders), Choices(resamples=20))
+    rows = build(spec, map(read_evaluation, folders), Choices())
     path.write_text(to_csv(spec, rows, Choices()), encoding="utf-8")
     (axes,) = ablation([spec], [str(path)], PAPER).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "-5, 5"]

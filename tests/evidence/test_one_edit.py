@@ -62,13 +62,13 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
             checkout, report, "table", "--name", name, "--config", config, "--out", "out", "--evaluations", folders[-1]
         )
         (row,) = csv.DictReader((checkout / f"out/{name}.csv").read_text().splitlines())
-        assert (row["tokens_gained"], row["tokens_gained_lo"]) == ("3", "1")
+        assert (row["tokens_gained"], row["tokens_gained_lo"]) == ("3", "-22.4125")
         assert "Tokens above ten (tokens)" in (checkout / f"out/{name}.md").read_text()
     claims = checkout / "paper/claims.yaml"
     text = claims.read_text(encoding="utf-8")
     own = """claims:
-  - {id: ours, section: ours, says: Longer., table: table2, kind: at_least, limit: 2, metric: tokens_gained,
-     of: {evaluated_on: hh_rlhf, method: dpo-hps}}
+  - {id: ours, group: beyond the paper, section: ours, says: Longer., table: table2, kind: at_least, limit: 2,
+     metric: tokens_gained, of: {evaluated_on: hh_rlhf, method: dpo-hps}}
 """
     claims.write_text(text.replace("claims:\n", own, 1), encoding="utf-8")
     done(checkout, report, "claims", "--config", config, "--out", "out", "--evaluations", *folders)
@@ -97,7 +97,16 @@ def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):
     assert (everything["table"], everything["figure"]) == (len(TABLES) + 1, 4 + 1)
 
 
-def planned(folder: Path, *words: str) -> dict[str, int]:
+@pytest.mark.workflow
+def test_a_part_is_made_anew_by_what_it_reads_and_by_nothing_else(checkout):
+    words = ["--configfile", ROOT / "tests/smoke.yaml"]
+    done(checkout, "-m", "snakemake", "--cores", "1", "theory", *words)
+    assert planned(checkout, "theory", *words) == {}  # nothing to be done
+    assert planned(checkout, "theory", *words, "--config", "evaluation={bleu: char}") == {}
+    assert "theory" in planned(checkout, "theory", *words, "--config", "theory={repetitions: 4}")
+
+
+def planned(folder: Path, *words: object) -> dict[str, int]:
     made = done(folder, "-m", "snakemake", "--cores", "1", "--dry-run", *words)
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", made, re.MULTILINE)}
 

@@ -78,13 +78,12 @@ def test_a_file_that_is_no_resolved_configuration_is_refused(tmp_path):
         read_config(tmp_path / "c.json")
 
 
-def test_a_part_gets_the_keys_that_it_needs_and_no_others():
-    config = {"world": "toy", "evaluation": {"bleu": "word", "samples": 5}, "training": {"lora_rank": 8}}
-    config["evaluation"] |= {"margin_pair": "human", "resamples": 200}
+def test_a_part_gets_the_keys_that_it_needs_and_no_others(tmp_path):
+    config = read_config(configuration(tmp_path))
     for part in NEEDS:
-        if part in ("table", "figure", "cost"):
-            assert set(needed(config, part)) == set(NEEDS[part])
-    assert needed(config, "table", ("training.lora_rank",))["training.lora_rank"] == 8
+        assert set(needed(config, part)) == set(NEEDS[part])
+    assert needed(config, "table", ["objective.multiplicity"])["objective.multiplicity"] == "n_minus_1"
+    assert read_config('{"theory": {"seed": 0}}') == {"theory": {"seed": 0}}
 
 
 def test_versions_part_what_all_share_from_what_differs():
@@ -148,11 +147,12 @@ def test_the_first_page_says_what_the_world_is_and_what_is_left_out():
         "protocol": "paper",
         "world": "toy",
         "seeds": [0],
-        "tables": ["A"],
+        "tables": ["Table 2: fine-tuning"],
         "left_out": {"Table 4": "no judge"},
     }
     page = rendered("workflow", config)
     assert "Table 4: left out.</strong> no judge" in page
+    assert "Table 2: fine-tuning" in page
     assert "toy world" in page
 
 

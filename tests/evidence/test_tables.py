@@ -16,7 +16,7 @@ from hps.support.errors import InputError
 
 PAPER = ROOT / "paper"
 SPECS = {name: spec for name, spec in TABLES.items() if spec.source == EVALUATIONS and spec.paper}
-CHOICES = Choices(resamples=200)
+CHOICES = Choices()
 
 
 def choices(**changes) -> Choices:
@@ -37,6 +37,10 @@ def margins(*values: float) -> list[dict]:
     return [{"margin_human": value} for value in values]
 
 
+def numbers(row: dict[str, str], name: str) -> tuple[float, ...]:
+    return tuple(float(row[f"{name}{end}"]) for end in ("", "_lo", "_hi"))
+
+
 def test_cells_by_hand(tmp_path):
     prompts = [
         {"bleu_word": 0.1, "reward": 1.0, "margin_human": 4.0, "length_gap_human": 10.0, "margin_annotated": None},
@@ -44,10 +48,11 @@ def test_cells_by_hand(tmp_path):
     ]
     (row,) = table("table2", [evaluation(tmp_path / "e", run(beta=0.25), prompts)])
     assert (row["evaluated_on"], row["method"]) == ("hh_rlhf", "dpo-hps")
-    assert (row["bleu"], row["bleu_lo"], row["bleu_hi"]) == ("0.2", "0.1", "0.3")
-    assert (row["reward"], row["reward_lo"], row["reward_hi"]) == ("1.5", "1", "2")
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("6", "4", "8")
-    assert (row["rm_rdpo"], row["rm_rdpo_lo"], row["rm_rdpo_hi"]) == ("6.1", "3.9", "8.3")  # 4 - 0.1 and 8 + 0.3
+    half = 12.7062  # of an interval of two values that are 2 apart: t with one degree of freedom
+    assert numbers(row, "bleu") == pytest.approx((0.2, 0.2 - 0.1 * half, 0.2 + 0.1 * half), rel=1e-4)
+    assert numbers(row, "reward") == pytest.approx((1.5, 1.5 - 0.5 * half, 1.5 + 0.5 * half), rel=1e-4)
+    assert numbers(row, "rm_dpo") == pytest.approx((6, 6 - 2 * half, 6 + 2 * half), rel=1e-4)
+    assert numbers(row, "rm_rdpo") == pytest.approx((6.1, 6.1 - 2.2 * half, 6.1 + 2.2 * half), rel=1e-4)  # 3.9, 8.3
     assert (row["implicit_margin"], row["rm_dpo_human"], row["rm_dpo_annotated"]) == ("1.5", "6", "3")
     assert (row["prompts"], row["prompts_human"], row["prompts_annotated"]) == ("2", "2", "1")
     assert row["rm_dpo_annotated_lo"] == row["true_reward"] == row["rm_dpo_minus_bt"] == ""
@@ -120,13 +125,15 @@ def test_a_further_reward_is_a_row_without_a_paper_value(tmp_path):
     assert "Not run: 31 of the paper's 32 rows." in text
 
 
-def test_seeds_are_averaged_and_prompts_resampled(tmp_path):
+def test_several_seeds_have_an_interval_over_seeds_and_prompts(tmp_path):
     folders = [
         evaluation(tmp_path / f"s{seed}", run(seed=seed), margins(*values))
         for seed, values in ((1, (10.0, 30.0)), (0, (20.0, 40.0)))
     ]
     (row,) = table("table2", folders)
-    assert (row["rm_dpo"], row["rm_dpo_lo"], row["rm_dpo_hi"]) == ("25", "15", "35")
+    # Mean squares of seeds 100, of prompts 400, of the rest 0: variances 25 and 100, each with one degree of freedom.
+    half = 12.7062 * 125**0.5
+    assert numbers(row, "rm_dpo") == pytest.approx((25, 25 - half, 25 + half), rel=1e-4)
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
     assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
 
@@ -139,7 +146,7 @@ def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Pat
 
 @pytest.mark.parametrize(
     ("hps", "mark"),
-    [([2.0, 3.0, 4.0], ""), ([0.0, 1.0, 1.0], "▼ "), ([0.0, 1.0, 4.0], "▽ ")],
+    [([2.0, 3.0, 4.0], ""), ([0.0, 1.0, 2.0], "▼ "), ([0.0, 1.0, 4.0], "▽ ")],
     ids=["as in the paper", "reversed", "reversed within the interval"],
 )
 def test_direction_of_hps_against_bt(tmp_path, hps, mark):
@@ -178,7 +185,7 @@ def test_notes_name_what_the_numbers_are(tmp_path):
     assert "toy world" in toy
     assert "n = 20, β = 0.1, training seeds: 0" in setting
     assert SIGNATURE["word"] in scores
-    assert "95% percentile bootstrap interval over prompts, 200 resamples" in scores
+    assert "95% interval; of a row with several training seeds it holds for the method" in scores
     assert "31 of the paper's 32" in absent
     assert len(page("table2", [folder]).notes) == 3
     transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
@@ -362,5 +369,5 @@ def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
     with_truth = render.markdown(page("table2", [evaluation(tmp_path / "a", run(), known)], world="toy"))
     without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
     assert "True reward" in with_truth
-    assert "2.000 [1.000, 3.000]" in with_truth
+    assert "2.000 [-10.706, 14.706]" in with_truth
     assert "True reward" not in without

@@ -267,7 +267,7 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
 def test_evaluation_samples_the_policy_it_is_given(vllm, tokenizer, model_folder, adapter, tmp_path):
     """The SFT policy, that with a run's adapter, and a fully trained policy, whose folder has no tokenizer."""
     full = tmp_path / "full"
-    shutil.copytree(model_folder, full, ignore=shutil.ignore_patterns("tokenizer*"))
+    shutil.copytree(model_folder, full, ignore=shutil.ignore_patterns("tokenizer*", "model.json"))
     prompts = [[SimpleNamespace(prompt_id=r.prompt_id, prompt=r.prompt) for r in requests(tokenizer, 2)]] * 2
     given = dict.fromkeys(evaluate.Arguments.__dataclass_fields__) | {
         "policy": str(model_folder),

@@ -33,7 +33,7 @@ def both(prompt: int, shown_first: tuple, shown_second: tuple, **changes) -> lis
 
 
 def rates(rows, **options):
-    return win_rates(rows, resamples=200, seed=0, **options)
+    return win_rates(rows, **options)
 
 
 def test_rates_by_hand():
@@ -129,12 +129,12 @@ def test_a_direction_that_differs_from_the_papers_is_marked():
 
 def test_the_page_says_who_judged_and_what_is_missing():
     rows = [*both(0, (4.0, 3.0), (4.0, 3.0)), *both(1, (None, None), (4.0, 3.0))]
-    page = to_page(rates(rows), str(PAPER), FACTS, 200, "real")
+    page = to_page(rates(rows), str(PAPER), FACTS, "real")
     text = render.markdown(page)
     assert "Judge: judge-1, temperature 0, blind, each pair in both orders" in text
     assert "Not run: 5 of the paper's 6 rows" in text
     assert "| hh_rlhf | SFT | 100.0 | 63.9 | 0.0 | 13.2 | 0.0 | 22.9 | 100.0 | 1 invalid: 1 |" in text
-    toy = to_page(rates(rows), str(PAPER), FACTS | {"source": "true_reward"}, 200, "toy")
+    toy = to_page(rates(rows), str(PAPER), FACTS | {"source": "true_reward"}, "toy")
     assert "toy world" in toy.notes[0]
     assert "no language model" in render.markdown(toy)
 
@@ -160,5 +160,5 @@ def test_a_record_of_a_judge_that_is_none_is_named(tmp_path, change):
 
 
 def test_a_judge_without_a_temperature_of_ours_is_shown_as_such():
-    page = to_page(rates(both(0, (4.0, 3.0), (4.0, 3.0))), str(PAPER), FACTS | {"temperature": None}, 200, "real")
+    page = to_page(rates(both(0, (4.0, 3.0), (4.0, 3.0))), str(PAPER), FACTS | {"temperature": None}, "real")
     assert "Judge: judge-1, temperature of its own, blind" in render.markdown(page)

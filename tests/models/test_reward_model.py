@@ -236,9 +236,10 @@ def test_a_model_made_elsewhere_scores_as_its_published_use_does(elsewhere, temp
         assert RewardModel.load(out, device="cpu").score(conversations, budget) == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_model_trained_here_is_read_where_it_was_trained(elsewhere):
+@pytest.mark.parametrize("source", ["trained", "probe"])
+def test_a_model_trained_here_is_read_where_it_was_trained(elsewhere, source):
     """At the token that ends the response, though the template writes a line end after it."""
-    out = elsewhere(CHATML, "<|end|>", source="trained")
+    out = elsewhere(CHATML, "<|end|>", source=source)
     model = RewardModel.load(out, device="cpu")
     assert model.score(CONVERSATIONS) == pytest.approx(one_by_one(model, CONVERSATIONS), abs=2e-4)
     assert abs(torch.tensor(model.score(CONVERSATIONS)) - torch.tensor(published(out, CONVERSATIONS))).min() > 1e-3

@@ -80,7 +80,8 @@ def fail(path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, kind):
     write = {
         "text": lambda path: path.write_text("x" * 10**6),
-        "parquet": lambda path: pq.write_table(pa.table({"a": [1]}), path),
+        # An open file: a path that cannot be written is removed, and this one is the machine's device.
+        "parquet": lambda path: pq.write_table(pa.table({"a": [1]}), pa.OSFile(str(path), "wb")),
         "safetensors": fail,  # it would replace the device
     }[kind]
     line = f"^{tmp_path}/out: cannot be written: No space left on device$"

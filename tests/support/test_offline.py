@@ -66,4 +66,5 @@ def test_three_commands_have_network():
     assert {name for name, found in calls.items() if found == ["main, Arguments, network=True"]} == {
         "fetch_model", "download", "pin",
     }  # fmt: skip
+    assert calls.pop("report") == []  # `cli.run_part`, which has no network
     assert all(found in (["main, Arguments"], ["main, Arguments, network=True"]) for found in calls.values())

@@ -10,7 +10,7 @@ from conftest import ROOT, python_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import inputs, machine, measure, ours, report
+from benchmarks import inputs, machine, measure, ours, reading, report
 from benchmarks.measure import Summary
 from benchmarks.rows import Row
 from hps.models.sources import load_tokenizer
@@ -157,3 +157,12 @@ def test_an_unknown_part_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().endswith("pl, annotation, trl_hh, trl_pku, growth, throughput")
     assert "Traceback" not in done.stderr
+
+
+def test_reading_is_measured_process_by_process():
+    measured = reading.reading(sizes=(2, 4), responses=3)
+    assert [entry["responses"] for entry in measured] == [[6, 12], [6, 12]]
+    assert all(min(entry["seconds"] + entry["peak"] + entry["own"]) > 0 for entry in measured)
+    assert measured[1]["at_paper"]["peak"] == measured[1]["peak"][1] * reading.PAPER / 12
+    rows = [cell.text for entry in measured for row in report.reading_cells(entry) for cell in row[1:2]]
+    assert rows == ["6", "12", "16,000,000"] * 2

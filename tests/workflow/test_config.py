@@ -174,7 +174,7 @@ def test_bad_configuration_is_one_line_with_layer_and_key(changes, message):
 
 def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
     over = {
-        "rank": {"key": "training.lora_rank", "values": [4, 8], "methods": ["dpo-hps"]},
+        "rank": {"key": "training.lora_rank", "values": ["4", 8], "methods": ["dpo-hps"]},
         "gamma": {"key": "objective.gamma_levels", "values": [[0], ["inf"]], "dataset": "pku_saferlhf"},
         "strength": {"key": "objective.beta", "values": [0.1, 0.5]},
     }

@@ -139,3 +139,30 @@ def test_another_learning_rate_trains_again_but_generates_nothing(finished):
     assert "\ntrain " in plan
     assert "\naugment " not in plan
     assert "\nannotate " not in plan
+
+
+def test_what_only_costs_makes_nothing_again(finished):
+    settings = (
+        "compute={train_tokens: 2048, score_tokens: 4096, sequences: 64, activation_checkpointing: true}",
+        "training={checkpoint_every: 3}",
+        "judge={concurrency: 3, timeout: 60, retries: 1, max_requests: 30000, max_tokens: 9000000}",
+        "tensorboard=true",
+    )
+    assert "Nothing to be done" in snakemake(finished, "--dry-run", "all", "--config", *settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("objective={gamma_levels: [0]}", "train"),
+        ("objective={hyperparameters: {dpo: {label_smoothing: 0.1}}}", "train"),
+        ("training={batch_size: 2}", "train"),
+        ("rewards={output: mean}", "annotate"),
+        ("candidates={temperature: 1.0}", "augment"),
+        ("compute={dtype: bfloat16}", "reference"),
+        ("evaluation={temperature: 1.0}", "evaluate"),
+        ("judge={orders: drawn}", "judge"),
+    ],
+)
+def test_what_changes_a_result_makes_it_again(finished, setting, rule):
+    assert f"\n{rule} " in snakemake(finished, "--dry-run", "all", "--config", setting)

@@ -85,3 +85,25 @@ def test_paths_with_anything_in_them_reach_the_command(tmp_path):
 def test_the_tokenizer_alone_needs_no_training():
     assert Pipeline(load()).tokenizer == "results/tiny/models/tokenizer"
     assert Pipeline(load(preset="paper")).tokenizer == "results/paper/models/policy"
+
+
+def test_a_model_overwritten_in_place_is_fetched_anew(tmp_path):
+    """The state of the files is a parameter of the rule."""
+    (tmp_path / "model.safetensors").write_bytes(b"old")
+    (tmp_path / "notes.txt").write_text("no part of the model")
+    given = {
+        role: {"source": "path", "path": str(tmp_path)} for role in ("policy", "generator", "reward", "eval_reward")
+    }
+    pipeline = Pipeline(load(models=given))
+    before = pipeline.model_state("policy")
+    assert [name for name, *_ in before] == ["model.safetensors"]
+    assert pipeline.model_state("policy") == before
+    (tmp_path / "model.safetensors").write_bytes(b"new")
+    assert pipeline.model_state("policy") != before
+    assert Pipeline(load()).model_state("policy") == []
+
+
+def test_templates_of_models_made_elsewhere_are_asked_before_anything_is_generated():
+    assert Pipeline(load()).models_from_elsewhere("policy", "reward", "eval_reward") == []
+    paper = Pipeline(load(preset="paper"))
+    assert paper.models_from_elsewhere("policy", "reward") == [paper.model("policy"), paper.model("reward")]

@@ -144,7 +144,7 @@ def test_table_3_without_ratings_is_planned_and_with_ratings_reads_their_key(che
         (returned / name).write_text("{}")
     words = ["--dry-run", "--printshellcmds", "table3", "--config", "user_study={ratings: returned}"]
     done = snakemake(*words, folder=checkout)
-    assert planned_jobs(done) == {"configuration": 1, "table": 1, "table3": 1, "total": 3}
+    assert planned_jobs(done) == {"table": 1, "table3": 1, "total": 2}
     assert "--key returned/key.json --ratings 'returned/ratings (1).json'" in done.stdout
     (returned / "RATINGS.JSON").write_text("{}")
     done = snakemake(*words, folder=checkout)
@@ -243,3 +243,22 @@ def test_a_wrong_value_in_config_yaml_names_that_file(checkout):
     path.write_text(path.read_text().replace("protocol: paper", "protocol: papre"))
     done = snakemake("--dry-run", "all", folder=checkout)
     assert "config.yaml: protocol: no protocol 'papre'; there are paper, released_code" in done.stdout + done.stderr
+
+
+def test_the_audit_of_the_toy_world_trains_nothing(checkout):
+    planned = planned_jobs(snakemake("--dry-run", "audit", folder=checkout))
+    assert not planned.keys() & {"train", "scratch_model", "reward_model", "augment"}
+
+
+def test_jobs_use_the_python_that_runs_snakemake(checkout):
+    """`.venv/bin/snakemake` called by its path, without the environment being active."""
+    done = snakemake("results/tiny/config.json", folder=checkout, PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (checkout / "results/tiny/config.json").is_file()
+
+
+def test_a_broken_config_yaml_is_named_with_its_row(checkout):
+    (checkout / "config.yaml").write_text("preset: tiny\npreset: paper\n")
+    done = snakemake("--dry-run", "all", folder=checkout)
+    assert "config.yaml:2: key preset stands twice in its block" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

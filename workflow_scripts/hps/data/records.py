@@ -112,17 +112,18 @@ def _rows_of_table(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _rows_of_parquet(path: Path, name: str) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa  # here, since JSON files do not need it
-    import pyarrow.parquet as pq
+    import datasets  # here, since other files do not need it
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-                number += len(batch)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{name}:{number + 1}", f"cannot be read ({' '.join(str(error).split())})") from error
+        # Streamed, so that the library keeps no copy of them in its cache.
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for row in rows:
+            yield row
+            number += 1
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{name}:{number + 1}", f"cannot be read ({reason})") from error
 
 
 def text_field(row: dict[str, Any], field: str, source: str) -> str:

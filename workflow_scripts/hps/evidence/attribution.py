@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from hps.evidence import render
 from hps.evidence.render import Cell, Column, Page, Table, world_note
 from hps.evidence.results import csv_text, plain
-from hps.evidence.statistics import Estimate, paired_difference
+from hps.evidence.statistics import Estimate
 from hps.evidence.table_page import both_pairs, our_cell, table
-from hps.evidence.table_rows import Choices, TableRow, label, per_prompt
+from hps.evidence.table_rows import Choices, TableRow, label, paired
 from hps.evidence.tables import TableSpec
 from hps.runs import Run, parts_of_hps
 from hps.support.errors import InputError
@@ -33,7 +33,7 @@ COLUMNS = ("test_set", "effect", "given", "metric", "mean", "lo", "hi", "prompts
 
 @dataclass(frozen=True)
 class Contrast:
-    """What changing one of the two things does to a metric while the other stays: paired over prompts."""
+    """What changing one of the two things does to a metric while the other stays: paired over seeds and prompts."""
 
     test_set: str
     effect: str
@@ -68,12 +68,8 @@ def contrasts(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, multi
             for sampling in ("uniform", "hard", "hardest")
         ]
         for effect, given, first, second in compared:
-            a, b = (per_prompt(cell(test_set, part).evaluations, choices) for part in (first, second))
-            estimates = {
-                metric: paired_difference(a[metric], b[metric], resamples=choices.resamples, seed=choices.seed)
-                for metric in spec.metrics
-            }
-            found.append(Contrast(test_set, effect, given, estimates))
+            both = (cell(test_set, part).evaluations for part in (first, second))
+            found.append(Contrast(test_set, effect, given, paired(*both, spec.metrics, choices)))
     return found
 
 

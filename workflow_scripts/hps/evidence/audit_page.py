@@ -75,7 +75,7 @@ def to_page(
         "✓ consistent: the numbers agree. ✗ inconsistent: they contradict the text or each other. ? unexplained: the "
         "number follows from nothing printed or measured here, as far as was tried. ! doubtful: possible, but "
         "probably a slip. ○ open: cannot be decided here.",
-        f"Brackets: {CONFIDENCE:.0%} bootstrap interval over prompts. Human pair: the data set's chosen and rejected "
+        f"Brackets: {CONFIDENCE:.0%} interval over prompts. Human pair: the data set's chosen and rejected "
         "reply, for every prompt that the test prompts are drawn from. Annotated pair: the best and the worst, by the "
         "reward model, of the responses generated for a test prompt; a dash where none have been generated. Lengths in "
         "tokens of this run's policy, so they depend on its tokenizer, and for annotated pairs on generator, its limit "

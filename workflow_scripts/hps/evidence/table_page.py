@@ -13,7 +13,7 @@ from hps.evidence.metrics import METRICS, VARIANTS
 from hps.evidence.paper import ROUNDING, read_table
 from hps.evidence.render import Cell, Column, Page, Table, world_note
 from hps.evidence.results import plain
-from hps.evidence.statistics import CONFIDENCE
+from hps.evidence.statistics import CONFIDENCE, SCOPE
 from hps.evidence.table_rows import DIFFERENCE, Choices, TableRow, label
 from hps.evidence.tables import NAMES, TableSpec
 
@@ -152,6 +152,6 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
     scores = (
         f"RM_DPO: difference of log π/π_ref between the responses of the {choices.pair} pair of a test prompt, without "
         f"β; RM_R-DPO takes 0.01 a token of their length gap off it. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
-        f"In brackets: {CONFIDENCE:.0%} percentile bootstrap interval over prompts, {choices.resamples} resamples."
+        f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
     return [" ".join(setting), scores]

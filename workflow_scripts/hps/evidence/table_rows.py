@@ -11,7 +11,7 @@ import numpy as np
 
 from hps.evidence.metrics import METRICS, VARIANTS, measures
 from hps.evidence.results import SFT, Evaluation, csv_text, plain
-from hps.evidence.statistics import Estimate, mean_intervals, over_seeds, paired_difference
+from hps.evidence.statistics import NOTHING, Estimate, estimate, paired_difference
 from hps.evidence.tables import TableSpec
 from hps.method.losses import Loss
 from hps.method.parameterizations import Parameterization
@@ -19,7 +19,7 @@ from hps.support.errors import InputError
 
 ORDER = [[member.value for member in kind] for kind in (Parameterization, Loss)]
 DIFFERENCE = "{}_minus_bt"
-"""A metric minus that of the BT policy of the same block and parameterization, paired by prompt."""
+"""A metric minus that of the BT policy of the same block and parameterization, paired by seed and prompt."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,6 @@ class Choices:
     pair: str = "human"
     bleu: str = "word"
     configured: Any = None
-    resamples: int = 2000
-    seed: int = 0
 
     @property
     def variants(self) -> dict[str, str]:
@@ -85,15 +83,12 @@ def build(spec: TableSpec, evaluations: Iterable[Evaluation], choices: Choices) 
         blocks.sort()
     rows = []
     for key in sorted(groups, key=lambda key: (blocks.index(key[0]), *_place(groups[key][0]))):
-        names, values = list(quantities[key]), np.stack(list(quantities[key].values()))
-        intervals = mean_intervals(values, resamples=choices.resamples, seed=choices.seed)
-        estimates = dict(zip(names, intervals, strict=True))
+        estimates = {name: estimate(values) for name, values in quantities[key].items()}
         run = groups[key][0].run
-        base = quantities.get((key[0], f"{run.parameterization}-bt")) if run and run.loss != "bt" else None
-        for name in spec.metrics if base else ():
-            estimates[DIFFERENCE.format(name)] = paired_difference(
-                quantities[key][name], base[name], resamples=choices.resamples, seed=choices.seed
-            )
+        base = (key[0], f"{run.parameterization}-bt") if run and run.loss != "bt" else None
+        if base in groups:
+            differences = paired(groups[key], groups[base], spec.metrics, choices)
+            estimates |= {DIFFERENCE.format(name): found for name, found in differences.items()}
         rows.append(TableRow(key, groups[key], estimates))
     return rows
 
@@ -131,10 +126,19 @@ def to_csv(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> str:
 
 
 def per_prompt(group: list[Evaluation], choices: Choices) -> dict[str, np.ndarray]:
-    """Everything a row reports, per prompt: (prompts,), averaged over its seeds."""
-    return {
-        name: over_seeds([values(evaluation) for evaluation in group]) for name, values in measures(choices.variants)
-    }
+    """Everything a row reports: (seeds, prompts), the seeds in the order of the evaluations."""
+    return {name: np.stack([values(evaluation) for evaluation in group]) for name, values in measures(choices.variants)}
+
+
+def paired(
+    first: list[Evaluation], second: list[Evaluation], metrics: Iterable[str], choices: Choices
+) -> dict[str, Estimate]:
+    """`first` minus `second` in each metric, on the training seeds that both have; without any, there is no value."""
+    seeds = {one.run.seed for one in first} & {one.run.seed for one in second}
+    if not seeds:
+        return dict.fromkeys(metrics, NOTHING)
+    a, b = (per_prompt([one for one in row if one.run.seed in seeds], choices) for row in (first, second))
+    return {name: paired_difference(a[name], b[name]) for name in metrics}
 
 
 def label(name: str) -> str:

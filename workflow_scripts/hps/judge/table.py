@@ -14,7 +14,7 @@ from hps.evidence import render
 from hps.evidence.paper import read_paper
 from hps.evidence.render import TOY, Cell, Column, Page, Table
 from hps.evidence.results import plain
-from hps.evidence.statistics import CONFIDENCE
+from hps.evidence.statistics import CONFIDENCE, SCOPE
 from hps.judge.verdicts import OUTCOMES, WinRates
 
 KEYS = ("evaluated_on", "opponent")
@@ -36,14 +36,14 @@ def to_csv(rates: Sequence[WinRates], judge: str) -> str:
     for row in rates:
         record = {"evaluated_on": row.test_set, "opponent": row.baseline, "prompts": row.estimates["win"].prompts}
         for name in (*OUTCOMES, *MEASURED):
-            mean, lo, hi, _ = row.estimates[name]
+            mean, lo, hi, *_ = row.estimates[name]
             record |= {name: plain(mean), f"{name}_lo": plain(lo), f"{name}_hi": plain(hi)}
         record |= {"pairs": row.pairs, "invalid": row.invalid, "method": row.method, "judge": judge}
         writer.writerow(record | {"seeds": " ".join(map(str, row.seeds))})
     return text.getvalue()
 
 
-def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any], resamples: int, world: str) -> Page:
+def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any], world: str) -> Page:
     """Ours beside the paper's, with what one must know to read it. `facts`: what judge.json records."""
     paper = read_paper(paper_path, KEYS, OUTCOMES)
     columns = [Column("Evaluated on"), Column("Against")]
@@ -67,7 +67,7 @@ def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any]
             cells += [_cell(row, "position_bias", 2), _cell(row, "orders_agree", 1)]
         body.append(cells)
     absent = len(paper.keys() - {(row.test_set, row.baseline) for row in rates})
-    notes = [*([TOY] if world == "toy" else []), *_notes(rates, facts, resamples)]
+    notes = [*([TOY] if world == "toy" else []), *_notes(rates, facts)]
     notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
     compared = [mark for mark in marks if mark is not None]
     legend = [
@@ -84,7 +84,7 @@ def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any]
 
 def direction(row: WinRates, paper: Mapping[str, float] | None) -> str | None:
     """Mark of a comparison: "" if win - lose has the paper's sign, `▼` or `▽` if not; None: nothing to compare."""
-    mean, lo, hi, _ = row.estimates["net"]
+    mean, lo, hi, *_ = row.estimates["net"]
     if paper is None or math.isnan(mean):
         return None
     if np.sign(mean) == np.sign(paper["win"] - paper["lose"]):
@@ -92,14 +92,14 @@ def direction(row: WinRates, paper: Mapping[str, float] | None) -> str | None:
     return "▼" if lo > 0 or hi < 0 else "▽"
 
 
-def _notes(rates: Sequence[WinRates], facts: Mapping[str, Any], resamples: int) -> list[str]:
+def _notes(rates: Sequence[WinRates], facts: Mapping[str, Any]) -> list[str]:
     methods = ", ".join(dict.fromkeys(row.method.upper() for row in rates))
     seeds = ", ".join(map(str, sorted({seed for row in rates for seed in row.seeds})))
     samples = "the first sample" if facts["samples"] == 1 else f"the first {facts['samples']} samples, one by one,"
     what = (
         f"{methods} against each baseline, on the data set both were trained on: {samples} of either policy's answers "
         f"to a test prompt, drawn with the same random numbers. Training seeds: {seeds}. In brackets: {CONFIDENCE:.0%} "
-        f"percentile bootstrap interval over prompts, {resamples} resamples."
+        f"interval; {SCOPE}"
     )
     if facts["source"] == "true_reward":
         judge = (
@@ -118,5 +118,5 @@ def _notes(rates: Sequence[WinRates], facts: Mapping[str, Any], resamples: int) 
 
 
 def _cell(row: WinRates, name: str, decimals: int) -> Cell:
-    mean, lo, hi, _ = row.estimates[name]
+    mean, lo, hi, *_ = row.estimates[name]
     return render.interval(mean, lo, hi, decimals)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hps.evidence.statistics import Estimate, mean_interval, over_seeds
+from hps.evidence.statistics import Estimate, estimate
 
 OUTCOMES = ("win", "lose", "tie")
 
@@ -37,7 +37,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class WinRates:
-    """A method against a baseline on a test set. Rates are percent of valid pairs, estimated over prompts."""
+    """A method against a baseline on a test set. Rates are percent of valid pairs, estimated over seeds and prompts."""
 
     test_set: str
     method: str
@@ -51,12 +51,12 @@ class WinRates:
     seeds: tuple[int, ...]
 
 
-def win_rates(judgements: Sequence[dict], *, resamples: int, seed: int) -> list[WinRates]:
+def win_rates(judgements: Sequence[dict]) -> list[WinRates]:
     """Rates by test set and baseline, from rows of JUDGEMENTS, in their order.
 
     A pair's verdict comes from its mean scores over the criteria and over the orders it was read in. A pair with an
     invalid reading has no verdict: neither in one order alone, where the position would count, nor as a tie. A
-    prompt's pairs (samples, then seeds) are averaged first, and prompts resampled.
+    prompt's pairs under a seed (its samples) are averaged first.
     """
     comparisons: dict[tuple[str, str, str], list[dict]] = {}
     for row in judgements:
@@ -80,9 +80,9 @@ def win_rates(judgements: Sequence[dict], *, resamples: int, seed: int) -> list[
             np.stack([_mean_of_present(np.array(of_prompt[training_seed, prompt_id])) for prompt_id in prompt_ids])
             for training_seed in seeds
         ]
-        per_prompt = dict(zip(names, over_seeds(by_seed).T, strict=True))
-        per_prompt["net"] = per_prompt["win"] - per_prompt["lose"]
-        estimates = {name: mean_interval(values, resamples=resamples, seed=seed) for name, values in per_prompt.items()}
+        values = dict(zip(names, np.moveaxis(np.stack(by_seed), 2, 0), strict=True))  # (seeds, prompts) each
+        values["net"] = values["win"] - values["lose"]
+        estimates = {name: estimate(of_pairs) for name, of_pairs in values.items()}
         invalid = sum(pair.invalid for pair in pairs.values())
         results.append(WinRates(test_set, method, baseline, estimates, len(pairs), invalid, tuple(seeds)))
     return results

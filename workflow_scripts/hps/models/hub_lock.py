@@ -18,6 +18,7 @@ import yaml
 
 from hps.support.errors import InputError
 from hps.support.files import write_text
+from hps.support.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from hps.workflow.config import Config
@@ -129,10 +130,7 @@ def read(path: str | Path) -> Lock:
     path = Path(path)
     if not path.is_file():
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, RecursionError, ValueError) as error:  # the last: not UTF-8, no such date
-        raise InputError(path, " ".join(str(error).split())[:300]) from error
+    content = read_yaml(path)
     lock: Lock = {}
     try:
         for kind, repos in content.items():

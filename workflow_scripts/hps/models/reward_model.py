@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+MADE_HERE = ("trained", "probe")
+"""Sources of reward models that learned from the states at the token that ends a response (`conversation_ids`)."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A conversation as a reward model reads it, cut in two where the decoder's state is kept for other responses."""
@@ -186,7 +190,7 @@ class RewardModel:
             str(folder),
             gate,
             system_turn,
-            published=facts.get("source") != "trained",
+            published=facts.get("source") not in MADE_HERE,
         )
 
     @torch.inference_mode()

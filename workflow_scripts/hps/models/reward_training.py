@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from hps.data.chat import Message
+
 Pair = tuple[list[int], list[int]]
 """Token ids of the conversation with the chosen and with the rejected reply."""
 
@@ -162,3 +164,13 @@ def accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, fl
         "held_out_accuracy_hi": high,
         "held_out_pairs": len(chosen),
     }
+
+
+def spearman_true_reward(scores: Sequence[float], conversations: Sequence[tuple[Sequence[Message], str]]) -> float:
+    """Rank correlation of scores with the toy world's true reward of the conversations (messages, response)."""
+    import pandas as pd
+
+    from hps.toyworld import true_reward
+
+    both = pd.DataFrame({"score": scores, "true": [true_reward(*conversation) for conversation in conversations]})
+    return float(both.corr(method="spearman").loc["score", "true"])

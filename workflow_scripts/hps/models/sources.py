@@ -231,6 +231,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(lines[:2])[:200]}"
 
 
+def identity(folder: str | Path) -> dict[str, Any]:
+    """What a folder's model.json says about where the model comes from; its path where it has none."""
+    if not (Path(folder) / FACTS).is_file():
+        return {"path": str(folder)}
+    facts = files.read_json(Path(folder) / FACTS)
+    return {key: value for key, value in facts.items() if key not in ("metrics", "provenance")}
+
+
 def default_device() -> torch.device:
     """The first GPU where there is one, else the CPU."""
     import torch

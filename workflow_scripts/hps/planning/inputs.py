@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,15 @@ def architectures(config: Config, results: Path) -> dict[str, Architecture]:
     roles = {role: given for role, given in config["models"].items() if role != "tokenizer"}
     if config["judge"]["source"] == "openai" and config["judge"]["hub"]:
         roles["judge"] = {"source": "hub", **config["judge"]["hub"]}
-    for role, given in sorted(roles.items(), key=lambda item: item[1]["source"] == "trained"):
+    for role, given in sorted(roles.items(), key=lambda item: "base" in item[1]):
         folder = Path(given["path"]) if given["source"] == "path" else results / "models" / role
         name = given.get("repo") or given.get("file")
         if (folder / "config.json").is_file():
             found[role] = Architecture.from_config(read_json(folder / "config.json"), folder / "config.json")
         elif given["source"] == "trained":
             found[role] = found[given["base"]]
+        elif given["source"] == "probe":
+            found[role] = replace(found[given["base"]], layers=max(given["layers"]))
         elif given["source"] == "scratch":
             found[role] = Architecture(
                 **{**vars(SCRATCH), "vocab": config["models"]["tokenizer"]["vocab_size"]},

@@ -131,6 +131,13 @@ class Planner:
                 seconds = self._fitting(role, work, full=given["lora_rank"] == 0, layers=layers)
                 memory = self.memory.training(model, 4096, self._adapter(model, given["lora_rank"]))
                 trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
+            elif given["source"] == "probe":
+                work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
+                model = self.models[role]
+                flops = model.forward_flops(replace(work, counted=0))
+                seconds = flops / self.rates.flops("score", model, self.dtype)
+                memory = self.memory.scoring(model, self.dtype)
+                trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
             else:
                 links = given["source"] == "path"
                 fetched = fetched.with_job(SMALL_JOB + (0 if links else disk / LOADING), disk=0 if links else disk)

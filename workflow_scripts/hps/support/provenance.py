@@ -27,6 +27,7 @@ PACKAGES = (
     "peft",
     "accelerate",
     "vllm",
+    "datasets",
     "huggingface-hub",
     "sacrebleu",
     "numpy",

@@ -25,8 +25,12 @@ from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-IMPORTS = ("pyarrow.parquet", "torch", "transformers.models.llama.modeling_llama", "peft", "accelerate", "hps")
-"""What jobs wait for when they start. `hps` stands for all its modules."""
+IMPORTS = (
+    *("pyarrow.parquet", "pyarrow.compute", "pyarrow.pandas_compat"),
+    *("torch", "transformers.models.llama.modeling_llama", "peft", "accelerate"),
+    *("matplotlib.backends.backend_svg", "hps"),
+)
+"""What jobs wait for when they start, also what libraries import at first use. `hps` stands for all its modules."""
 SHELLS_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 """Variables that a shell sets for each command; no import depends on them."""
 SECONDS_TO_HAND_OVER = 10

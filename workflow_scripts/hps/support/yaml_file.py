@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hps.support.errors import InputError
+from hps.support.files import DEEPEST
 
 MOST = 100_000
 """Values that a file may have, those behind an alias counted each time."""
@@ -18,10 +19,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a mapping whose keys are text.
 
     Raises InputError naming file and row: no such file, not UTF-8, not YAML, not a mapping, a key twice, a key that is
-    no text, aliases that stand for more than `MOST` values.
+    no text, aliases that stand for more than `MOST` values, more than `DEEPEST` levels.
     """
     try:
         text = Path(path).read_bytes()
+        _check_depth(text.decode("utf-8"), path)
         loader = _Loader(text.decode("utf-8"))
         try:
             node = loader.get_single_node()
@@ -47,6 +49,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _check_depth(text: str, path: str | Path) -> None:
+    """Before anything recurses: libyaml's composer does so in C, where too deep is a crash."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path}:{event.start_mark.line + 1}", f"is nested more than {DEEPEST} levels deep")
 
 
 def _count(node: yaml.Node, path: str | Path, counts: dict[int, float]) -> float:

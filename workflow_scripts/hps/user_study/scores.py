@@ -10,6 +10,8 @@ from hps.evidence.statistics import CONFIDENCE, Estimate
 from hps.user_study.design import CRITERIA
 from hps.user_study.ratings import Ratings
 
+RESAMPLES = 2000
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -21,7 +23,7 @@ class Scores:
     """Krippendorff's alpha (interval scale) of each criterion and of `quality`; NaN where it is not defined."""
 
 
-def score(ratings: Ratings, *, resamples: int, seed: int) -> Scores:
+def score(ratings: Ratings, *, seed: int, resamples: int = RESAMPLES) -> Scores:
     """Quality as the mean over prompts of the mean over the raters who rated it, so no prompt counts more."""
     quality = ratings.values.mean(axis=3)  # (raters, prompts, methods); of a response rated on all criteria
     test_sets = np.array([test_set for test_set, _ in ratings.prompts])
@@ -44,7 +46,7 @@ def score(ratings: Ratings, *, resamples: int, seed: int) -> Scores:
     return Scores(estimates, {"quality": agreement(quality)} | alphas)
 
 
-def crossed_interval(values: np.ndarray, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
+def crossed_interval(values: np.ndarray, *, seed: int, resamples: int = RESAMPLES) -> Estimate:
     """Mean of `values` (raters, prompts) with a percentile bootstrap interval over raters and prompts.
 
     The mean is over prompts of the mean over raters; NaN means "not rated". Raters and prompts are resampled
@@ -64,7 +66,7 @@ def crossed_interval(values: np.ndarray, *, resamples: int, seed: int, confidenc
     for number in range(resamples):
         drawn = values[rng.integers(raters, size=raters)][:, rng.integers(prompts, size=prompts)]
         means[number] = _nan_mean(_nan_mean(drawn, axis=0), axis=0)
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     # With many gaps a resample can hold no rating at all.
     lo, hi = np.nanquantile(means, [tail, 1 - tail])
     return Estimate(mean, float(lo), float(hi), prompts)

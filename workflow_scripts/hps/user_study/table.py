@@ -16,7 +16,7 @@ from hps.evidence.results import plain
 from hps.evidence.statistics import CONFIDENCE, Estimate
 from hps.user_study.design import CRITERIA, Key
 from hps.user_study.ratings import Ratings
-from hps.user_study.scores import Scores
+from hps.user_study.scores import RESAMPLES, Scores
 
 TITLE = "Table 3: human study"
 KEYS, METRICS = ("method",), ("quality_score",)
@@ -51,16 +51,14 @@ def to_csv(key: Key, ratings: Ratings | None, scores: Scores | None) -> str:
             named = {"quality_score": found["quality"], "difference": found.get("difference", NOTHING)}
             named |= {criterion: found[criterion] for criterion in CRITERIA}
             named |= {f"quality_{test_set}": found[test_set] for test_set in test_sets}
-            for name, (mean, lo, hi, _) in named.items():
+            for name, (mean, lo, hi, *_) in named.items():
                 record |= {name: plain(mean), f"{name}_lo": plain(lo), f"{name}_hi": plain(hi)}
             record |= {f"alpha_{name}": plain(value) for name, value in scores.alpha.items()}
         writer.writerow(record)
     return text.getvalue()
 
 
-def to_page(
-    key: Key, ratings: Ratings | None, scores: Scores | None, paper_path: str, resamples: int, world: str
-) -> Page:
+def to_page(key: Key, ratings: Ratings | None, scores: Scores | None, paper_path: str, world: str) -> Page:
     """Ours beside the paper's; without ratings, the paper's alone, and that there are none."""
     paper = read_paper(paper_path, KEYS, METRICS)
     last = key.methods[-1].upper()
@@ -89,7 +87,7 @@ def to_page(
         f"{len(ratings.raters)} raters, {len(ratings.prompts)} prompts, {len(key.methods)} methods, {len(CRITERIA)} "
         f"criteria from 1.00 to 5.00 (App. D.2): {rated} of {expected} ratings given. Quality is the mean over the "
         f"criteria, of responses rated on all of them. In brackets: {CONFIDENCE:.0%} percentile bootstrap interval "
-        f"over raters and prompts, both resampled, {resamples} times.",
+        f"over raters and prompts, both resampled, {RESAMPLES} times.",
         "The wording of the page is ours, and so is the assumption that the criteria are those of the judge "
         "(App. D.3). –: no value.",
     ]

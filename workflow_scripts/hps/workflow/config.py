@@ -31,6 +31,7 @@ MODEL_KEYS = {
     "path": ("path",),
     "gguf": ("package", "file"),
     "scratch": ("replies", "epochs", "learning_rate", "seed"),
+    "probe": ("base", "split", "layers", "seed"),
     "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
 }
 """What each model source needs beside `source`."""
@@ -322,8 +323,10 @@ def _validate_ablations(config: Config, validator: Draft202012Validator) -> None
         section, _, leaf = key.rpartition(".")
         if leaf not in config[section]:
             raise InputError(config.where(where), f"{where}.key: no key {key}{_suggest(leaf, config[section])}")
-        if next(settings(key)).cost or key == "training.adapter":
+        setting = next(settings(key))
+        if setting.cost or key == "training.adapter":
             raise InputError(config.where(where), f"{where}.key: {key} is the same for all runs")
+        given["values"] = [_converted(value, setting.schema, validator) for value in given["values"]]
         for value in given["values"]:
             varied = config.under(Run("", "", "", 0, config["objective"]["beta"], 0, as_settings({key: value})))
             try:
@@ -341,9 +344,9 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
-    if model["source"] == "trained":
+    if "split" in needed:
         if role in ("policy", "generator"):
-            refuse(f"models.{role}.source", "trained is for reward models")
+            refuse(f"models.{role}.source", f"{model['source']} is for reward models")
         if config["data"]["splits"][model["split"]]["prompts"] == 0:
             refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
     if model["source"] == "path" and not Path(model["path"]).is_dir():

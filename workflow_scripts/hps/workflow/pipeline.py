@@ -152,6 +152,12 @@ class Pipeline:
         given = self.sources[role]
         return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
 
+    def targets(self, role: str) -> str:
+        """Of the policy, the modules that adapters will go to, as options."""
+        training = self.config["training"]
+        adapted = role == "policy" and training["adapter"] == "lora"
+        return options({"lora_targets": training["lora_targets"] if adapted else None})
+
     @cached_property
     def tokenizer(self) -> str:
         """A folder with the policy's tokenizer: that of the policy, but for a policy from scratch, which is trained."""

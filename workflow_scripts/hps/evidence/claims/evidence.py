@@ -33,14 +33,14 @@ part of a short training."""
 class Measured:
     """A number of a table, with what is known of its uncertainty.
 
-    Either `values` (seeds, units): the number under each training seed for each test prompt (or training), with the
-    names of both; or an interval; or neither (the paper's).
+    Either `values` (seeds, units): the number under each training seed for each test prompt, with the names of both, or
+    (1, units) for each training or repetition, which have no seeds; or an interval; or neither (the paper's).
     """
 
     mean: float
     values: np.ndarray | None = None
     units: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = ()  # empty: not a matter of training seeds
     lo: float = math.nan
     hi: float = math.nan
     count: int = 0  # prompts or repetitions behind an interval; 0: not known
@@ -57,6 +57,9 @@ class Evidence(Protocol):
 
     def why_absent(self, table: str) -> str:
         """Why the table has no numbers at all; empty when it has some."""
+
+    def why_unequal(self, operands: Iterable[Operand]) -> str:
+        """Why the numbers may not be compared although they are there; empty when they may."""
 
 
 @dataclass
@@ -92,8 +95,10 @@ class CsvTables:
             number(rows[0], name, self.paths[table]) if name in rows[0] else math.nan
             for name in (metric, f"{metric}_lo", f"{metric}_hi")
         )
+        if math.isnan(mean):
+            return None
         counts = [number(rows[0], name, self.paths[table]) for name in COUNTS if rows[0].get(name)]
-        return None if math.isnan(mean) else Measured(mean, lo=lo, hi=hi, count=int(min(counts, default=0)))
+        return Measured(mean, seeds=_seeds(rows[0]), lo=lo, hi=hi, count=int(min(counts, default=0)))
 
     def values(self, table: str, column: str) -> list[Value]:
         found = {row[column] for row in self.rows.get(table, []) if column in row}
@@ -106,6 +111,9 @@ class CsvTables:
         if rows and all(row.get("simulated") == "yes" for row in rows):
             return "the ratings are simulated"  # which says nothing about what people think
         return "" if rows else self.absent.format(table)
+
+    def why_unequal(self, operands: Iterable[Operand]) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -154,10 +162,10 @@ class OurResults:
         if not by_seed:
             return None
         seeds = sorted(by_seed)
-        rows = [per_prompt([by_seed[seed]], self.settings.choices) for seed in seeds]
-        if operand.metric not in rows[0]:
+        row = per_prompt([by_seed[seed] for seed in seeds], self.settings.choices)
+        if operand.metric not in row:
             raise InputError(f"claims over {table}", f"no metric {operand.metric!r}")
-        values = np.stack([row[operand.metric] for row in rows])
+        values = row[operand.metric]
         if np.isnan(values).all():
             return None
         return Measured(float(np.nanmean(values)), values, by_seed[seeds[0]].prompt_ids, tuple(seeds))
@@ -174,10 +182,25 @@ class OurResults:
             return "" if self.grid.get(table) else f"{table} has not been made"
         return self.others.why_absent(table)
 
+    def why_unequal(self, operands: Iterable[Operand]) -> str:
+        """A loss that saw fewer responses than the n of its row is another experiment than the losses beside it."""
+        for operand in operands:
+            methods, loss = {operand.cell.get(key) for key in ("method", "opponent")}, operand.cell.get("loss")
+            n = operand.cell.get("n", self.settings.n)
+            for training in self.trainings:
+                run = training.run
+                if training.responses < run.n == n and (run.method in methods or run.loss == loss):
+                    return f"{run.loss.upper()} used {training.responses} of {run.n} responses"
+        return ""
+
     def _time(self, operand: Operand) -> Measured | None:
         """Seconds of an optimizer step over the trainings of a loss; the units are the runs apart from their loss."""
+        settings = self.settings
         own = {
-            _unit(training.run): training for training in self.trainings if training.run.loss == operand.cell["loss"]
+            _unit(training.run): training
+            for training in self.trainings
+            if training.run.loss == operand.cell["loss"]
+            and (training.run.n, training.run.beta) == (settings.n, settings.beta)
         }
         if not own:
             return None
@@ -196,6 +219,11 @@ def _places(evaluation: Evaluation, settings: Settings) -> list[tuple[str, tuple
             block = test_set if spec.varies == "evaluated_on" else float(getattr(run, spec.varies))
             places.append((table, (block, evaluation.method)))
     return places
+
+
+def _seeds(row: Mapping[str, str]) -> tuple[int, ...]:
+    """Training seeds of a table's row: those it names; one where it has prompts and names none; else no matter."""
+    return tuple(map(int, row.get("seeds", "").split())) or ((0,) if "prompts" in row else ())
 
 
 def _unit(run: Run) -> str:

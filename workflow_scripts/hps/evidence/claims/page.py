@@ -8,21 +8,41 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hps.evidence.claims.verdicts import CONTRADICTED, OPEN, SUPPORTED, VERDICTS, Effect, Level, Result, Statement
+from hps.evidence.claims.verdicts import (
+    CONTRADICTED,
+    NO_DIFFERENCE,
+    OPEN,
+    SUPPORTED,
+    VERDICTS,
+    Effect,
+    Level,
+    Result,
+    Statement,
+)
 from hps.evidence.metrics import METRICS
 from hps.evidence.render import NO_VALUE, Cell, Column, Page, Table, interval, number, world_note
-from hps.evidence.statistics import CONFIDENCE
+from hps.evidence.statistics import CONFIDENCE, POWER
 
 Pair = tuple[Result, Result]
 """The same claim on the paper's numbers and on ours."""
 
 
 def to_page(pairs: Sequence[Pair], test: Level, world: str) -> Page:
-    """The list of claims, then every comparison."""
-    return Page("Claims of the paper", [claims_table(pairs), _comparisons(pairs)], _notes(pairs, world), _legend(test))
+    """The lists of claims, then every comparison."""
+    return Page(
+        "Claims of the paper", [*lists(pairs), _comparisons(pairs)], [*world_note(world), summary(pairs)], _legend(test)
+    )
 
 
-def claims_table(pairs: Sequence[Pair]) -> Table:
+def lists(pairs: Sequence[Pair]) -> list[Table]:
+    """A table a group of claims, in the order in which the groups first occur."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[1].claim.group, []).append(pair)
+    return [_claims(group.capitalize(), of_group) for group, of_group in groups.items()]
+
+
+def _claims(title: str, pairs: Sequence[Pair]) -> Table:
     """A row a claim: what the paper's numbers say, what ours say, the effect that decides, the verdict."""
     columns = [
         Column("Claim"),
@@ -30,6 +50,7 @@ def claims_table(pairs: Sequence[Pair]) -> Table:
         Column("Ours say"),
         Column(f"Effect that decides [{CONFIDENCE:.0%} interval]"),
         Column("p (Holm)", numeric=True),
+        Column("Seeds", numeric=True),
         Column("Verdict on ours"),
     ]
     rows = []
@@ -41,19 +62,37 @@ def claims_table(pairs: Sequence[Pair]) -> Table:
                 Cell(ours.reason),
                 _decisive(ours),
                 Cell(_p(ours.p_holm)),
-                Cell(_marked(ours.verdict)),
+                Cell(str(ours.seeds) if ours.seeds else NO_VALUE),
+                Cell(_marked(ours.verdict), "one seed" if ours.verdict == OPEN and ours.seeds == 1 else ""),
             ]
         )
-    return Table(columns, rows, cards=True)
+    return Table(columns, rows, title, cards=True)
 
 
 def summary(pairs: Sequence[Pair]) -> str:
-    """How many claims are supported, contradicted and open, on either body of numbers."""
-    parts = []
-    for name, results in (("The paper's own numbers", [a for a, _ in pairs]), ("ours", [b for _, b in pairs])):
-        counts = [sum(result.verdict == verdict for result in results) for verdict in VERDICTS]
-        parts.append(f"{name} support {counts[0]}, contradict {counts[1]} and leave {counts[2]} open")
-    return f"{len(pairs)} claims. {'; '.join(parts)}."
+    """How many claims have each verdict, on either body of numbers, and how many seeds decided ours."""
+    theirs, ours = [a for a, _ in pairs], [b for _, b in pairs]
+
+    def count(results: Sequence[Result], verdict: str) -> int:
+        return sum(result.verdict == verdict for result in results)
+
+    text = (
+        f"{len(pairs)} claims. The paper's own numbers support {count(theirs, SUPPORTED)}, contradict "
+        f"{count(theirs, CONTRADICTED)} and leave {count(theirs, OPEN)} open; ours support {count(ours, SUPPORTED)}, "
+        f"contradict {count(ours, CONTRADICTED)}, show no difference in {count(ours, NO_DIFFERENCE)} and leave "
+        f"{count(ours, OPEN)} open."
+    )
+    seeds = sorted({result.seeds for result in ours if result.verdict != OPEN and result.seeds})
+    if seeds:
+        text += f" Ours are decided by {' or '.join(map(str, seeds))} training seeds where seeds matter."
+    one = [result.of_policies for result in ours if result.verdict == OPEN and result.one_seed]
+    if one:
+        text += (
+            f" {len(one)} rest on one training seed and so stay open: of the trained policies at hand alone, "
+            f"{one.count(SUPPORTED)} hold, {one.count(CONTRADICTED)} do not, and {one.count(NO_DIFFERENCE)} make no "
+            "difference."
+        )
+    return text
 
 
 def to_csv(pairs: Sequence[Pair]) -> str:
@@ -63,11 +102,12 @@ def to_csv(pairs: Sequence[Pair]) -> str:
         decisive = ours.decisive
         records.append(
             {
-                **{name: getattr(ours.claim, name) for name in ("id", "section", "says", "table", "kind")},
+                **{name: getattr(ours.claim, name) for name in NAMED},
                 "paper_verdict": theirs.verdict,
                 "paper_holds": theirs.holding,
                 "paper_comparisons": len(theirs.effects),
                 "verdict": ours.verdict,
+                "verdict_of_these_policies": ours.of_policies if ours.verdict == OPEN and ours.one_seed else "",
                 "reason": ours.reason,
                 "holds": ours.holding,
                 "comparisons": len(ours.effects),
@@ -76,8 +116,9 @@ def to_csv(pairs: Sequence[Pair]) -> str:
                 "p_holm": _plain(ours.p_holm),
                 "decisive": decisive.comparison.label if decisive else "",
                 **{name: _plain(getattr(decisive, name)) if decisive else "" for name in EFFECT},
+                "smallest_detectable": _plain(decisive.smallest(ours.level)) if decisive else "",
                 "units": decisive.units if decisive else "",
-                "seeds": decisive.seeds if decisive else "",
+                "seeds": ours.seeds or "",
             }
         )
     text = io.StringIO()
@@ -87,7 +128,8 @@ def to_csv(pairs: Sequence[Pair]) -> str:
     return text.getvalue()
 
 
-EFFECT = ("mean", "lo", "hi", "seeds_lo", "seeds_hi")
+EFFECT = ("mean", "lo", "hi")
+NAMED = ("id", "group", "section", "says", "table", "kind")
 
 
 def to_json(pairs: Sequence[Pair], test: Level, world: str) -> dict[str, Any]:
@@ -95,10 +137,10 @@ def to_json(pairs: Sequence[Pair], test: Level, world: str) -> dict[str, Any]:
     return {
         "world": world,
         "alpha": test.alpha,
-        "resamples": test.resamples,
         "claims": [
             {
-                **{name: getattr(ours.claim, name) for name in ("id", "section", "says", "table", "kind")},
+                **{name: getattr(ours.claim, name) for name in NAMED},
+                "smallest": ours.claim.smallest,
                 "paper": _record(theirs),
                 "ours": _record(ours),
             }
@@ -110,6 +152,7 @@ def to_json(pairs: Sequence[Pair], test: Level, world: str) -> dict[str, Any]:
 def _record(result: Result) -> dict[str, Any]:
     return {
         "verdict": result.verdict,
+        "of_policies": result.of_policies,
         "reason": result.reason,
         "holds": result.holding,
         "missing": result.missing,
@@ -122,6 +165,7 @@ def _record(result: Result) -> dict[str, Any]:
                 **{name: _null(getattr(effect, name)) for name in EFFECT},
                 "units": effect.units,
                 "seeds": effect.seeds,
+                "smallest_detectable": _null(effect.smallest(result.level)),
                 "p_for": [_null(statement.p_for) for statement in effect.statements],
                 "p_against": [_null(statement.p_against) for statement in effect.statements],
             }
@@ -137,7 +181,8 @@ def _comparisons(pairs: Sequence[Pair]) -> Table:
         Column("Must be"),
         Column("paper", "Effect", True),
         Column("ours", "Effect", True),
-        Column("over seeds", "Effect", True),
+        Column("Could have found", numeric=True),
+        Column("Seeds", numeric=True),
         Column("Units", numeric=True),
         Column("p", numeric=True),
         Column("Holds", numeric=False),
@@ -153,14 +198,15 @@ def _comparisons(pairs: Sequence[Pair]) -> Table:
 
 def _row(result: Result, label: str, paper: Effect | None, own: Effect | None) -> list[Cell]:
     nothing = Cell(NO_VALUE)
-    seeds = interval(math.nan, own.seeds_lo, own.seeds_hi).detail if own else ""
+    found = own.smallest(result.level) if own else math.nan
     return [
         Cell(result.claim.id),
         Cell(label or result.claim.details.get("metric", "")),
         Cell(" and ".join(_must(statement) for statement in (own or paper).statements)),
         Cell(number(paper.mean)) if paper else nothing,
         interval(own.mean, own.lo, own.hi) if own else nothing,
-        Cell(seeds or NO_VALUE),
+        Cell(NO_VALUE if math.isnan(found) else f"{found:.2g}"),
+        Cell(str(own.seeds)) if own and own.seeds else nothing,
         Cell(str(own.units)) if own and own.units else nothing,
         Cell(_p(max(statement.p_for for statement in own.statements))) if own else nothing,
         Cell({True: "yes", False: "no", None: "tie"}[own.holds]) if own else nothing,
@@ -185,23 +231,23 @@ def _decisive(result: Result) -> Cell:
     return Cell(f"{shown.text} {shown.detail}".strip(), what + where)
 
 
-def _notes(pairs: Sequence[Pair], world: str) -> list[str]:
-    return [*world_note(world), summary(pairs)]
-
-
 def _legend(test: Level) -> list[str]:
     return [
-        f"{VERDICTS[SUPPORTED]} {SUPPORTED}: every comparison of the claim holds, with intervals that agree. "
-        f"{VERDICTS[CONTRADICTED]} {CONTRADICTED}: at least one comparison goes the other way, likewise. "
-        f"{VERDICTS[OPEN]} {OPEN}: neither, or not enough numbers. The paper prints no intervals, so its own numbers "
-        "are taken as they stand.",
+        f"{VERDICTS[SUPPORTED]} {SUPPORTED}: every comparison of the claim holds. {VERDICTS[CONTRADICTED]} "
+        f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: none is clear of "
+        "0, and all are surely smaller than the smallest effect of interest that paper/claims.yaml fixes. "
+        f"{VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. The paper prints no "
+        "intervals, so its own numbers are taken as they stand.",
+        "A claim is about methods, and a method is trained with a seed: with one seed, verdict and p hold for these "
+        "trained policies alone, and the claim stays open. A claim in which a loss was trained on fewer responses than "
+        "the one beside it is not evaluated.",
         "The effect that decides is that of the comparison that is furthest from supporting the claim, or that "
-        f"contradicts it. Intervals: {CONFIDENCE:.0%} bootstrap over prompts (of trainings' times: over trainings), "
-        f"paired between methods, {test.resamples} resamples; seeds are averaged first, and with several seeds the "
-        "interval over seeds must agree too.",
-        "p: twice the smaller of two p-values, that of the claim (the largest of its comparisons' sign-flip tests) and "
-        "that of its negation (the smallest, times their number), corrected by Holm over all claims that could be "
-        f"tested. A verdict needs at most {test.alpha:g}.",
+        f"contradicts it. Intervals: {CONFIDENCE:.0%}, over training seeds and prompts (of times over trainings, of "
+        "theorems over repetitions), paired between methods.",
+        "p: twice the smallest of the p-values of the three verdicts, corrected by Holm over all claims that could be "
+        f"tested. A verdict needs at most {test.alpha:g}. Could have found: the smallest effect that the comparison's "
+        f"test finds with {POWER:.0%} power at the level {test.alpha:g} divided by the number of claims that could be "
+        "tested.",
     ]
 
 

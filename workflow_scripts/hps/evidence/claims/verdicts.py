@@ -1,9 +1,19 @@
 """From claims and evidence to verdicts: effects with intervals, p-values, Holm's correction.
 
-A claim is a conjunction of statements "effect > threshold" (or <). It is *supported* when every statement holds: its
-p-value is the largest of theirs (an intersection-union test needs no correction). It is *contradicted* when one of m
-statements fails: m times the smallest p-value of the reverse. Twice the smaller of the two is the claim's p-value, and
+A claim is a conjunction of statements "effect > threshold" (or <). It is
+
+- *supported* when every statement holds: its p-value is the largest of theirs (an intersection-union test needs no
+  correction);
+- *contradicted* when one of m statements fails: m times the smallest p-value of the reverse;
+- *no difference*, for claims that one number is above another, when every effect lies within the smallest effect of
+  interest: the largest p-value of two one-sided tests against that bound (an equivalence test). An effect that is clear
+  of its threshold keeps its direction, however small it is, since a direction is what the claim is about.
+
+Twice the smallest of the three is the claim's p-value: whatever the truth is, at most two of the three can be wrong.
 Holm's method corrects it over all claims that could be tested.
+
+A claim is about methods, and a method is trained with a seed. Statements that rest on one seed hold for the trained
+policies at hand: they are judged apart, and the claim about methods stays open.
 """
 
 from __future__ import annotations
@@ -11,16 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import NormalDist
 
 import numpy as np
 
 from hps.evidence.claims.evidence import Evidence, Measured
 from hps.evidence.claims.vocabulary import Claim, Comparison, comparisons
-from hps.evidence.statistics import CONFIDENCE, holm, mean_interval, sign_flip_p
+from hps.evidence.statistics import CONFIDENCE, Estimate, estimate, holm, ratio_interval, t_quantile
 
-SUPPORTED, CONTRADICTED, OPEN = "supported", "contradicted", "open"
-VERDICTS = {SUPPORTED: "✓", CONTRADICTED: "✗", OPEN: "○"}
+SUPPORTED, CONTRADICTED, NO_DIFFERENCE, OPEN = "supported", "contradicted", "no difference", "open"
+VERDICTS = {SUPPORTED: "✓", CONTRADICTED: "✗", NO_DIFFERENCE: "=", OPEN: "○"}
 """What can be said of a claim, each with a mark that does without colour."""
 ROUNDING = 1e-9
 """0.324 - 0.314 is not quite 0.010 in binary."""
@@ -28,48 +37,49 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Level:
-    """How hard the verdict is on our numbers."""
+    """How hard the verdict is on our numbers, and on which scale the evaluation's reward is."""
 
     alpha: float = 0.05
-    resamples: int = 20000
-    seed: int = 0
+    reward_in_log_odds: bool = False
 
 
 @dataclass(frozen=True)
 class Statement:
-    """`sign * (effect - threshold) > 0`, `strict` or also where it is 0; `units` holds the left side unit by unit."""
+    """`sign * (effect - threshold) > 0`, `strict` or also where it is 0; `margin` estimates the left side."""
 
     sign: int
     threshold: float
     strict: bool
-    units: np.ndarray  # (units,), or empty where only a mean and perhaps an interval are known
-    margin: float  # sign * (mean effect - threshold)
-    error: float = math.nan  # standard error of the margin where it comes from a given interval
-    count: int = 0  # prompts behind that interval, where known
-    p_for: float = math.nan
-    p_against: float = math.nan
+    margin: Estimate
+
+    @property
+    def p_for(self) -> float:
+        return self.margin.p_above(0)
+
+    @property
+    def p_against(self) -> float:
+        return self.margin.p_below(0)
 
     @property
     def holds(self) -> bool | None:
         """Whether the numbers as they stand agree; None for a tie that decides nothing."""
-        if abs(self.margin) <= ROUNDING:
+        if abs(self.margin.mean) <= ROUNDING:
             return None if self.strict else True
-        return self.margin > 0
+        return self.margin.mean > 0
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One comparison evaluated: its effect with an interval over units and one over seeds, and what must hold of it."""
+    """One comparison evaluated: its effect with an interval, and what must hold of it."""
 
     comparison: Comparison
     mean: float
     lo: float
     hi: float
-    seeds_lo: float
-    seeds_hi: float
-    units: int
-    seeds: int
+    units: int  # prompts, trainings or repetitions
+    seeds: int  # 0: not a matter of training seeds
     statements: tuple[Statement, ...]
+    scale: float = 1.0  # effect / margin of a statement
 
     @property
     def holds(self) -> bool | None:
@@ -81,10 +91,20 @@ class Effect:
     def tested(self) -> bool:
         return not any(math.isnan(statement.p_for) for statement in self.statements)
 
-    def beyond(self, statement: Statement, side: int) -> bool:
-        """Whether the whole interval, over units and over seeds, lies where the statement holds (side 1) or fails."""
-        ends = [self.lo, self.hi] + ([self.seeds_lo, self.seeds_hi] if self.seeds > 1 else [])
-        return all(side * statement.sign * (end - statement.threshold) > 0 for end in ends)
+    def p_within(self, bound: float) -> float:
+        """p-value of "the effect is `bound` or more away from its threshold"; for effects with one statement."""
+        return max(self.statements[0].margin.p_below(bound), self.statements[0].margin.p_above(-bound))
+
+    def smallest(self, level: float) -> float:
+        """The smallest effect that a one-sided test at `level` would have found with 80 % power."""
+        return self.scale * self.statements[0].margin.smallest_effect(level)
+
+    @property
+    def lacks(self) -> str:
+        """Which of the two would narrow the interval more: "seeds" or "prompts"; "" where seeds do not matter."""
+        if self.seeds == 0:
+            return ""
+        return "seeds" if self.seeds == 1 or self.statements[0].margin.more_from_seeds else "prompts"
 
 
 @dataclass(frozen=True)
@@ -93,12 +113,14 @@ class Result:
 
     claim: Claim
     effects: tuple[Effect, ...]
-    missing: int  # comparisons without numbers
-    absent: str = ""  # why there are no numbers at all
+    missing: int  # comparisons without numbers, or with numbers that may not be compared
+    absent: str = ""  # why
     verdict: str = OPEN
+    of_policies: str = OPEN  # the verdict for the trained policies at hand, where that is all that can be said
     reason: str = ""
     p: float = math.nan
     p_holm: float = math.nan
+    level: float = math.nan  # of a one-sided test of one comparison, corrected for all claims
     decisive: Effect | None = field(default=None)
 
     @property
@@ -106,16 +128,29 @@ class Result:
         """Comparisons whose numbers agree with the claim as they stand."""
         return sum(effect.holds is True for effect in self.effects)
 
+    @property
+    def one_seed(self) -> bool:
+        """Whether a comparison that counts rests on one training seed."""
+        return any(effect.seeds == 1 for effect in self.effects)
+
+    @property
+    def seeds(self) -> int:
+        """Training seeds that the verdict rests on: the fewest of the comparisons; 0 where they do not matter."""
+        counts = [self.decisive] if self.verdict == CONTRADICTED and self.decisive else self.effects
+        return min((effect.seeds for effect in counts), default=0)
+
 
 def evaluate(claim: Claim, evidence: Evidence, test: Level) -> Result:
     """The claim's comparisons with effects and intervals; no verdict yet."""
     absent = evidence.why_absent(claim.table)
-    effects, missing = [], 0
+    effects, missing, unequal = [], 0, ""
     for comparison in [] if absent else comparisons(claim, lambda column: evidence.values(claim.table, column)):
-        effect = _effect(claim, comparison, evidence, test)
+        why = evidence.why_unequal(operand for term in comparison.terms for operand in term)
+        effect = None if why else _effect(claim, comparison, evidence, test)
+        unequal = unequal or why
         missing += effect is None
         effects += [effect] if effect else []
-    return Result(claim, tuple(effects), missing, absent)
+    return Result(claim, tuple(effects), missing, absent or unequal)
 
 
 def judge_as_printed(result: Result) -> Result:
@@ -123,7 +158,7 @@ def judge_as_printed(result: Result) -> Result:
     if not result.effects:
         return replace(result, reason=result.absent or "no numbers")
     found = [effect.holds for effect in result.effects]
-    worst = min(result.effects, key=lambda effect: min(statement.margin for statement in effect.statements))
+    worst = min(result.effects, key=lambda effect: min(statement.margin.mean for statement in effect.statements))
     reason = f"holds in {result.holding} of {len(found)}"
     if False in found:
         return replace(result, verdict=CONTRADICTED, reason=reason, decisive=worst)
@@ -136,46 +171,83 @@ def judge_as_printed(result: Result) -> Result:
 def judge(results: Sequence[Result], test: Level) -> list[Result]:
     """Verdicts on numbers with uncertainty, corrected over all claims that can be tested.
 
-    A claim is supported or contradicted only if its corrected p-value is at most `test.alpha` and the intervals agree
-    with it: of every comparison, or of the one that contradicts. All else is open, and so is a claim that holds as far
-    as it was measured but has comparisons without numbers.
+    First about the methods, from the comparisons with several seeds (or with none to vary); then, for claims with
+    comparisons of one seed, about the trained policies at hand. A claim that holds as far as it was measured but has
+    comparisons without numbers is open.
     """
-    tested = [result for result in map(_with_p, results) if not math.isnan(result.p)]
-    adjusted = dict(zip([r.claim.id for r in tested], holm([r.p for r in tested]), strict=True))
-    by_id = {result.claim.id: result for result in tested}
-    return [_verdict(by_id.get(r.claim.id, r), adjusted.get(r.claim.id, math.nan), test.alpha) for r in results]
+    of_methods = _family(results, test, lambda effect: effect.tested and effect.seeds != 1)
+    of_policies = _family(results, test, lambda effect: effect.tested)
+    return [_one_seed(method, policies) for method, policies in zip(of_methods, of_policies, strict=True)]
 
 
-def _with_p(result: Result) -> Result:
-    statements = [s for effect in result.effects if effect.tested for s in effect.statements]
-    if not statements:
+def _one_seed(result: Result, of_policies: Result) -> Result:
+    """What is left to say of a claim about methods where a comparison rests on one seed."""
+    if result.verdict != OPEN or not result.one_seed:
         return result
-    p_for = 1.0 if _incomplete(result) else max(s.p_for for s in statements)
-    p_against = min(1.0, len(statements) * min(s.p_against for s in statements))
-    return replace(result, p=min(1.0, 2 * min(p_for, p_against)))
+    reason = f"one seed; for these trained policies: {of_policies.verdict}, {of_policies.reason}"
+    return replace(of_policies, verdict=OPEN, of_policies=of_policies.verdict, reason=reason)
 
 
-def _incomplete(result: Result) -> bool:
-    return result.missing > 0 or not all(effect.tested for effect in result.effects)
+def _family(results: Sequence[Result], test: Level, usable) -> list[Result]:
+    tests = [_Test.of(result, usable) for result in results]
+    possible = [one.p for one in tests if not math.isnan(one.p)]
+    adjusted = iter(holm(possible))
+    level = test.alpha / 2 / max(1, len(possible))
+    return [one.verdict(math.nan if math.isnan(one.p) else next(adjusted), test.alpha, level) for one in tests]
 
 
-def _verdict(result: Result, p_holm: float, alpha: float) -> Result:
-    if math.isnan(p_holm):
-        why = "too few values to test" if result.effects else result.absent or "no numbers"
-        return replace(result, reason=why)
-    pairs = [(effect, s) for effect in result.effects if effect.tested for s in effect.statements]
-    weakest, _ = max(pairs, key=lambda pair: (pair[1].p_for, -pair[1].margin))
-    broken, statement = min(pairs, key=lambda pair: (pair[1].p_against, pair[1].margin))
-    result = replace(result, p_holm=p_holm, decisive=weakest)
-    held = f"holds in {result.holding} of {len(result.effects)}"
-    if p_holm <= alpha and broken.beyond(statement, -1) and statement.margin < 0:
-        return replace(result, verdict=CONTRADICTED, reason=held, decisive=broken)
-    if _incomplete(result):
-        lacking = result.missing + sum(not effect.tested for effect in result.effects)
-        return replace(result, reason=f"{held}, {lacking} without enough numbers")
-    if p_holm <= alpha and all(effect.beyond(s, 1) for effect, s in pairs):
-        return replace(result, verdict=SUPPORTED, reason=held)
-    return replace(result, reason=f"{held}, not decided")
+@dataclass(frozen=True)
+class _Test:
+    """A claim's three p-values from the comparisons that are usable."""
+
+    result: Result
+    pairs: tuple[tuple[Effect, Statement], ...]
+    p_values: dict[str, float]  # by verdict
+    lacking: int  # comparisons that are missing or not usable
+
+    @classmethod
+    def of(cls, result: Result, usable) -> _Test:
+        effects = [effect for effect in result.effects if usable(effect)]
+        pairs = tuple((effect, statement) for effect in effects for statement in effect.statements)
+        lacking = result.missing + len(result.effects) - len(effects)
+        if not pairs:
+            return cls(result, pairs, {}, lacking)
+        p_values = {CONTRADICTED: min(1.0, len(pairs) * min(statement.p_against for _, statement in pairs))}
+        if not lacking:
+            p_values[SUPPORTED] = max(statement.p_for for _, statement in pairs)
+            if result.claim.smallest is not None:
+                p_values[NO_DIFFERENCE] = max(effect.p_within(result.claim.smallest) for effect in effects)
+        return cls(result, pairs, p_values, lacking)
+
+    @property
+    def p(self) -> float:
+        return min(1.0, 2 * min(self.p_values.values())) if self.p_values else math.nan
+
+    def verdict(self, p_holm: float, alpha: float, level: float) -> Result:
+        result = self.result
+        if math.isnan(p_holm):
+            why = result.absent or ("too few values to test" if result.effects else "no numbers")
+            return replace(result, reason=why)
+        weakest, _ = max(self.pairs, key=lambda pair: (pair[1].p_for, -pair[1].margin.mean))
+        broken, _ = min(self.pairs, key=lambda pair: (pair[1].p_against, pair[1].margin.mean))
+        found = [
+            verdict
+            for verdict in (CONTRADICTED, SUPPORTED, NO_DIFFERENCE)
+            if verdict in self.p_values and 2 * self.p_values[verdict] * p_holm / self.p <= alpha
+        ]
+        verdict = found[0] if found else OPEN
+        reason = f"holds in {result.holding} of {len(result.effects)}"
+        if verdict == NO_DIFFERENCE:
+            reason = f"within {result.claim.smallest:g} in all {len(result.effects)}"
+        elif verdict == SUPPORTED and NO_DIFFERENCE in found:
+            reason += f", but within {result.claim.smallest:g}"
+        elif verdict == OPEN and self.lacking:
+            reason += f", {self.lacking} without enough numbers" + (f" ({result.absent})" if result.absent else "")
+        elif verdict == OPEN:
+            reason += f", not decided: lacks {weakest.lacks}" if weakest.lacks else ", not decided"
+        decisive = broken if verdict == CONTRADICTED else weakest
+        numbers = {"p": self.p, "p_holm": p_holm, "level": level}
+        return replace(result, verdict=verdict, reason=reason, decisive=decisive, **numbers)
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------
@@ -190,17 +262,18 @@ def _effect(claim: Claim, comparison: Comparison, evidence: Evidence, test: Leve
             return None
         terms.append(measured)
     if claim.kind == "ratio_at_most":
-        return _ratio(claim, comparison, *_paired(*terms[0]), test)
+        return _ratio(claim, comparison, *_paired(*terms[0]))
     combined = [_difference(*_paired(*term)) if len(term) == 2 else term[0] for term in terms]
     paired = evidence.measure(claim.table, comparison.paired) if comparison.paired else None
     effect = paired or (combined[0] if len(combined) == 1 else _average(combined))
-    lo, hi, seeds_lo, seeds_hi = _intervals(effect, test)
-    statements = _with_tests([_statement(effect, *how) for how in _statements(claim, terms[0])], test)
-    units = effect.values.shape[1] if effect.values is not None else effect.count
-    return Effect(comparison, effect.mean, lo, hi, seeds_lo, seeds_hi, units, len(effect.seeds), tuple(statements))
+    found = _estimate(effect)
+    if math.isnan(found.mean):
+        return None
+    statements = tuple(Statement(*how, _margin(found, *how[:2])) for how in _statements(claim, effect, test))
+    return Effect(comparison, *found[:4], len(effect.seeds), statements)
 
 
-def _statements(claim: Claim, first_term: Sequence[Measured]) -> list[tuple[int, float, bool]]:
+def _statements(claim: Claim, effect: Measured, test: Level) -> list[tuple[int, float, bool]]:
     """What a kind asks of the effect: (sign, threshold, strict)."""
     details = claim.details
     if claim.kind == "greater":
@@ -208,51 +281,42 @@ def _statements(claim: Claim, first_term: Sequence[Measured]) -> list[tuple[int,
     if claim.kind == "monotone":
         return [(1 if details["direction"] == "rising" else -1, 0.0, True)]
     if claim.kind == "within":
-        tolerance, base = details["tolerance"], first_term[-1].values
-        if "tolerance_sd" in details and base is not None:
-            tolerance = details["tolerance_sd"] * float(_over_seeds(base).std())
+        tolerance = details["tolerance"]
+        if effect.values is not None and test.reward_in_log_odds:
+            tolerance = details.get("tolerance_log_odds", tolerance)
         return [(-1, tolerance, False), (1, -tolerance, False)]
     return [(1 if claim.kind == "at_least" else -1, details["limit"], False)]
 
 
-def _statement(effect: Measured, sign: int, threshold: float, strict: bool) -> Statement:
-    margin = sign * (effect.mean - threshold)
+def _estimate(effect: Measured) -> Estimate:
+    """Of values, or of an interval: its width tells the variance, which counts as that of what there is least of."""
     if effect.values is not None:
-        return Statement(sign, threshold, strict, sign * (_over_seeds(effect.values) - threshold), margin)
-    # The interval of a difference of two intervals holds whatever their correlation is.
-    error = (effect.hi - effect.lo) / 2 / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    return Statement(sign, threshold, strict, np.empty(0), margin, error, effect.count)
+        return estimate(effect.values)
+    found = Estimate(effect.mean, effect.lo, effect.hi, effect.count, max(1, len(effect.seeds)))
+    fewest = len(effect.seeds) if len(effect.seeds) > 1 else effect.count
+    if math.isnan(effect.lo) or effect.count < 2:
+        return found
+    variance = ((effect.hi - effect.lo) / 2 / t_quantile((1 - CONFIDENCE) / 2, fewest - 1)) ** 2
+    parts = (variance, 0.0) if len(effect.seeds) > 1 else (0.0, variance)
+    return found._replace(seed_variance=parts[0], prompt_variance=parts[1])
 
 
-def _with_tests(statements: Sequence[Statement], test: Level) -> list[Statement]:
-    """p-values: by sign flips over units; where only an interval is known, by the normal distribution."""
-    flipped = sign_flip_p([s.units for s in statements], resamples=test.resamples, seed=test.seed)
-    tested = []
-    for statement, (p_for, p_against) in zip(statements, flipped, strict=True):
-        if len(statement.units) == 0 and statement.error > 0:
-            above = NormalDist().cdf(statement.margin / statement.error)
-            least = 0.5**statement.count if statement.count else 0.0  # as with sign flips, few prompts never decide
-            p_for, p_against = max(1 - above, least), max(above, least)
-        if len(statement.units) == 1:  # one unit cannot vary
-            p_for = p_against = math.nan
-        tested.append(replace(statement, p_for=p_for, p_against=p_against))
-    return tested
+def _margin(found: Estimate, sign: int, threshold: float) -> Estimate:
+    """Of `sign * (effect - threshold)`."""
+    lo, hi = sorted((sign * (found.lo - threshold), sign * (found.hi - threshold)))
+    return found._replace(mean=sign * (found.mean - threshold), lo=lo, hi=hi)
 
 
-def _ratio(claim: Claim, comparison: Comparison, first: Measured, second: Measured, test: Level) -> Effect:
-    """first / second of the means; the statement is tested on limit * second - first, unit by unit."""
-    limit, ratio = claim.details["limit"], first.mean / second.mean
-    lo = hi = seeds_lo = seeds_hi = math.nan
-    units = np.empty(0)
-    if first.values is not None and second.values is not None:
-        a, b = _over_seeds(first.values), _over_seeds(second.values)
-        units = limit * b - a
-        if len(a) > 1:
-            draws = np.random.default_rng(test.seed).integers(len(a), size=(test.resamples, len(a)))
-            tail = (1 - CONFIDENCE) / 2
-            lo, hi = map(float, np.quantile(a[draws].mean(axis=1) / b[draws].mean(axis=1), [tail, 1 - tail]))
-    statement = Statement(-1, limit, False, units, limit - ratio)
-    return Effect(comparison, ratio, lo, hi, seeds_lo, seeds_hi, len(units), 1, tuple(_with_tests([statement], test)))
+def _ratio(claim: Claim, comparison: Comparison, first: Measured, second: Measured) -> Effect:
+    """first / second of the means; the statement is tested on limit * second - first."""
+    limit = claim.details["limit"]
+    if first.values is None or second.values is None:
+        ratio = first.mean / second.mean
+        statement = Statement(-1, limit, False, Estimate(limit - ratio, math.nan, math.nan, 0))
+        return Effect(comparison, ratio, math.nan, math.nan, 0, 0, (statement,))
+    statement = Statement(-1, limit, False, estimate(limit * second.values - first.values))
+    found = ratio_interval(first.values, second.values)
+    return Effect(comparison, *found, first.values.shape[1], len(first.seeds), (statement,), 1 / second.mean)
 
 
 def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
@@ -264,49 +328,34 @@ def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
 
     def on_shared(one: Measured) -> Measured:
         columns = [one.units.index(unit) for unit in units]
-        rows = [one.seeds.index(seed) for seed in seeds]
+        rows = [one.seeds.index(seed) for seed in seeds] if one.seeds else [0]
         values = one.values[np.ix_(rows, columns)]
-        return Measured(float(np.nanmean(values)) if values.size else math.nan, values, tuple(units), tuple(seeds))
+        return Measured(_mean(values), values, tuple(units), tuple(seeds))
 
     return on_shared(first), on_shared(second)
 
 
 def _difference(first: Measured, second: Measured) -> Measured:
     if first.values is None or second.values is None:
+        # The interval of a difference of two intervals holds whatever their correlation is.
         lo, hi, count = first.lo - second.hi, first.hi - second.lo, min(first.count, second.count)
-        return Measured(first.mean - second.mean, lo=lo, hi=hi, count=count)
+        seeds = min(first.seeds, second.seeds, key=len)
+        return Measured(first.mean - second.mean, seeds=seeds, lo=lo, hi=hi, count=count)
     values = first.values - second.values
-    present = ~np.isnan(values).any(axis=0)  # a prompt without one of the two values is left out
-    units = tuple(unit for unit, there in zip(first.units, present, strict=True) if there)
-    values = values[:, present]
-    return Measured(float(values.mean()) if values.size else math.nan, values, units, first.seeds)
+    return Measured(_mean(values), values, first.units, first.seeds)
 
 
 def _average(effects: Sequence[Measured]) -> Measured:
     mean = sum(effect.mean for effect in effects) / len(effects)
     if any(effect.values is None for effect in effects):
         lo, hi = (sum(getattr(effect, end) for effect in effects) / len(effects) for end in ("lo", "hi"))
-        return Measured(mean, lo=lo, hi=hi)
+        return Measured(mean, seeds=min((e.seeds for e in effects), key=len), lo=lo, hi=hi)
     first = effects[0]
-    shared = [_paired(effect, first)[0] for effect in effects]
-    units = [unit for unit in first.units if all(unit in effect.units for effect in shared)]
-    stacked = np.stack([e.values[:, [e.units.index(unit) for unit in units]] for e in shared]).mean(axis=0)
-    return Measured(float(stacked.mean()) if stacked.size else math.nan, stacked, tuple(units), first.seeds)
+    for effect in effects[1:]:
+        first, _ = _paired(first, effect)
+    values = np.stack([_paired(effect, first)[0].values for effect in effects]).mean(axis=0)
+    return Measured(_mean(values), values, first.units, first.seeds)
 
 
-def _over_seeds(values: np.ndarray) -> np.ndarray:
-    """(seeds, units) to (units that have a value under every seed,)."""
-    means = values.mean(axis=0)
-    return means[~np.isnan(means)]
-
-
-def _intervals(effect: Measured, test: Level) -> tuple[float, float, float, float]:
-    """Bootstrap intervals of the effect over units, and over seeds where there are several."""
-    if effect.values is None:
-        return effect.lo, effect.hi, math.nan, math.nan
-    how = {"resamples": test.resamples, "seed": test.seed}
-    units = mean_interval(_over_seeds(effect.values), **how)
-    if len(effect.seeds) < 2 or not effect.values.size:
-        return units.lo, units.hi, math.nan, math.nan
-    seeds = mean_interval(np.nanmean(effect.values, axis=1), **how)
-    return units.lo, units.hi, seeds.lo, seeds.hi
+def _mean(values: np.ndarray) -> float:
+    return estimate(values).mean

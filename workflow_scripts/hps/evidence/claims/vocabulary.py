@@ -34,6 +34,8 @@ class Claim:
     details: Mapping[str, Any]
     each: Mapping[str, Any] = field(default_factory=dict)
     average: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
+    smallest: float | None = None  # smallest effect of interest, for kinds that say which of two numbers is larger
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ def read_claims(path: str | Path, schema_path: str | Path) -> list[Claim]:
         if len(steps) > 1 and isinstance(claims, list) and isinstance(claims[steps[1]], dict):
             where = f"claim {claims[steps[1]].get('id', f'number {steps[1] + 1}')}: "
         raise InputError(path, f"{where}{'.'.join(map(str, steps[2:])) or 'entry'}: {_short(error.message)}")
-    known = {"id", "section", "says", "table", "kind", "each", "average"}
+    known = {"id", "group", "section", "says", "table", "kind", "each", "average"}
     claims = []
     for given in value["claims"]:
         details = {key: below for key, below in given.items() if key not in known}
         own = {key: given[key] for key in known & given.keys()}
-        claim = Claim(**own, details=details)
+        claim = Claim(**own, details=details, smallest=_smallest(given, value.get("smallest_effects", {})))
         if claim.id in {other.id for other in claims}:
             raise InputError(path, f"claim {claim.id} stands twice")
         try:
@@ -83,6 +85,13 @@ def read_claims(path: str | Path, schema_path: str | Path) -> list[Claim]:
             raise InputError(path, str(wrong)) from None
         claims.append(claim)
     return claims
+
+
+def _smallest(given: Mapping[str, Any], by_metric: Mapping[str, float]) -> float | None:
+    """That of the claim's metric; a claim with a margin of its own says already what it takes for a difference."""
+    if given["kind"] not in ("greater", "monotone") or "margin" in given:
+        return None
+    return by_metric.get(given.get("paired", {}).get("metric") or given.get("metric"))
 
 
 def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[Comparison]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hps.evidence.statistics import Estimate, mean_interval
+from hps.evidence.statistics import Estimate, estimate
 from hps.evidence.theory.linear import (
     Stages,
     bt_stages,
@@ -15,6 +15,7 @@ from hps.evidence.theory.linear import (
     loss,
     max_margin,
     minimise,
+    pair_covariance,
     pl_stages,
     ranked,
     unit_features,
@@ -39,7 +40,6 @@ class Sizes:
     responses: Sequence[int]  # n of Theorem 1, rising
     repetitions: int
     seed: int
-    resamples: int = 2000
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ ESTIMATORS = ("hps", "hps_gamma1", "pl")
 def estimation_error(m: int, n: int, method: str, sizes: Sizes, repetition: int) -> float:
     """|theta_hat - theta*| / |theta*| of one data set of m prompts with n responses, rankings drawn from theta*.
 
+    In the norm of the data, |v|^2 = v' S v with S the mean of (phi_j - phi_k)(phi_j - phi_k)' over all prompts and
+    pairs of responses: that of Zhu, Jordan and Jiao (2301.11270, Theorem 4.1), whose bound Theorem 1 has for PL. It
+    says by how much the rewards of two responses differ, which is all that preferences can tell.
     The same prompts, and the same rankings, for all methods and (for a smaller m or n) parts of the same.
     """
     theta = true_theta(sizes, repetition)
@@ -80,7 +83,9 @@ def estimation_error(m: int, n: int, method: str, sizes: Sizes, repetition: int)
         data = pl_stages(features)
     else:
         data = hps_stages(features, features @ theta, 0.0 if method == "hps" else 1.0)
-    return float(np.linalg.norm(minimise(data) - theta) / np.linalg.norm(theta))
+    covariance = pair_covariance(features)
+    error = minimise(data) - theta
+    return float(np.sqrt(error @ covariance @ error / (theta @ covariance @ theta)))
 
 
 def true_theta(sizes: Sizes, repetition: int) -> np.ndarray:
@@ -102,11 +107,11 @@ def sample_efficiency(sizes: Sizes) -> list[Point]:
             errors[name, method] = rows
             x = np.array([cell[0 if name == "m" else 1] for cell in cells], dtype=float)
             for column, value in enumerate(x):
-                points.append(Point(1, f"error_by_{name}", method, value, _estimate(rows[:, column], sizes)))
+                points.append(Point(1, f"error_by_{name}", method, value, estimate(rows[:, column])))
             slopes = np.polyfit(np.log(x), np.log(rows).T, 1)[0]
-            points.append(Point(1, f"exponent_{name}", method, np.nan, _estimate(slopes, sizes)))
+            points.append(Point(1, f"exponent_{name}", method, np.nan, estimate(slopes)))
     ratios = np.concatenate([errors[name, "hps"] / errors[name, "pl"] for name in sweeps], axis=1)
-    log_ratio = _estimate(np.log(ratios).mean(axis=1), sizes)
+    log_ratio = estimate(np.log(ratios).mean(axis=1))
     ratio = Estimate(*(float(np.exp(value)) for value in log_ratio[:3]), log_ratio.prompts)
     return [*points, Point(1, "error_ratio", "hps_over_pl", np.nan, ratio)]
 
@@ -134,9 +139,9 @@ def worst_case(sizes: Sizes) -> list[Point]:
         worst = np.logaddexp(0, hardest)
         gaps = np.stack([worst - loss(hps_stages(features, features @ theta, gamma), policy) for gamma in GAMMAS])
         for gamma, gap in zip(GAMMAS, gaps, strict=True):
-            points.append(Point(2, "gap", method, gamma, _estimate(gap, sizes)))
+            points.append(Point(2, "gap", method, gamma, estimate(gap)))
         left = gaps[-1] / gaps[0].mean()
-        points.append(Point(2, "gap_left", method, np.nan, _estimate(left, sizes)))
+        points.append(Point(2, "gap_left", method, np.nan, estimate(left)))
     return points
 
 
@@ -168,8 +173,8 @@ def direction(sizes: Sizes) -> list[Point]:
     for name, rows in cosines.items():
         for column in range(len(RIDGES)):
             x = float(np.mean([row[column] for row in norms[name]]))
-            points.append(Point(3, "cosine", name, x, _estimate(np.array(rows)[:, column], sizes)))
-        points.append(Point(3, "cosine_at_end", name, np.nan, _estimate(np.array(rows)[:, -1], sizes)))
+            points.append(Point(3, "cosine", name, x, estimate(np.array(rows)[:, column])))
+        points.append(Point(3, "cosine_at_end", name, np.nan, estimate(np.array(rows)[:, -1])))
     return points
 
 
@@ -179,7 +184,3 @@ def _ridge_path(data: Stages) -> list[np.ndarray]:
     for ridge in RIDGES:
         path.append(minimise(data, ridge=ridge, start=path[-1] if path else None))
     return path
-
-
-def _estimate(values: np.ndarray, sizes: Sizes) -> Estimate:
-    return mean_interval(values, resamples=sizes.resamples, seed=sizes.seed)

@@ -33,6 +33,13 @@ def unit_features(prompts: int, n: int, dimension: int, generator: np.random.Gen
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
 
 
+def pair_covariance(features: np.ndarray) -> np.ndarray:
+    """Mean (d, d) of (phi_j - phi_k)(phi_j - phi_k)' over all prompts and pairs of responses."""
+    n = features.shape[1]
+    centred = (features - features.mean(axis=1, keepdims=True)).reshape(-1, features.shape[-1])
+    return 2 * n / (n - 1) * centred.T @ centred / len(centred)
+
+
 def ranked(features: np.ndarray, theta: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
     """Features in an order of preference, best first: drawn from the Plackett-Luce model of theta, or without noise."""
     scores = features @ theta

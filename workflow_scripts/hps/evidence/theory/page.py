@@ -24,7 +24,7 @@ SUMMARIES = {
     "exponent_m": ("error against prompts m: exponent", {"hps": "-1/2", "hps_gamma1": "-1/2", "pl": "-1/2"}),
     "exponent_n": ("error against responses n: exponent", {"hps": "1", "hps_gamma1": "1", "pl": "2"}),
     "error_ratio": ("error of HPS / error of PL, geometric mean", {"hps_over_pl": "1/n"}),
-    "gap_left": ("gap to the worst-case loss: largest γ over smallest", {"same": "0"}),
+    "gap_left": ("gap to the worst-case loss: largest γ over smallest", {"same": "0", "other": "0"}),
     "cosine_at_end": ("cosine with the max-margin direction, norm → ∞", {"hps": "1", "hps_gamma5": "1"}),
 }
 """What a summary measures, and what the theorem's bound or limit is by method."""
@@ -49,7 +49,7 @@ def to_page(points: Sequence[Point], sizes: Sizes) -> Page:
     for point in points:
         if point.quantity in SUMMARIES:
             what, bounds = SUMMARIES[point.quantity]
-            mean, lo, hi, _ = point.estimate
+            mean, lo, hi, *_ = point.estimate
             cells = [Cell(str(point.theorem)), Cell(what), Cell(METHODS[point.method]), interval(mean, lo, hi)]
             rows.append([*cells, Cell(bounds.get(point.method, "–"))])
     notes = [
@@ -58,15 +58,16 @@ def to_page(points: Sequence[Point], sizes: Sizes) -> Page:
         f"d = {sizes.dimension}, features on the unit sphere, {sizes.repetitions} repetitions.",
     ]
     legend = [
-        "Theorem 1: rankings are drawn from the Plackett-Luce model of θ*, and error is |θ̂ - θ*| / |θ*|. The bounds "
-        "are n/√m for HPS and n²/√m for PL. They are upper bounds: which estimator is more accurate does not follow "
-        "from them. HPS is taken in expectation over its draw. Only at γ = 0 is its loss a likelihood; at γ = 1 it "
-        "converges to another parameter, and its error stops falling with m.",
+        "Theorem 1: rankings are drawn from the Plackett-Luce model of θ*, and error is |θ̂ - θ*| / |θ*| in the norm "
+        "of the data's pairwise differences, √(v'Σv) with Σ the mean of (φ_j - φ_k)(φ_j - φ_k)'. The bounds are n/√m "
+        "for HPS and n²/√m for PL. They are upper bounds: which estimator is more accurate does not follow from them. "
+        "HPS is taken in expectation over its draw. Only at γ = 0 is its loss a likelihood; at γ = 1 it converges to "
+        "another parameter, and its error stops falling with m.",
         "Theorem 2: the worst case puts all weight on the response that the policy scores highest. With the rewards "
         "that weight the negatives equal to the policy's scores, the gap goes to zero as γ grows; with others (cosine "
         "between the two parameters 0.6) a gap stays.",
         "Theorem 3: preferences without noise, so a linear reward separates them; the minimiser as its penalty goes to "
         "zero, against the direction with the largest smallest margin between the best response and all others.",
-        "Brackets: 95% bootstrap interval over repetitions (Theorem 2: over prompts).",
+        "Brackets: 95% interval over repetitions (Theorem 2: over prompts).",
     ]
     return Page("Theorems on linear rewards", [Table(columns, rows, header=1, block=0)], notes, legend)
