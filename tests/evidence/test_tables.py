@@ -197,6 +197,7 @@ def test_cells_show_as_many_decimals_as_the_interval_needs():
     assert render.interval(0.00012, 0.00010, 0.00014) == render.Cell("0.000120", "[0.000100, 0.000140]")
     assert render.interval(-0.0001, -0.3, 0.3) == render.Cell("0.000", "[-0.300, 0.300]")
     assert render.interval(2.0, float("nan"), float("nan")) == render.Cell("2.000")
+    assert render.interval(2.0, 0.5, float("inf")) == render.Cell("2.000", "[0.500, inf]")
     assert render.number(float("nan")) == "–"
 
 

@@ -99,7 +99,7 @@ def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout): 
 def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
     scripts = checkout / "workflow_scripts"
     (scripts / "hps" / "data" / "formats" / "two_columns.py").write_text(FOURTH_FORM)
-    config = "data: {third: {format: two_columns, files: {train: [], test: [hh-rlhf/harmless-base/test.jsonl.gz]}}}\ngrid: {datasets: [hh_rlhf, third]}"
+    config = THIRD.replace("format: hh_rlhf", "format: two_columns")
     (checkout / "third.yaml").write_text(config)
     words = ("--dry-run", "--printshellcmds", "table2", "--configfile", "third.yaml")
     assert "--format two_columns" in snakemake(*words, folder=checkout).stdout

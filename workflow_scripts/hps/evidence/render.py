@@ -102,7 +102,7 @@ def interval(mean: float, lo: float, hi: float, decimals: int = 3) -> Cell:
     """`mean` with `[lo, hi]`, in as many decimals as the interval's width needs, at least `decimals`."""
     if math.isnan(lo):
         return Cell(number(mean, decimals))
-    if hi > lo:
+    if 0 < hi - lo < math.inf:
         decimals = min(9, max(decimals, 1 - math.floor(math.log10(hi - lo))))
     return Cell(number(mean, decimals), f"[{number(lo, decimals)}, {number(hi, decimals)}]")
 
