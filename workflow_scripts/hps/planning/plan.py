@@ -17,7 +17,7 @@ from hps.planning.judge import SERVERS_GPUS, judging
 from hps.planning.judge import weights as judge_weights
 from hps.planning.memory import ITEMSIZE, Memory
 from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
-from hps.planning.rates import Rates
+from hps.planning.rates import WARM_START_UP, Rates
 from hps.planning.stages import Data, Estimate, Lengths, Stage
 from hps.runs import Run
 from hps.workflow.config import Config
@@ -91,7 +91,10 @@ class Planner:
 
     def start(self, job: str, *roles: str) -> float:
         """Seconds before a job begins to compute: its imports, and the weights of these models."""
-        return self.rates.start_up[job] + sum(self.weights(role) for role in roles) / LOADING
+        warm = self.rates.is_cpu and self.config["compute"]["warm_jobs"]
+        return (WARM_START_UP if warm else self.rates.start_up[job]) + sum(
+            self.weights(role) for role in roles
+        ) / LOADING
 
     def usable(self, data: Data, limit: int) -> float:
         """Mean tokens of a generated reply as training and scoring see it, its EOS included."""
