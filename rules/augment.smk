@@ -18,6 +18,8 @@ rule augment:
         generation_env("generate")
     resources:
         cost=PIPELINE.cost("augment"),
+        # For a check of the prompts alone: it changes no response.
+        system_turn=CONFIG["rewards"]["system_turn"],
     params:
         n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
         settings=PIPELINE.settings("augment"),
@@ -25,6 +27,6 @@ rule augment:
     shell:
         "python workflow_scripts/augment.py --pairs {input.pairs} --generator {input.generator} "
         "--readers {input.policy:q} --reward-readers {input.rewards:q} "
-        "--reward-system-turn {config[rewards][system_turn]} "
+        "--reward-system-turn {resources.system_turn} "
         "--shard {wildcards.scatteritem} --n {params.n} {params.settings} {resources.cost} --seed {params.seed} "
         "--out {output.candidates} --stats {output.stats} > {log} 2>&1"
