@@ -24,7 +24,7 @@ ASSUMED_CPU = 2e10
 ASSUMED_START_UP = {"train": 8.0, "score": 8.0, "launcher": 4.0}
 """Seconds of a job that computes next to nothing; what accelerate's launcher adds."""
 WARM_START_UP = 0.6
-"""Seconds likewise of a job of a local run, which a process forks that has imported everything (`compute.warm_jobs`)."""
+"""Seconds likewise of a job that is forked by a process which has imported everything (`compute.warm_jobs`)."""
 ASSUMED_RESPONSES = 3000.0
 """Responses tokenized a second."""
 FLOAT32_SHARE = 0.25
