@@ -63,7 +63,7 @@ rule audit:
             "data, and of the annotated pairs of this run's test prompts.",
             what="The measured pairs are those",
         ),
-        out=f"{RESULTS}/audit",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py audit --config {params.config} --test-sets {params.test_sets} "
         "--human {input.human} --annotated-sets {params.annotated} --candidates {input.candidates} "

@@ -30,7 +30,7 @@ rule claims:
             "Each claim of the paper as a statement about its tables, evaluated on the paper's own numbers as printed "
             "and on ours, and below the list every comparison behind it. A claim without enough numbers is open."
         ),
-        out=f"{RESULTS}/claims",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py claims --config {params.config} {params.made_from} --out {params.out} "
         "> {log} 2>&1"

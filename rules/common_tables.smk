@@ -12,6 +12,11 @@ def made(stem, category, *kinds, **labels):
     return {kind: f"{RESULTS}/{stem}.{kind}" for kind in kinds[:-1]} | {kinds[-1]: shown}
 
 
+def output_folder(wildcards, output):
+    """The folder of a part's files, which its command names itself."""
+    return str(Path(output[0]).parent)
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +135,8 @@ def table_options(wildcards, input):
     """The same as command-line options. A benchmark file appears with its job's outputs and is not one of them."""
     spec = SPECS[wildcards.table]
     if spec.source == evidence.RATINGS:
-        return f"--key {input.study + '/key.json' if 'study' in input.keys() else input.key} {study_files(input)}"
+        key = f"{input.study}/key.json" if "study" in input.keys() else input.key
+        return f"--key {key} {study_files(input)}"
     if spec.source == evidence.JUDGEMENTS:
         return f"--judge {input.judge}"
     if spec.source == evidence.TRAININGS:

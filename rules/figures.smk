@@ -14,7 +14,7 @@ rule figure:
     params:
         config=lambda w: REPORTED.config("figure", [SPECS[name] for name in FIGURES[w.figure]]),
         caption=lambda w: REPORTED.caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
-        out=f"{RESULTS}/figures",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py figure --name {wildcards.figure} --config {params.config} "
         "--tables {input.tables} --out {params.out} > {log} 2>&1"
@@ -39,7 +39,7 @@ rule training_curves:
             "means differs between losses, as does the loss itself. γ and the hardness of the drawn negatives exist for "
             "HPS only: 0 is the easiest response of a prompt, 1 the hardest, and a uniform draw has mean 0.5."
         ),
-        out=f"{RESULTS}/figures",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py curves --dataset {wildcards.dataset} --config {params.config} "
         "--trainings {params.trainings} --out {params.out} > {log} 2>&1"

@@ -46,7 +46,7 @@ rule overview:
     params:
         models=lambda w, input: [f"{folder}/model.json" for folder in input.models],
         caption=MADE_OF,
-        out=f"{RESULTS}/overview",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py overview --config {input.config} --counts {input.counts} "
         "--candidates {input.candidates} --models {params.models} --trainings {input.trainings} --out {params.out} "
@@ -69,7 +69,7 @@ rule cost:
         benchmarks=BENCHMARKS,
         config=REPORTED.config("cost"),
         caption=MADE_OF,
-        out=f"{RESULTS}/overview",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py cost --config {params.config} --benchmarks {params.benchmarks} "
         "--out {params.out} > {log} 2>&1"

@@ -15,7 +15,7 @@ rule table:
         made_from=table_options,
         config=lambda w: REPORTED.config("table", [SPECS[w.table]]),
         caption=lambda w: REPORTED.caption(f"{SPECS[w.table].caption} {BESIDE_THE_PAPERS}"),
-        out=f"{RESULTS}/tables",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py table --name {wildcards.table} --config {params.config} {params.made_from} "
         "--out {params.out} > {log} 2>&1"

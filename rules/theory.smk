@@ -16,6 +16,6 @@ rule theory:
             "as γ grows. Theorem 3: the angle between the minimiser and the max-margin direction as the minimiser's norm "
             "grows. Bars: 95 % intervals over repetitions (Theorem 2: over prompts)."
         ),
-        out=f"{RESULTS}/theory",
+        out=output_folder,
     shell:
         "python workflow_scripts/report.py theory --config {params.config} --out {params.out} > {log} 2>&1"
