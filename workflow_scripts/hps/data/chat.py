@@ -10,8 +10,9 @@ Nothing that is rendered depends on when or where that happens: a template that 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ Message = dict[str, str]
 DAY = datetime(2024, 7, 26)
 """What a chat template is told the date is: the day that Llama-3.1's template writes where it is told none. Jobs of one
 run may be days apart, and a prompt must stay the same tokens."""
+MARKS = "\ue000\ue001"
+"""Characters for private use, which stand around a control token that a text spells out while it is rendered."""
 TURNS = (
     {"role": "user", "content": "Why is the sky blue?"},
     {"role": "assistant", "content": "It scatters light."},
@@ -94,12 +97,11 @@ def _conversation(
     prompt_id: str,
     generation_prompt: bool = False,
 ) -> list[int]:
-    from transformers.utils.chat_template_utils import mark_control_tokens
-
     if system_turn == "remove":
         messages = [message for message in messages if message["role"] != "system"]
     given = [dict(message) for message in messages]
-    marked = mark_control_tokens(given, _controls(tokenizer, _template(tokenizer)))
+    controls = _controls(tokenizer, _template(tokenizer))
+    marked = [message | {"content": _marked(message["content"], controls)} for message in given]
     text = _rendered(tokenizer, marked, generation_prompt, prompt_id)
     _check_system(tokenizer, marked, text, prompt_id)
     if system_turn == "remove":
@@ -139,14 +141,12 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]
 
 def responses_ids(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
     """Those of many responses at once, which a fast tokenizer encodes in parallel."""
-    from transformers.utils.chat_template_utils import mark_control_tokens
-
     end, controls = _turn(tokenizer, _template(tokenizer))
     spelt_out = [controls.search(response) is not None for response in responses]
     plain = [response for response, spelt in zip(responses, spelt_out, strict=True) if not spelt]
     encoded = iter(tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else ())
     return [
-        [*(_encoded(tokenizer, mark_control_tokens(response, controls), True) if spelt else next(encoded)), end]
+        [*(_encoded(tokenizer, _marked(response, controls), True) if spelt else next(encoded)), end]
         for response, spelt in zip(responses, spelt_out, strict=True)
     ]
 
@@ -190,16 +190,47 @@ def _controls(tokenizer: PreTrainedTokenizerBase, written: str) -> re.Pattern:
     return re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))) or "(?!)")
 
 
+def _marked(text: str, controls: re.Pattern) -> str:
+    """The text with control tokens that it spells out between MARKS, which then stand nowhere else in it."""
+    return controls.sub(rf"{MARKS[0]}\g<0>{MARKS[1]}", re.sub(f"[{MARKS}]", "", text))
+
+
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, marked: bool) -> list[int]:
     """Token ids of a text, in which control tokens that are marked count as text."""
-    if not marked:
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
-    from transformers.utils.chat_template_utils import encode_marked_chat
 
-    try:
-        return encode_marked_chat(tokenizer, text)
-    except ValueError as error:
-        raise InputError(tokenizer.name_or_path, _one_line(error)) from error
+    def tokens(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def inside(encode: Callable[[str], list[int]], piece: str) -> list[int]:
+        """Ids of a piece that does not begin the text: tokenizers of the SentencePiece kind put a space before one."""
+        line_end, ids = tokens("\n"), encode(f"\n{piece}")
+        return ids[len(line_end) :] if ids[: len(line_end)] == line_end else encode(piece)
+
+    if not marked:
+        return tokens(text)
+    first, *pieces = re.split(f"{MARKS[0]}([^{MARKS[1]}]*){MARKS[1]}|[{MARKS}]", text)
+    ids = tokens(first)
+    for number, piece in enumerate(pieces):  # by turns a marked one (None at a mark that has lost its other), and text
+        if piece and number % 2:
+            ids += inside(tokens, piece)
+        elif piece:
+            spelt = inside(_without_added_tokens(tokenizer), piece)
+            if tokenizer.convert_tokens_to_ids(piece) in spelt:
+                raise InputError(tokenizer.name_or_path, f"the text {piece!r} cannot be told from the control token")
+            ids += spelt
+    return ids
+
+
+@lru_cache(maxsize=8)
+def _without_added_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """The tokenizer's own encoding of text, by a copy that knows none of the tokens added to its vocabulary."""
+    if not tokenizer.is_fast:
+        return lambda text: tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    from tokenizers import Tokenizer
+
+    bare = json.loads(tokenizer.backend_tokenizer.to_str()) | {"added_tokens": [], "post_processor": None}
+    copy = Tokenizer.from_str(json.dumps(bare))
+    return lambda text: copy.encode(text, add_special_tokens=False).ids
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str:
