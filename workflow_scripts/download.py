@@ -26,7 +26,7 @@ from hps.data import stages
 from hps.data.formats import FORMATS, Parser, parser
 from hps.data.records import Comparison, read, read_rows
 from hps.data.schemas import PAIRS
-from hps.data.splits import SPLITS, Request, split
+from hps.data.splits import SPLITS, SplitRequest, split
 from hps.models import hub
 from hps.models.hub_lock import Snapshot, Wanted
 from hps.support import cli, files
@@ -117,11 +117,11 @@ def main(arguments: Arguments) -> None:
         files.write_json(folder / "counts.json", record)
 
 
-def _request(arguments: Arguments, name: str) -> Request:
+def _request(arguments: Arguments, name: str) -> SplitRequest:
     prompts = getattr(arguments, name)
     if prompts < -1:
         raise InputError(f"--{name.replace('_', '-')}", f"must be a number of prompts, or -1 for all, not {prompts}")
-    return Request(getattr(arguments, f"{name}_from"), None if prompts == -1 else prompts)
+    return SplitRequest(getattr(arguments, f"{name}_from"), None if prompts == -1 else prompts)
 
 
 def _check_sources(arguments: Arguments, part: str) -> None:

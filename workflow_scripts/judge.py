@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from hps.judge.cache import Cache
 from hps.judge.client import TOKEN_LIMITS, Client, Limits, endpoint_from
-from hps.judge.comparisons import JUDGEMENTS, ORDERS, Item, pair, read_policy, read_prompts
+from hps.judge.comparisons import JUDGEMENTS, ORDERS, JudgedPair, pair, read_policy, read_prompts
 from hps.judge.judging import by_endpoint, by_true_reward, kept
 from hps.judge.served import served_commit
 from hps.support import cli, provenance
@@ -81,7 +81,7 @@ def main(arguments: Arguments) -> None:
         write_json(folder / "judge.json", facts | {"provenance": provenance.collect(settings, files)})
 
 
-def read_items(arguments: Arguments) -> list[Item]:
+def read_items(arguments: Arguments) -> list[JudgedPair]:
     for name, values, others in (
         ("--pairs", arguments.pairs, arguments.test_sets),
         ("--baselines", arguments.baselines, arguments.methods),
@@ -98,7 +98,7 @@ def read_items(arguments: Arguments) -> list[Item]:
     return items
 
 
-def ask(items: list[Item], arguments: Arguments) -> tuple[list[dict], dict]:
+def ask(items: list[JudgedPair], arguments: Arguments) -> tuple[list[dict], dict]:
     """Judgements by the endpoint, and what judge.json says of it (never the key)."""
     variables = (arguments.url_variable, arguments.model_variable, arguments.key_variable)
     endpoint = endpoint_from(os.environ, *variables)

@@ -17,7 +17,7 @@ from hps.evidence.render import Cell, Column, Page, Table, number
 from hps.planning import rates
 from hps.planning.inputs import architectures, datasets
 from hps.planning.plan import Planner
-from hps.planning.stages import Estimate, Stage
+from hps.planning.stages import CostEstimate, Stage
 from hps.support import cli
 from hps.support.cli import argument
 from hps.support.files import write_json, write_text
@@ -56,7 +56,7 @@ def main(arguments: Arguments) -> None:
         print(f"Run times of this estimate, times {arguments.safety:g}: snakemake --profile {out} all")
 
 
-def page(resolved: config.Config, planner: Planner, estimate: Estimate) -> Page:
+def page(resolved: config.Config, planner: Planner, estimate: CostEstimate) -> Page:
     """The estimate as a table with totals, and what it rests on."""
     device = "CPU" if planner.rates.is_cpu else "GPU"
     unit = "minutes" if estimate.seconds < 20 * HOUR else "hours"
@@ -106,7 +106,7 @@ def time(seconds: float, unit: str) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def as_dict(estimate: Estimate, minutes: dict[str, int]) -> dict[str, Any]:
+def as_dict(estimate: CostEstimate, minutes: dict[str, int]) -> dict[str, Any]:
     stages = [
         vars(stage) | {"wall": stage.wall(estimate.devices), "minutes": minutes[stage.rule]}
         for stage in estimate.stages

@@ -18,7 +18,7 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import write_json, write_text, writing
-from hps.user_study.design import LETTERS, Item, choose, design
+from hps.user_study.design import LETTERS, StudyItem, choose, design
 from hps.user_study.page import render
 
 
@@ -46,7 +46,7 @@ def main(arguments: Arguments) -> None:
     logging.info("study %s: %d items, %d raters", key.study, len(items), arguments.raters)
 
 
-def read_items(arguments: Arguments) -> list[Item]:
+def read_items(arguments: Arguments) -> list[StudyItem]:
     """The first sample of each method's answer to each chosen prompt."""
     methods, test_sets = arguments.methods, arguments.test_sets
     if len(methods) > len(LETTERS):
@@ -67,7 +67,7 @@ def read_items(arguments: Arguments) -> list[Item]:
             if prompt_id not in prompts:
                 raise InputError(arguments.pairs[number], f"has no prompt {prompt_id}, which was evaluated")
             answers = {policy.name: policy.samples[prompt_id][0]["response"] for policy in policies}
-            items.append(Item(test_set, prompt_id, prompts[prompt_id], answers))
+            items.append(StudyItem(test_set, prompt_id, prompts[prompt_id], answers))
     return items
 
 

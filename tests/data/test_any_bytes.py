@@ -25,7 +25,7 @@ from hps.models import hub_lock
 from hps.support.errors import InputError
 from hps.support.files import parse_json
 from hps.support.yaml_file import read_yaml
-from hps.user_study.design import Item, Key, design, read_key
+from hps.user_study.design import Key, StudyItem, design, read_key
 from hps.user_study.ratings import Ratings, read_ratings, simulate
 
 FAST = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -149,7 +149,9 @@ def test_a_row(name, row):
         check([record])
 
 
-KEY, _ = design([Item("hh_rlhf", "p0", TURNS[:1], {"sft": "a", "dpo-hps": "b"})], ["sft", "dpo-hps"], raters=2, seed=0)
+KEY, _ = design(
+    [StudyItem("hh_rlhf", "p0", TURNS[:1], {"sft": "a", "dpo-hps": "b"})], ["sft", "dpo-hps"], raters=2, seed=0
+)
 RATED = simulate(KEY, {("hh_rlhf", "p0", method): 1.0 for method in KEY.methods}, seed=0)["rater-01"]
 
 

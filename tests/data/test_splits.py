@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hps.data.records import Comparison
-from hps.data.splits import SPLITS, Request, split
+from hps.data.splits import SPLITS, SplitRequest, split
 from hps.support.errors import InputError
 
 
@@ -15,7 +15,7 @@ def comparison(prompt, row=0, chosen="yes", rejected="no"):
 
 def requests(**asked):
     """`test=("test", 3)` draws three from the part test; a split that is not named draws nothing."""
-    return {name: Request(*asked.get(name, ("train", 0))) for name in SPLITS}
+    return {name: SplitRequest(*asked.get(name, ("train", 0))) for name in SPLITS}
 
 
 def ids(comparisons):

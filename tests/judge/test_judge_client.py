@@ -14,7 +14,7 @@ from judge_server import Server, by_length, completion, error, scores, serving
 
 from hps.judge.cache import Cache
 from hps.judge.client import Client, Endpoint, Limits, Refused, UnusableAnswer
-from hps.judge.comparisons import Item, method_first
+from hps.judge.comparisons import JudgedPair, method_first
 from hps.judge.judging import by_endpoint
 from hps.support.errors import InputError
 from hps.support.files import read_json
@@ -44,10 +44,10 @@ def ask(server: Server, folder: Path, **limits) -> str:
     return asyncio.run(once())
 
 
-def item(number: int, ours: str, theirs: str) -> Item:
+def item(number: int, ours: str, theirs: str) -> JudgedPair:
     key = {"test_set": "hh_rlhf", "method": "dpo-hps", "baseline": "sft", "seed": 0, "prompt_id": f"p{number:03d}"}
     conversation = [{"role": "user", "content": f"question {number}"}]
-    return Item(**key, index=0, conversation=conversation, responses=(ours, theirs), true_rewards=(None, None))
+    return JudgedPair(**key, index=0, conversation=conversation, responses=(ours, theirs), true_rewards=(None, None))
 
 
 ITEMS = [item(number, "x" * (number % 5 + 1), "y" * 3) for number in range(12)]

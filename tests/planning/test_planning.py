@@ -19,7 +19,7 @@ from hps.planning.memory import CONTEXT, saved_bytes
 from hps.planning.operations import GPUS, LLAMA3_8B, Architecture
 from hps.planning.plan import Planner, responses_used
 from hps.planning.rates import Rates
-from hps.planning.stages import Estimate, Lengths, Stage
+from hps.planning.stages import CostEstimate, Lengths, Stage
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
@@ -94,7 +94,7 @@ def test_wall_clock_is_bounded_by_the_longest_job():
 
 
 def test_run_times_are_rounded_up_to_ten_minutes():
-    estimate = Estimate([Stage("a").with_job(1000), Stage("b").with_job(1)], devices=1)
+    estimate = CostEstimate([Stage("a").with_job(1000), Stage("b").with_job(1)], devices=1)
     assert estimate.minutes(safety=2) == {"a": 40, "b": 10}
 
 

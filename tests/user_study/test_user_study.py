@@ -22,7 +22,7 @@ from hps.runs import Run
 from hps.support import cli
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_json, write_table
-from hps.user_study.design import CRITERIA, Item, Key, choose, design, read_key
+from hps.user_study.design import CRITERIA, Key, StudyItem, choose, design, read_key
 from hps.user_study.page import render
 from hps.user_study.ratings import read_ratings, returned_files, simulate
 from hps.user_study.scores import agreement, crossed_interval, score
@@ -32,9 +32,9 @@ METHODS = ["sft", "dpo-bt", "dpo-pl", "dpo-hps"]
 QUALITY = dict(zip(METHODS, (1.25, 2.5, 3.0, 4.75), strict=True))
 
 
-def items(prompts: int = 3) -> list[Item]:
+def items(prompts: int = 3) -> list[StudyItem]:
     return [
-        Item(
+        StudyItem(
             test_set,
             f"p{number}",
             [{"role": "user", "content": f"question {number} of {test_set}"}],
@@ -117,7 +117,7 @@ def test_prompts_are_drawn_without_looking_at_order():
 @given(st.text(alphabet=st.sampled_from("<>&/!-\"'\u2028\\script@DATA\n"), max_size=60))
 def test_no_text_leaves_its_place_in_the_page(text):
     nasty = f"</script>{text}<script>"
-    one = Item("hh_rlhf", "p0", [{"role": "user", "content": text}], {"sft": nasty, "dpo-hps": text})
+    one = StudyItem("hh_rlhf", "p0", [{"role": "user", "content": text}], {"sft": nasty, "dpo-hps": text})
     _, pages = design([one], ["sft", "dpo-hps"], raters=1, seed=0)
     page = render(pages["rater-01"])
     assert page.count("<script") == page.count("</script>") == 2

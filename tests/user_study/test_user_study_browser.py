@@ -12,7 +12,7 @@ import pytest
 from synthetic_results import configuration, report
 
 from hps.support.files import write_json, write_text
-from hps.user_study.design import CRITERIA, Item, design
+from hps.user_study.design import CRITERIA, StudyItem, design
 from hps.user_study.page import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -34,14 +34,14 @@ QUALITY = {"sft": 2.0, "dpo-bt": 3.25, "dpo-hps": 4.5}
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
-def make_items() -> list[Item]:
+def make_items() -> list[StudyItem]:
     turns = [
         {"role": "user", "content": "hello <b>you</b>\n\nsecond line"},
         {"role": "assistant", "content": "hi"},
         {"role": "user", "content": "w" * 300},
     ]
     return [
-        Item(test_set, f"p{number}", turns, {method: f"{text} {number}" for method, text in NASTY.items()})
+        StudyItem(test_set, f"p{number}", turns, {method: f"{text} {number}" for method, text in NASTY.items()})
         for test_set in ("hh_rlhf", "pku_saferlhf")
         for number in range(2)
     ]

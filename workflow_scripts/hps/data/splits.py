@@ -15,7 +15,7 @@ SPLITS = ("test", "reward", "eval_reward", "sft", "train")
 
 
 @dataclass(frozen=True)
-class Request:
+class SplitRequest:
     """How many prompts a split draws, and from which part of the data set (the train or the test files)."""
 
     part: str
@@ -25,7 +25,7 @@ class Request:
 
 def split(
     parts: Mapping[str, Sequence[Comparison]],
-    requests: Mapping[str, Request],
+    requests: Mapping[str, SplitRequest],
     *,
     seed: int,
     max_prompt_chars: int | None = None,
@@ -105,7 +105,7 @@ def _start(length: int, fraction: float) -> int:
 
 
 def _draw(
-    name: str, request: Request, pool: list[Comparison], seed: int, counted: Mapping[str, int]
+    name: str, request: SplitRequest, pool: list[Comparison], seed: int, counted: Mapping[str, int]
 ) -> list[Comparison]:
     wanted = request.prompts
     if wanted == 0:

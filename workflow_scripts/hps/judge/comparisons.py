@@ -34,7 +34,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Item:
+class JudgedPair:
     """Two responses to one prompt, one of each policy, drawn with the same random numbers."""
 
     test_set: str
@@ -120,7 +120,7 @@ def read_prompts(path: str | Path) -> dict[str, list[Message]]:
     return {row["prompt_id"]: row["messages"] for row in stages.rows(path, PAIRS)}
 
 
-def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[Item]:
+def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[JudgedPair]:
     """The i-th sample of one against the i-th of the other, for each prompt.
 
     Raises InputError when the two were not evaluated on the same prompts, or a prompt's text is missing.
@@ -135,7 +135,7 @@ def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Messag
     if missing := method.samples.keys() - prompts.keys():
         raise InputError(what, f"{len(missing)} prompts are not in the test set's file, such as {min(missing)}")
     return [
-        Item(
+        JudgedPair(
             **dict(zip(KEY, (method.test_set, method.name, baseline.name, method.seed, prompt_id, index), strict=True)),
             conversation=list(prompts[prompt_id]),
             responses=(ours["response"], theirs["response"]),
@@ -146,7 +146,7 @@ def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Messag
     ]
 
 
-def method_first(item: Item, orders: str, seed: int) -> list[bool]:
+def method_first(item: JudgedPair, orders: str, seed: int) -> list[bool]:
     """In which orders the judge reads the pair: the drawn one, and with `both` also the other."""
     drawn = stable_hash(seed, "judge", *item.key.values()) % 2 == 0
     return [drawn, not drawn] if orders == "both" else [drawn]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hps.judge import prompt
 from hps.judge.client import Client, Refused, UnusableAnswer
-from hps.judge.comparisons import JUDGEMENTS, SIDES, Item, method_first
+from hps.judge.comparisons import JUDGEMENTS, SIDES, JudgedPair, method_first
 from hps.support import progress, secrets
 from hps.support.errors import InputError
 
@@ -23,7 +23,7 @@ TRUE_REWARD_SCALE = (-5.0, 5.0)
 """Where replies of the toy world's grammar lie; stretched onto the judge's 0 to 5."""
 
 
-def by_true_reward(items: Sequence[Item]) -> list[dict]:
+def by_true_reward(items: Sequence[JudgedPair]) -> list[dict]:
     """Rows of JUDGEMENTS from the known true reward: blind to order, so one reading an item.
 
     Raises InputError when a sample has no true reward.
@@ -44,7 +44,7 @@ def on_scale(true_reward: float) -> float:
     return min(best, max(worst, math.floor(value / prompt.STEP + 0.5) * prompt.STEP))
 
 
-async def by_endpoint(items: Sequence[Item], client: Client, orders: str, seed: int) -> list[dict]:
+async def by_endpoint(items: Sequence[JudgedPair], client: Client, orders: str, seed: int) -> list[dict]:
     """Rows of JUDGEMENTS from the endpoint, `limits.concurrency` items at a time.
 
     Raises InputError when the endpoint cannot be used, the budget is used up, or none of the first `TRIAL` prompts
@@ -104,7 +104,7 @@ def kept(cache: str | Path) -> str:
     return f"What was answered is kept in {cache}; with judge.renew_invalid what is invalid there is asked anew"
 
 
-async def judge(item: Item, client: Client, first: bool) -> dict:
+async def judge(item: JudgedPair, client: Client, first: bool) -> dict:
     """One reading of a pair; `first`: the method's response is shown first. A row of JUDGEMENTS, valid or not."""
     row = await _reading(item, client, first, fresh=False)
     if row["problem"] and client.limits.renew_invalid:
@@ -112,7 +112,7 @@ async def judge(item: Item, client: Client, first: bool) -> dict:
     return row
 
 
-async def _reading(item: Item, client: Client, first: bool, *, fresh: bool) -> dict:
+async def _reading(item: JudgedPair, client: Client, first: bool, *, fresh: bool) -> dict:
     shown = item.responses if first else item.responses[::-1]
     messages = prompt.messages(item.conversation, *shown)
     row = dict.fromkeys(JUDGEMENTS.names) | item.key | {"method_first": first}

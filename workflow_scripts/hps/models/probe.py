@@ -33,7 +33,7 @@ FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProbeChoice:
     """What cross-validation inside the training pairs chose, and the mean loss (nats a pair) that it expects."""
 
     layers: int
@@ -143,7 +143,7 @@ def pair_loss(differences: np.ndarray, w: np.ndarray) -> float:
 
 def choose(
     differences: dict[int, np.ndarray], prompts: Sequence[str], seed: int, ridges: Sequence[float] = RIDGES
-) -> Choice:
+) -> ProbeChoice:
     """The layer and the ridge with the least loss under cross-validation over prompts.
 
     Args:
@@ -154,7 +154,7 @@ def choose(
     order = np.random.default_rng(seed).permutation(len(names))
     fold_of = {names[i]: place % FOLDS for place, i in enumerate(order)}
     folds = np.array([fold_of[prompt] for prompt in prompts])
-    best = Choice(0, math.nan, math.inf)
+    best = ProbeChoice(0, math.nan, math.inf)
     for layers, d in differences.items():
         for ridge in ridges:
             losses = [
@@ -164,5 +164,5 @@ def choose(
             ]
             loss = sum(losses) / len(folds)
             if loss < best.loss:
-                best = Choice(layers, ridge, loss)
+                best = ProbeChoice(layers, ridge, loss)
     return best

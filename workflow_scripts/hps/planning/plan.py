@@ -18,7 +18,7 @@ from hps.planning.judge import weights as judge_weights
 from hps.planning.memory import ITEMSIZE, Memory
 from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
 from hps.planning.rates import WARM_START_UP, Rates
-from hps.planning.stages import Data, Estimate, Lengths, Stage
+from hps.planning.stages import CostEstimate, Data, Lengths, Stage
 from hps.runs import Run
 from hps.workflow.config import Config
 from hps.workflow.pipeline import Pipeline, policy_dtype
@@ -47,12 +47,12 @@ class Planner:
     models: dict[str, Architecture]
     rates: Rates
 
-    def estimate(self) -> Estimate:
+    def estimate(self) -> CostEstimate:
         stages = [self.downloads(), *self.model_stages(), *self.shard_stages(), self.training(), self.evaluation()]
         judge, said = self.judge()
         stages += [judge, self.tables()]
         assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items()), *said]
-        return Estimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
+        return CostEstimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
 
     # --- pieces ------------------------------------------------------------------------------------------------
 

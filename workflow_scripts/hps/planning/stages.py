@@ -67,7 +67,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """All stages, and what they rest on."""
 
     stages: list[Stage]

@@ -124,7 +124,7 @@ def attributes(messages: Sequence[Message], response: str) -> Attributes:
     )
 
 
-def _help(request: Request, reply: _Reply, refused: float) -> dict[str, float]:
+def _help(request: ToyRequest, reply: _Reply, refused: float) -> dict[str, float]:
     credits = [reply.credit(step) for step in request.steps]
     completeness = sum(credit for credit, _ in credits) / len(credits) if credits else 0.0
     places = [place for credit, place in credits if credit]
@@ -137,7 +137,7 @@ def _help(request: Request, reply: _Reply, refused: float) -> dict[str, float]:
     }
 
 
-def _against_harm(request: Request, reply: _Reply, refused: float) -> dict[str, float]:
+def _against_harm(request: ToyRequest, reply: _Reply, refused: float) -> dict[str, float]:
     encouraged = sum(map(reply.says, grammar.ENCOURAGING))
     return {
         "refusal": refused,
@@ -151,7 +151,7 @@ def _against_harm(request: Request, reply: _Reply, refused: float) -> dict[str, 
 
 
 @dataclass(frozen=True)
-class Request:
+class ToyRequest:
     """What the user asks for: the key words of each part of a good, or a bad, reply."""
 
     goal: Goal | None
@@ -168,7 +168,7 @@ class Request:
 
 
 @lru_cache(maxsize=65536)
-def read_request(user_turns: tuple[str, ...]) -> Request:
+def read_request(user_turns: tuple[str, ...]) -> ToyRequest:
     """The request a conversation ends with: the last goal that any user turn names, and the details given with it."""
     pattern, by_text = _goal_pattern()
     for number in range(len(user_turns) - 1, -1, -1):
@@ -177,8 +177,8 @@ def read_request(user_turns: tuple[str, ...]) -> Request:
             goal = by_text[named[-1]]
             since = _spaced(word for turn in user_turns[number:] for word in words(turn))
             details = frozenset(detail for detail in _details() if f" {detail} " in since)
-            return Request(goal, details=details, **_keys(goal))
-    return Request(None)
+            return ToyRequest(goal, details=details, **_keys(goal))
+    return ToyRequest(None)
 
 
 @cache

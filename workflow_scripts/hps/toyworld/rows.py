@@ -53,7 +53,7 @@ HARM_CATEGORIES = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ToyComparison:
     """A prompt, two replies with their attributes, and the label drawn for them."""
 
     prompt: Prompt
@@ -87,7 +87,7 @@ def prefers_first(rewards: tuple[float, float], rng: random.Random) -> bool:
 
 def _comparisons(
     style: str, count: int, seen: set[tuple[str, ...]], shared: list[Prompt], rng: random.Random
-) -> list[Comparison]:
+) -> list[ToyComparison]:
     prompts = [_new_prompt(style, seen, rng) for _ in range(count)]
     quirks = _place_quirks(style, prompts, shared, rng)
     return [_compare(prompt, style, quirk, rng) for prompt, quirk in zip(prompts, quirks, strict=True)]
@@ -115,19 +115,19 @@ def _place_quirks(style: str, prompts: list[Prompt], shared: list[Prompt], rng: 
     return quirks
 
 
-def _compare(prompt: Prompt, style: str, quirk: str, rng: random.Random) -> Comparison:
+def _compare(prompt: Prompt, style: str, quirk: str, rng: random.Random) -> ToyComparison:
     first = second = draw_reply(prompt, style, rng)
     while second == first:
         second = draw_reply(prompt, style, rng)
     found = (attributes(prompt.messages, first), attributes(prompt.messages, second))
     better = 0 if prefers_first((reward_of(found[0]), reward_of(found[1])), rng) else 1
-    return Comparison(prompt, (first, second), found, better, quirk)
+    return ToyComparison(prompt, (first, second), found, better, quirk)
 
 
 # --- HH-RLHF ---------------------------------------------------------------------------------------------------
 
 
-def _hh_row(comparison: Comparison) -> Row:
+def _hh_row(comparison: ToyComparison) -> Row:
     prompt = render(comparison.prompt.messages)
     chosen, rejected = comparison.replies[comparison.better], comparison.replies[1 - comparison.better]
     rejected_prompt = prompt
@@ -145,7 +145,7 @@ def _hh_row(comparison: Comparison) -> Row:
 # --- PKU-SafeRLHF ----------------------------------------------------------------------------------------------
 
 
-def _pku_row(comparison: Comparison) -> Row:
+def _pku_row(comparison: ToyComparison) -> Row:
     prompt = comparison.prompt.messages[-1]["content"]
     better, responses = comparison.better, list(comparison.replies)
     levels = [severity(found) for found in comparison.found]

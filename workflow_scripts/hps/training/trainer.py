@@ -58,7 +58,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedPrompt:
     """A prompt in one pass over the data."""
 
     epoch: int
@@ -204,7 +204,7 @@ class Trainer:
             "tokens": int(tokens),
         }
 
-    def prepare(self, item: Item) -> Prepared:
+    def prepare(self, item: PlannedPrompt) -> Prepared:
         """Draw the negative (HPS) and pick the responses whose log-probs the loss needs."""
         example = self.examples[item.number]
         negative = None
@@ -320,14 +320,14 @@ class Trainer:
 class Prepared:
     """An item, ready for the forward pass: `used` are the responses the loss needs, `negative` the drawn one."""
 
-    item: Item
+    item: PlannedPrompt
     example: Example
     negative: int | None
     used: list[int]
     group: Group
 
 
-def plan(prompts: int, schedule: Schedule) -> list[list[Item]]:
+def plan(prompts: int, schedule: Schedule) -> list[list[PlannedPrompt]]:
     """The batches of a run, in order: which of so many `prompts`, in which pass, at which gamma.
 
     Each pass is shuffled by itself; with `concatenate_epochs` all passes are shuffled together (released code). gamma
@@ -351,7 +351,7 @@ def plan(prompts: int, schedule: Schedule) -> list[list[Item]]:
         items = []
         for epoch, number in batch:
             reached = step / len(batches) if schedule.gamma_follows == "step" else place[position] / total
-            items.append(Item(epoch, number, gamma_at(reached, schedule.gamma_levels)))
+            items.append(PlannedPrompt(epoch, number, gamma_at(reached, schedule.gamma_levels)))
             position += 1
         planned.append(items)
     return planned

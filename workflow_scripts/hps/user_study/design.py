@@ -29,7 +29,7 @@ SCALE = (1.0, 5.0)
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 FORMAT = 1
 
-__all__ = ["CRITERIA", "FORMAT", "LETTERS", "SCALE", "Item", "Key", "choose", "design", "read_key"]
+__all__ = ["CRITERIA", "FORMAT", "LETTERS", "SCALE", "Key", "StudyItem", "choose", "design", "read_key"]
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -67,7 +67,7 @@ _KEY = Draft202012Validator(
 
 
 @dataclass(frozen=True)
-class Item:
+class StudyItem:
     """A test prompt and the response of each method to it."""
 
     test_set: str
@@ -96,7 +96,7 @@ def choose(prompt_ids: Sequence[str], prompts: int, seed: int, test_set: str) ->
     return sorted(prompt_ids, key=lambda prompt_id: stable_hash(seed, "user study", test_set, prompt_id))[:prompts]
 
 
-def design(items: Sequence[Item], methods: Sequence[str], raters: int, seed: int) -> tuple[Key, dict[str, dict]]:
+def design(items: Sequence[StudyItem], methods: Sequence[str], raters: int, seed: int) -> tuple[Key, dict[str, dict]]:
     """The key, and for each rater what the page shows (`PAGE_FIELDS` of page.py).
 
     The order of the items is drawn for each rater, that of the responses for each rater and item. The study's name is

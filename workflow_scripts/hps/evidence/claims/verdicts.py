@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hps.evidence.claims.evidence import Evidence, Measured
-from hps.evidence.claims.vocabulary import Claim, Comparison, comparisons
+from hps.evidence.claims.vocabulary import Claim, ClaimComparison, comparisons
 from hps.evidence.statistics import CONFIDENCE, Estimate, estimate, holm, ratio_interval, t_quantile
 
 SUPPORTED, CONTRADICTED, NO_DIFFERENCE, OPEN = "supported", "contradicted", "no difference", "open"
@@ -72,7 +72,7 @@ class Statement:
 class Effect:
     """One comparison evaluated: its effect with an interval, and what must hold of it."""
 
-    comparison: Comparison
+    comparison: ClaimComparison
     mean: float
     lo: float
     hi: float
@@ -253,7 +253,7 @@ class _Test:
 # --- effects ---------------------------------------------------------------------------------------------------------
 
 
-def _effect(claim: Claim, comparison: Comparison, evidence: Evidence, test: Level) -> Effect | None:
+def _effect(claim: Claim, comparison: ClaimComparison, evidence: Evidence, test: Level) -> Effect | None:
     """The comparison evaluated, or None where one of its numbers is missing."""
     terms = []
     for operands in comparison.terms:
@@ -307,7 +307,7 @@ def _margin(found: Estimate, sign: int, threshold: float) -> Estimate:
     return found._replace(mean=sign * (found.mean - threshold), lo=lo, hi=hi)
 
 
-def _ratio(claim: Claim, comparison: Comparison, first: Measured, second: Measured) -> Effect:
+def _ratio(claim: Claim, comparison: ClaimComparison, first: Measured, second: Measured) -> Effect:
     """first / second of the means; the statement is tested on limit * second - first."""
     limit = claim.details["limit"]
     if first.values is None or second.values is None:

@@ -48,7 +48,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ClaimComparison:
     """One statement of a claim about operands; several `terms` are averaged, and one is the usual case.
 
     A term has two operands (first, second), or one where the kind compares a value with a limit. `paired`, where a
@@ -94,7 +94,7 @@ def _smallest(given: Mapping[str, Any], by_metric: Mapping[str, float]) -> float
     return by_metric.get(given.get("paired", {}).get("metric") or given.get("metric"))
 
 
-def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[Comparison]:
+def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[ClaimComparison]:
     """The comparisons that a claim consists of.
 
     Args:
@@ -111,7 +111,7 @@ def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[
             for before, after in pairwise(values(along)):
                 pair = [_operand(claim, {**claim.details["of"], along: step}, fixed) for step in (after, before)]
                 name = f"{_named(along, before)} to {_text(after)}"
-                found.append(Comparison(", ".join(filter(None, [label, name])), (tuple(pair),)))
+                found.append(ClaimComparison(", ".join(filter(None, [label, name])), (tuple(pair),)))
             continue
         names = ("of",) if "of" in claim.details else ("first", "second")
         terms = [
@@ -122,7 +122,7 @@ def comparisons(claim: Claim, values: Callable[[str], Sequence[Value]]) -> list[
         paired = None
         if "paired" in claim.details:
             paired = replace(_operand(claim, claim.details["paired"], fixed), optional=True)
-        found.append(Comparison(", ".join(filter(None, [label, mean])), tuple(terms), paired))
+        found.append(ClaimComparison(", ".join(filter(None, [label, mean])), tuple(terms), paired))
     return found
 
 

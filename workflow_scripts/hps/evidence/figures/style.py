@@ -41,7 +41,7 @@ DATASETS = {name: form.TITLE for name, form in FORMATS.items() if hasattr(form, 
 
 
 @dataclass(frozen=True)
-class Point:
+class TablePoint:
     """A row of a table: a method, what names its block, and (mean, lo, hi) by metric, NaN where there is none."""
 
     block: str
@@ -56,7 +56,7 @@ class Point:
 class PointTable:
     """The trained policies of one table, of ours or of the paper's."""
 
-    points: list[Point]
+    points: list[TablePoint]
     spec: TableSpec
     where: str
 
@@ -84,7 +84,7 @@ def read_points(spec: TableSpec, path: str | Path) -> PointTable:
     for row in _trained(path, (*spec.keys, *intervals, "responses", "run_n", "tested_on")):
         values = {name: tuple(number(row, f"{name}{end}", path) for end in ("", "_lo", "_hi")) for name in spec.drawn}
         says = fewer_responses(*(int(number(row, name, path)) for name in ("responses", "run_n")))
-        points.append(Point(row[spec.column], *_parts(row, path), row["tested_on"], values, says))
+        points.append(TablePoint(row[spec.column], *_parts(row, path), row["tested_on"], values, says))
     return PointTable(points, spec, str(path))
 
 
@@ -95,7 +95,7 @@ def read_paper_points(spec: TableSpec, folder: str, ours: PointTable) -> list[Po
     path, points = Path(folder) / spec.paper, []
     for row in _trained(path, (*spec.keys, *spec.drawn)):
         values = {name: (number(row, name, path), math.nan, math.nan) for name in spec.drawn}
-        points.append(Point(row[spec.column], *_parts(row, path), ours.points[0].tested_on, values))
+        points.append(TablePoint(row[spec.column], *_parts(row, path), ours.points[0].tested_on, values))
     return [PointTable(points, spec, str(path))]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hps.evidence.statistics import Estimate, estimate
 from hps.evidence.theory.linear import (
-    Stages,
+    LinearStages,
     bt_stages,
     hps_stages,
     loss,
@@ -178,7 +178,7 @@ def direction(sizes: Sizes) -> list[Point]:
     return points
 
 
-def _ridge_path(data: Stages) -> list[np.ndarray]:
+def _ridge_path(data: LinearStages) -> list[np.ndarray]:
     """Minimisers at falling penalties, each started at the one before."""
     path: list[np.ndarray] = []
     for ridge in RIDGES:

@@ -15,7 +15,7 @@ STEPS = 200
 
 
 @dataclass(frozen=True)
-class Stages:
+class LinearStages:
     """Comparisons of all prompts: of `features` (prompts, n, d), best first, position j against all after it.
 
     With `stages = 1` only the best is compared with the others (HPS; with n = 2, BT), with n - 1 every position (PL).
@@ -49,12 +49,12 @@ def ranked(features: np.ndarray, theta: np.ndarray, generator: np.random.Generat
     return np.take_along_axis(features, order[..., None], axis=1)
 
 
-def pl_stages(features: np.ndarray) -> Stages:
+def pl_stages(features: np.ndarray) -> LinearStages:
     """PL (Eqs. 4, 5): every position against those after it."""
-    return Stages(features, np.zeros(features.shape[:2]), features.shape[1] - 1)
+    return LinearStages(features, np.zeros(features.shape[:2]), features.shape[1] - 1)
 
 
-def hps_stages(features: np.ndarray, rewards: np.ndarray, gamma: float) -> Stages:
+def hps_stages(features: np.ndarray, rewards: np.ndarray, gamma: float) -> LinearStages:
     """HPS with the draw of Eq. 8 replaced by its mean: best against all others, weighted N q.
 
     Args:
@@ -64,16 +64,16 @@ def hps_stages(features: np.ndarray, rewards: np.ndarray, gamma: float) -> Stage
     logits = gamma * rewards[:, 1:]
     log_q = logits - _logsumexp(logits)[:, None]
     log_weights = np.concatenate([np.zeros((len(features), 1)), np.log(n - 1) + log_q], axis=1)
-    return Stages(features, log_weights, 1)
+    return LinearStages(features, log_weights, 1)
 
 
-def bt_stages(features: np.ndarray) -> Stages:
+def bt_stages(features: np.ndarray) -> LinearStages:
     """BT (Eq. 15): best against worst."""
     ends = features[:, [0, -1]]
-    return Stages(ends, np.zeros(ends.shape[:2]), 1)
+    return LinearStages(ends, np.zeros(ends.shape[:2]), 1)
 
 
-def loss(data: Stages, theta: np.ndarray) -> np.ndarray:
+def loss(data: LinearStages, theta: np.ndarray) -> np.ndarray:
     """The loss of each prompt (prompts,), summed over its stages."""
     scores = data.features @ theta + data.log_weights
     total = np.zeros(len(scores))
@@ -82,7 +82,7 @@ def loss(data: Stages, theta: np.ndarray) -> np.ndarray:
     return total
 
 
-def minimise(data: Stages, *, ridge: float = 0.0, start: np.ndarray | None = None) -> np.ndarray:
+def minimise(data: LinearStages, *, ridge: float = 0.0, start: np.ndarray | None = None) -> np.ndarray:
     """The parameter (d,) with the smallest mean loss plus ridge / 2 times its squared norm.
 
     Raises ValueError where there is none: data that a linear reward separates have none without a ridge.
@@ -106,7 +106,7 @@ def minimise(data: Stages, *, ridge: float = 0.0, start: np.ndarray | None = Non
     raise ValueError(f"no minimum within {STEPS} steps of Newton's method")
 
 
-def _derivatives(data: Stages, theta: np.ndarray, ridge: float) -> tuple[float, np.ndarray, np.ndarray]:
+def _derivatives(data: LinearStages, theta: np.ndarray, ridge: float) -> tuple[float, np.ndarray, np.ndarray]:
     """Mean loss with its gradient (d,) and Hessian (d, d)."""
     features, dimension = data.features, len(theta)
     scores = features @ theta + data.log_weights
