@@ -23,10 +23,13 @@ from hps.planning.operations import LLAMA3_8B, Architecture
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.files import read_json
 
 CPU_PARTS = ("limit", "hps", "pl", "annotation", "trl_hh", "trl_pku", "growth", "throughput", "reading", "warm")
 ON_REQUEST = ("run",)
 """Parts too long for the whole suite: two whole runs, cut down."""
+UNKNOWN_SECONDS = 60.0
+"""What a part is taken to need that this machine has not measured before."""
 THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
 
 
@@ -58,21 +61,22 @@ def main(arguments: Arguments) -> None:
     about = machine.describe(arguments.device)
     gpu = (arguments.suite or ("gpu" if arguments.device == "cuda" else "cpu")) == "gpu"
     started = time.perf_counter()
-    measured = gpu_suite(arguments, about) if gpu else cpu_suite(arguments)
+    path = Path(arguments.out) / f"{about['name']}.json"
+    before = read_json(path)["machine"].get("seconds", {}) if path.is_file() else {}
+    measured = gpu_suite(arguments, about) if gpu else cpu_suite(arguments, before)
     about |= {"seconds": measured.pop("seconds")} if "seconds" in measured else {}
     stamp = {"code": provenance.code_version(), "time": provenance.collect({}, [])["time"]}
     for section in report.SECTIONS:
         for entry in measured.get(section, []):
             entry.update(stamp)
     about |= {"packages": packages(), **stamp}
-    path = Path(arguments.out) / f"{about['name']}.json"
     report.write(report.merged(path, measured | {"machine": about}), Path(arguments.out))
     print(render.markdown(report.page(measured | {"machine": about})))
     print(f"{path}, in {(time.perf_counter() - started) / 60:.1f} minutes")
 
 
-def cpu_suite(arguments: Arguments) -> dict[str, Any]:
-    """The parts that were asked for, on SmolLM2-135M in bfloat16."""
+def cpu_suite(arguments: Arguments, seconds_before: dict[str, float]) -> dict[str, Any]:
+    """The parts that were asked for, on SmolLM2-135M in bfloat16; `seconds_before`: what each took the last time."""
     import torch
 
     from benchmarks import growth, ours, reading, rows, warm_rows
@@ -98,9 +102,10 @@ def cpu_suite(arguments: Arguments) -> dict[str, Any]:
             "warm": lambda: warm_rows.start(setting),
             "run": lambda: warm_rows.whole_run(setting),
         }
-        for part in CPU_PARTS + ON_REQUEST:
-            if part not in parts:
-                continue
+        parts = [part for part in CPU_PARTS + ON_REQUEST if part in parts]
+        for number, part in enumerate(parts):
+            left = sum(seconds_before.get(one, UNKNOWN_SECONDS) for one in parts[number:]) / 60
+            logging.info("%s, part %d of %d: about %.0f minutes left", part, number + 1, len(parts), left)
             began = time.perf_counter()
             if part == "growth":
                 found["growth"] = growth.growth(setting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import statistics
@@ -63,6 +64,9 @@ def interleaved(
             own = cases[name](repeat)
             synchronize()
             spent = time.perf_counter() - started if own is None else own
+            logging.info(
+                "  %s, %s: %.1f s", name, "warm-up" if repeat < 0 else f"repeat {repeat + 1} of {repeats}", spent
+            )
             if repeat >= 0:
                 seconds[name].append(spent)
     return seconds
