@@ -172,7 +172,7 @@ def test_cost_by_stage(tmp_path):
     benchmark(tmp_path / "train" / "a" / "x.tsv", 100.0)
     benchmark(tmp_path / "train" / "a" / "y.tsv", 50.0)
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "policy.tsv").write_text("s\th:m:s\tmax_rss\n30.5\t0:00:30\t2048.0\n")
+    (tmp_path / "models" / "policy.tsv").write_text("s\th:m:s\tmax_rss\tcpu_time\n30.5\t0:00:30\t2048.0\tNA\n")
     words = ["cost", "--config", configuration(tmp_path, world="toy"), "--out", tmp_path, "--benchmarks"]
     report(*words, tmp_path)
     page = (tmp_path / "cost.html").read_text()

@@ -38,6 +38,7 @@ def test_tables_and_a_summary(results, tmp_path):
     assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
     assert found["models"] == {"policy": {"role": "policy"}}
     assert found["seconds by stage (sum over jobs)"] == {"train": 4.0, "judge": 0.5}
+    assert found["core seconds by stage (sum over jobs)"] == {"train": 2.0, "judge": 0.2}
     assert found["MiB by stage (largest job)"] == {"train": 400}
     (one,) = found["trainings"]
     assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)

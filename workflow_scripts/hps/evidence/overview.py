@@ -179,7 +179,7 @@ def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:
     """Jobs, hours and memory of each stage, from its jobs' benchmark files. Raises InputError naming a broken file."""
     rows, total = [], 0.0
     for stage, paths in stages.items():
-        seconds, memory = job_costs(paths)
+        seconds, _, memory = job_costs(paths)
         total += sum(seconds)
         peak = f"{max(memory) / 1024:.2f}" if memory else NO_VALUE
         rows.append([Cell(stage), *_cost(len(seconds), sum(seconds)), Cell(f"{max(seconds):.0f}"), Cell(peak)])
@@ -191,17 +191,18 @@ def cost_page(stages: Mapping[str, Sequence[Path]], world: str) -> Page:
     return Page("Cost", [Table(columns, rows)], [*world_note(world), note])
 
 
-def job_costs(paths: Sequence[Path]) -> tuple[list[float], list[float]]:
-    """Wall seconds of jobs, and their memory in MiB as far as it was looked at while they ran.
+def job_costs(paths: Sequence[Path]) -> tuple[list[float], list[float], list[float]]:
+    """Wall seconds of jobs; and, as far as they were looked at while they ran, seconds of a core and memory in MiB.
 
     From Snakemake's benchmark files. Raises InputError naming a broken file.
     """
-    seconds, memory = [], []
+    seconds, core_seconds, memory = [], [], []
     for path in paths:
-        for row in read_csv(path, ("s", "max_rss"), delimiter="\t"):
+        for row in read_csv(path, ("s", "max_rss", "cpu_time"), delimiter="\t"):
             seconds.append(cell_number(row, "s", path))
-            memory += [] if row["max_rss"] in ("", "NA", "-") else [cell_number(row, "max_rss", path)]
-    return seconds, memory
+            for column, found in (("cpu_time", core_seconds), ("max_rss", memory)):
+                found += [] if row[column] in ("", "NA", "-") else [cell_number(row, column, path)]
+    return seconds, core_seconds, memory
 
 
 def _cost(jobs: int, seconds: float) -> list[Cell]:
