@@ -206,7 +206,7 @@ def main(arguments: Arguments) -> None:
             "highest cell. With several seeds the truth is the effect; with one, it is what the trained policy has on "
             "all prompts, which is all that such an interval speaks of. A false verdict is one found by Holm's method "
             "at 5 % where no claim has an effect.",
-            "![Coverage and family error by seeds](coverage.svg)",
+            "![Coverage and family error by seeds](coverage.png)",
         ],
         [
             "What is left: with two or three seeds intervals are somewhat too wide where seeds matter little, since "
@@ -215,7 +215,7 @@ def main(arguments: Arguments) -> None:
         ],
     )
     files.write_text(out / "README.md", markdown(page))
-    style.save(figure(intervals, families), out / "coverage.png", out / "coverage.svg")
+    figure(intervals, families).savefig(out / "coverage.png")
 
 
 if __name__ == "__main__":
