@@ -228,7 +228,7 @@ def distance_to_limit(setting: Setting, dataset: str = "hh_rlhf") -> list[Row]:
     draw = np.random.default_rng(0)
 
     def bare(repeat: int) -> None:
-        batch = [groups[int(item.example.prompt_id, 16)] for item in trainer.batches[repeat + 2]]
+        batch = [groups[item.number] for item in trainer.batches[repeat + 2]]
         length = round(sum(group.tokens for group in batch) / len(batch))
         counted = sum(len(response) for group in batch for response in group.responses)
         ids = torch.from_numpy(draw.integers(20, 300, (len(batch), length))).to(setting.device)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+# Children inherit a signal that is ignored, as it is in what a script starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before torch is imported: small tensors on several threads wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

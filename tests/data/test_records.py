@@ -136,7 +136,7 @@ def test_prompt_id_is_a_hash_of_the_canonical_messages():
 @pytest.mark.parametrize(
     ("format", "label", "what"),
     [
-        ("csv", "", "format: 'csv' is none of hh_rlhf, pku_saferlhf"),
+        ("csv", "", "format: 'csv' is none of chat_pairs, hh_rlhf, pku_saferlhf"),
         ("pku_saferlhf", "best", "label: 'best' is none of better_response_id, safer_response_id"),
         ("hh_rlhf", "better_response_id", "label: hh_rlhf says which reply is chosen"),
     ],

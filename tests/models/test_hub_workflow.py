@@ -91,7 +91,7 @@ def test_pin_fetch_and_renew(checkout, repos):  # noqa: F811
         fetched = snakemake(server, checkout, "fetch")
         assert fetched.returncode == 0, fetched.stderr
         assert "Not pinned" not in fetched.stderr
-        assert (fetched.stderr.count("localrule fetch_model"), fetched.stderr.count("localrule download")) == (3, 2)
+        assert (fetched.stderr.count("] fetch_model "), fetched.stderr.count("] download ")) == (3, 2)
         for role in ("policy", "judge"):
             facts = files.read_json(models / role / "model.json")
             assert (facts["role"], facts["repo"]) == (role, f"owner/{role}")

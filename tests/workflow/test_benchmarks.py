@@ -155,7 +155,7 @@ def test_an_unknown_part_is_one_line(tmp_path):
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("pl, annotation, trl_hh, trl_pku, growth, throughput")
+    assert done.stderr.strip().endswith("growth, throughput, reading, warm, run")
     assert "Traceback" not in done.stderr
 
 

@@ -11,7 +11,7 @@ from hps.support.yaml_file import read_yaml
 
 PROFILE = read_yaml(ROOT / "slurm" / "config.yaml")
 RESOURCES = PROFILE["set-resources"]
-WITHOUT_GPU = {"scratch_model", "judge"}
+WITHOUT_GPU = {"scratch_model", "judge", "examples"}
 
 RULES = """
 import sys

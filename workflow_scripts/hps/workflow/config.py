@@ -157,12 +157,13 @@ def _converted(value: Any, part: Mapping[str, Any], validator: Draft202012Valida
     if value is None and kinds == ["string"]:
         return ""
     if isinstance(value, str) and not validator.evolve(schema=part).is_valid(value):
+        readings = []
         for read in (int, float, {"true": True, "false": False, "null": None}.__getitem__):
             with suppress(ValueError, KeyError):
-                number = read(value)
-                if validator.evolve(schema=part).is_valid(number):
-                    value = number
-                    break
+                readings.append(read(value))
+        fitting = [reading for reading in readings if validator.evolve(schema=part).is_valid(reading)]
+        if fitting or {"number", "integer"} & set(kinds):  # a number out of bounds is refused as that number
+            value = next(iter(fitting or readings), value)
     if isinstance(value, float) and value.is_integer() and "integer" in kinds:
         return int(value)
     return value
