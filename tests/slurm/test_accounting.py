@@ -104,7 +104,7 @@ def test_a_job_over_its_time_is_seen_by_sacct(finished):
         status = ("--slurm-status-command", "sacct")
         said = snakemake(finished, "--profile", "slurm", TRAINED, *endless, *status, *SOON, check=False)
     assert jobs(finished)[-1]["State"] == "TIMEOUT"
-    assert "SLURM status is: 'TIMEOUT'" in re.search(r"Error in rule train:.*?external_jobid: \d+", said, re.DOTALL)[0]
+    assert "SLURM status is: 'TIMEOUT'" in re.search(r"Failed: train .*?external_jobid: \d+", said, re.DOTALL)[0]
 
 
 @pytest.mark.parametrize(

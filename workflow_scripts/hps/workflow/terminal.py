@@ -55,7 +55,8 @@ class Lines(logging.Formatter):
             return f"[{record.done}/{record.total}] {self.finished}, about {left} left"
         if event == LogEvent.JOB_ERROR:
             name = self.jobs.get(record.jobid, record.rule_name)
-            facts = [f"  {key}: {value}" for key, value in record.aux.items()]  # of a cluster's job
+            facts = [f"  {line}" for line in (record.rule_msg or "").splitlines()]  # of a cluster's job, as the next
+            facts += [f"  {key}: {value}" for key, value in record.aux.items()]
             return "\n".join([f"Failed: {name}", *facts, *(line for path in record.log for line in end_of(path))])
         return self.others.format(record)
 
