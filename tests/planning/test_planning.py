@@ -281,16 +281,7 @@ def test_a_model_of_unknown_size_is_refused():
 
 # --- recorded runs -----------------------------------------------------------------------------------------------
 
-RECORDED = {
-    "tiny": {},
-    # `make real` asks for table2 of one reward, so no ablation was run.
-    "smollm2": {
-        "grid": {"rewards": ["dpo"]},
-        "ablations": {"methods": []},
-        "attribution": {"datasets": []},
-        "evaluation": {"transfer": False},
-    },
-}
+RECORDED = {"tiny": {}}
 STAGES = {
     "models": ("scratch_model", "reward_model"),
     **{name: (name,) for name in ("augment", "annotate", "reference")},
