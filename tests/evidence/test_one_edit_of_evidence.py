@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, python_environment
 from synthetic_results import configuration, evaluation, run
+from test_workflow import checkout  # noqa: F401 (a fixture)
 
 from hps.evidence.tables import TABLES
 
@@ -20,15 +20,6 @@ NEW_METRIC = """        Metric("tokens_gained", "Tokens above ten", lambda e: e.
 LAST_TABLE = '        TableSpec(\n            "training_time",'
 NEW_TABLE = """        TableSpec("table9", "Table 9", "How n matters.", runs="n", varies="n", figure="nine"),
 """
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("rules", "config", "workflow_scripts", "envs", "report", "paper"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
 
 
 def edit(path: Path, before: str, new: str) -> None:
@@ -45,7 +36,7 @@ def done(folder: Path, *words: object) -> str:
     return run.stdout
 
 
-def test_a_metric_is_one_entry(checkout, tmp_path):
+def test_a_metric_is_one_entry(checkout, tmp_path):  # noqa: F811
     edit(checkout / "workflow_scripts/hps/evidence/metrics.py", LAST_METRIC, NEW_METRIC)
     prompts = [{"length": length, "reward": 1.0} for length in (11.0, 15.0)]
     config, report = configuration(tmp_path), "workflow_scripts/report.py"
@@ -79,7 +70,7 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
 
 
 @pytest.mark.workflow
-def test_a_table_is_one_entry(checkout):
+def test_a_table_is_one_entry(checkout):  # noqa: F811
     edit(checkout / "workflow_scripts/hps/evidence/tables.py", LAST_TABLE, NEW_TABLE)
     target = planned(checkout, "table9")
     assert (target["train"], target["table"]) == (8, 1)
@@ -88,7 +79,7 @@ def test_a_table_is_one_entry(checkout):
 
 
 @pytest.mark.workflow
-def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):
+def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):  # noqa: F811
     path = checkout / "config.yaml"
     path.write_text(path.read_text().replace("over: {}", "over: {rank: {key: training.lora_rank, values: [4, 8]}}"))
     target = planned(checkout, "ablation_rank")
@@ -98,7 +89,7 @@ def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):
 
 
 @pytest.mark.workflow
-def test_a_part_is_made_anew_by_what_it_reads_and_by_nothing_else(checkout):
+def test_a_part_is_made_anew_by_what_it_reads_and_by_nothing_else(checkout):  # noqa: F811
     words = ["--configfile", ROOT / "tests/smoke.yaml"]
     done(checkout, "-m", "snakemake", "--cores", "1", "theory", *words)
     assert planned(checkout, "theory", *words) == {}  # nothing to be done
