@@ -1,5 +1,8 @@
 """Verdicts on claims: on the paper's own numbers by hand, and the logic behind them as laws."""
 
+import csv
+import io
+import json
 import math
 from dataclasses import replace
 
@@ -9,6 +12,8 @@ from claim_evidence import CLAIMS, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hps.evidence import render
+from hps.evidence.claims import page
 from hps.evidence.claims.evidence import CsvTables, OurResults
 from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
 from hps.evidence.claims.vocabulary import Claim, read_claims
@@ -164,6 +169,19 @@ def test_a_ratio_is_of_means_and_paired():
     assert result.decisive.mean == pytest.approx(1.02)
     assert (result.decisive.lo, result.decisive.hi) == pytest.approx((1.02, 1.02))
     assert verdict(claim("ratio_at_most", limit=1.0), Numbers(a=1.02 * b, b=b)) == "contradicted"
+
+
+def test_a_ratio_without_an_upper_end_goes_into_every_file():
+    # Two trainings whose times differ as much as these do not bound the ratio.
+    (result,) = judge(
+        [evaluate(claim("ratio_at_most", limit=1.05), Numbers(a=[[1.0, 2.0]], b=[[3.0, 0.1]]), TEST)], TEST
+    )
+    assert math.isinf(result.effects[0].hi)
+    pairs = [(result, result)]
+    assert page.to_json(pairs, TEST, "real")["claims"][0]["ours"]["comparisons"][0]["hi"] is None
+    json.dumps(page.to_json(pairs, TEST, "real"), allow_nan=False)
+    assert "∞]" in render.markdown(page.to_page(pairs, TEST, "real"))
+    assert next(csv.DictReader(io.StringIO(page.to_csv(pairs))))["hi"] == "inf"
 
 
 @pytest.mark.parametrize(("kind", "limit", "found"), [("at_least", 1.0, "supported"), ("at_most", 1.0, "contradicted"),

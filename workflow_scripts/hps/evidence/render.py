@@ -91,9 +91,11 @@ def world_note(world: str) -> list[str]:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """`value` with fixed decimals, without a negative zero; a dash for NaN."""
+    """`value` with fixed decimals, without a negative zero; a dash for NaN, and the sign for infinity."""
     if math.isnan(value):
         return NO_VALUE
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 

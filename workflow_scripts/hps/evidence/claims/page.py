@@ -133,7 +133,10 @@ NAMED = ("id", "group", "section", "says", "table", "kind")
 
 
 def to_json(pairs: Sequence[Pair], test: Level, world: str) -> dict[str, Any]:
-    """Everything: claims with their verdicts, and each comparison with its effect, intervals and p-values."""
+    """Everything: claims with their verdicts, and each comparison with its effect, intervals and p-values.
+
+    Null where there is no number, also for an end of an interval that goes on for ever.
+    """
     return {
         "world": world,
         "alpha": test.alpha,
@@ -266,4 +269,4 @@ def _plain(value: float) -> str:
 
 
 def _null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
