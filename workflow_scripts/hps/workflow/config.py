@@ -22,20 +22,13 @@ from jsonschema.exceptions import best_match
 
 from hps.data.formats import parser
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.models.adapters import ALL_LINEAR
+from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
-from hps.support.settings import resolved, schema, settings
+from hps.support.settings import MODEL_KEYS, resolved, schema, settings
 from hps.support.yaml_file import read_yaml
 
-MODEL_KEYS = {
-    "hub": ("repo", "revision"),
-    "path": ("path",),
-    "gguf": ("package", "file"),
-    "scratch": ("replies", "epochs", "learning_rate", "seed"),
-    "probe": ("base", "split", "layers", "seed"),
-    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
-}
-"""What each model source needs beside `source`."""
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
 
@@ -358,6 +351,12 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
         if config["data"]["splits"][model["split"]]["prompts"] == 0:
             refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    training = config["training"]
+    if role == "policy" and model["source"] == "scratch" and training["adapter"] == "lora":
+        for target in training["lora_targets"] if training["lora_targets"] != [ALL_LINEAR] else ():
+            if not any(f".{name}".endswith(f".{target}") for name in Shape().linear_layers):
+                known = ", ".join(name.partition(".")[2] for name in LINEAR)
+                refuse("training.lora_targets", f"{target!r} is no linear layer of a model from scratch: {known}")
     if model["source"] == "path" and not Path(model["path"]).is_dir():
         refuse(f"models.{role}.path", f"no folder {model['path']}")
 
