@@ -15,7 +15,7 @@ from hps.evidence import render
 from hps.evidence.render import Cell, Column, Page, Table, world_note
 from hps.evidence.results import csv_text, plain
 from hps.evidence.statistics import Estimate
-from hps.evidence.table_page import both_pairs, our_cell, table
+from hps.evidence.table_page import SEEDS, both_pairs, our_cell, seeds_cell, table
 from hps.evidence.table_rows import Choices, TableRow, label, paired
 from hps.evidence.tables import TableSpec
 from hps.runs import Run, parts_of_hps
@@ -101,7 +101,15 @@ def to_page(
         run = row.evaluations[0].run
         sampling, n = part[run.settings] if run.loss == "hps" else ("worst (BT)", "")
         stands, reading = READINGS.get(n, ("1", ""))
-        cells.append([Cell(sampling), Cell(stands), Cell(reading), *(our_cell(row, name) for name in spec.metrics)])
+        cells.append(
+            [
+                Cell(sampling),
+                Cell(stands),
+                Cell(reading),
+                *(our_cell(row, name) for name in spec.metrics),
+                seeds_cell(row),
+            ]
+        )
     effects = [
         [
             *map(Cell, (one.test_set, one.effect, one.given)),
@@ -119,7 +127,7 @@ def to_page(
         f"n = {run.n}, β = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % bootstrap interval "
         "over prompts, of the paired difference in the second table.",
     ]
-    columns = [Column("Negative"), Column("N", numeric=True), Column("Reading"), *metrics]
+    columns = [Column("Negative"), Column("N", numeric=True), Column("Reading"), *metrics, SEEDS]
     named = [Column(name) for name in (spec.label, "Effect of", "Given")]
     tables = [
         table(spec, rows, columns, cells, "Cells"),
