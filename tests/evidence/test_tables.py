@@ -69,7 +69,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
     assert SIGNATURE["char"] in text
-    assert "| 2 margins: 1 |" in text
+    assert "RM_DPO, human pair; 1 for Implicit reward margin, Ranking accuracy, " in text
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -195,13 +195,14 @@ def test_nothing_is_compared_without_bt(tmp_path):
 
 def test_notes_name_what_the_numbers_are(tmp_path):
     folder = evaluation(tmp_path / "e", run(n=20), [{}, {}])
-    toy, setting, scores, absent = page("table2", [folder], world="toy").notes
+    toy, setting, scores, prompts, absent = page("table2", [folder], world="toy").notes
     assert "toy world" in toy
     assert "n = 20, β = 0.1; training seeds as each row says" in setting
     assert SIGNATURE["word"] in scores
     assert "95% interval; of a row with several training seeds it holds for the method" in scores
+    assert prompts.startswith("Test prompts: 2 for KL, BLEU, Reward, ")
     assert "31 of the paper's 32" in absent
-    assert len(page("table2", [folder]).notes) == 3
+    assert len(page("table2", [folder]).notes) == 4
     transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
     assert "Trained on hh_rlhf, evaluated on pku_saferlhf" in transfer.notes[0]
 
@@ -340,6 +341,18 @@ def test_both_pairs_stand_on_every_page_the_configured_one_first(tmp_path):
             ["human pair", "annotated pair"], key=lambda name: pair not in name
         )
         assert [cell.text for cell in margins.rows[0][2:4]] == values
+
+
+def test_a_table_says_on_how_many_prompts_each_metric_rests(tmp_path):
+    answers = ("bleu_word", "bleu_char", "reward", "reward_mean", "length")
+    prompts = [{}, {"margin_annotated": None}, dict.fromkeys(answers)]
+    folders = [evaluation(tmp_path / "hps", run(), prompts), evaluation(tmp_path / "bt", run("dpo-bt"), [{}] * 3)]
+    _, row = table("table2", folders)
+    assert (row["method"], row["prompts"], row["prompts_sampled"]) == ("dpo-hps", "3", "2")
+    assert (row["prompts_human"], row["prompts_annotated"], row["reward"], row["rm_dpo"]) == ("3", "2", "1", "1")
+    said = next(note for note in page("table2", folders).notes if note.startswith("Test prompts"))
+    assert said.startswith("Test prompts: 3 for KL, ")
+    assert "RM_DPO, human pair; 2 to 3 for BLEU, Reward, Reward, mean of samples, Response length, RM_DPO, ann" in said
 
 
 def test_further_metrics_have_no_paper_column_and_those_without_a_value_are_left_out(tmp_path):

@@ -120,6 +120,10 @@ def own(owner: str, **values: float) -> dict:
         ({"seeds_of": {"dpo-bt": [0, 0]}}, r"seeds_of.dpo-bt: \[0, 0\] has non-unique elements"),
         ({"seeds_of": {"dpo-bt": [0, -1]}}, "seeds_of.dpo-bt.1: -1 is less than the minimum of 0"),
         ({"seeds_of": {"dpo-bt": [1]}}, "seeds_of: no seed stands in `seeds` and in each of its lists"),
+        (
+            {"user_study": {"prompts": 5}, "evaluation": {"sampled_prompts": 4}},
+            "user_study.prompts: 5, but evaluation.sampled_prompts are fewer",
+        ),
         ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),

@@ -38,8 +38,7 @@ def to_page(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, folder:
             cells.append(Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail))
             if paper:
                 cells.append(Cell(render.number(paper[row.key][name] if row.key in paper else math.nan)))
-        used, prompts = row.estimates["rm_dpo"].prompts, len(row.evaluations[0].prompt_ids)
-        body.append([*cells, Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else ""), seeds_cell(row)])
+        body.append([*cells, Cell(str(len(row.evaluations[0].prompt_ids))), seeds_cell(row)])
     notes = [*world_note(world), *_notes(spec, rows, choices)]
     if paper:
         absent = len(paper.keys() - {row.key for row in rows})
@@ -160,4 +159,16 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         f"β; RM_R-DPO takes 0.01 a token of their length gap off it. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
-    return [" ".join(setting), scores]
+    return [" ".join(setting), scores, resting(rows)]
+
+
+def resting(rows: Sequence[TableRow]) -> str:
+    """On how many test prompts each metric rests, from the row with the fewest to that with the most."""
+    of: dict[str, list[str]] = {}
+    margins = (f"{MARGINS[0]}_{pair}" for pair in VARIANTS["margin_pair"])
+    for name in (*(name for name in METRICS if name not in MARGINS), *margins):
+        counts = [row.estimates[name].prompts for row in rows if row.estimates[name].prompts]
+        if counts:
+            ends = dict.fromkeys((min(counts), max(counts)))
+            of.setdefault(" to ".join(map(str, ends)), []).append(label(name, unit=False))
+    return "Test prompts: " + "; ".join(f"{count} for {', '.join(names)}" for count, names in of.items()) + "."

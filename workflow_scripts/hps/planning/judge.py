@@ -12,6 +12,7 @@ from hps.planning.rates import Rates
 from hps.planning.stages import Data
 from hps.workflow.config import Config
 from hps.workflow.grid import judged_runs
+from hps.workflow.pipeline import sampled_prompts
 
 DTYPE = "bfloat16"
 SERVERS_GPUS = 4
@@ -63,7 +64,7 @@ def judging(config: Config, data: Mapping[str, Data], replies: Mapping[str, floa
     judged = samples if judge["samples"] == "all" else min(samples, judge["samples"])
     each = judged * (2 if judge["orders"] == "both" else 1)
     pairs = Counter(run.dataset for run, _ in judged_runs(config))
-    requests = {name: each * pairs[name] * own.prompts["test"] for name, own in data.items()}
+    requests = {name: each * pairs[name] * sampled_prompts(config, own.prompts["test"]) for name, own in data.items()}
     total = sum(requests.values())
     tokens = sum(requests[name] * (FRAME + own.lengths.prompt + 2 * replies[name]) for name, own in data.items())
     return Judging(total, tokens / total if total else 0.0, judge["concurrency"])

@@ -265,6 +265,8 @@ def _validate_sense(config: Config) -> None:
     check_names("user_study.methods", study["methods"], ["sft", *methods])
     if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
         refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["prompts"] > config["evaluation"]["sampled_prompts"] > 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
     if study["ratings"] and not Path(study["ratings"]).is_dir():

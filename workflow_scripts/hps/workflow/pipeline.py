@@ -214,6 +214,11 @@ class Pipeline:
         return pool_size(run.loss, run.n, self.config.under(run)["objective"]["pl_responses"])
 
 
+def sampled_prompts(config: Config, prompts: int) -> int:
+    """How many of so many test prompts the policies answer."""
+    return min(prompts, config["evaluation"]["sampled_prompts"] or prompts)
+
+
 def policy_dtype(config: Config) -> str:
     """Full fine-tuning trains float32 weights, so its reference and its evaluation are float32 too."""
     return "float32" if config["training"]["adapter"] == "full" else config["compute"]["dtype"]
