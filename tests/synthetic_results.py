@@ -83,6 +83,8 @@ def configuration(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "world": "real",
         "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "seeds": [0, 1, 2],
+        "seeds_of": {},
         "claims": {"alpha": 0.05},
         "grid": {"n": 100},
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},

@@ -11,6 +11,7 @@ DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,9 @@ def main(arguments: Arguments) -> None:
         measures.read_test_prompts(pairs, examples, arguments.policy, usable)
         for pairs, examples in zip(arguments.pairs, arguments.examples, strict=True)
     ]
+    sampled = [own[: arguments.sampled_prompts or None] for own in prompts]
     # One model after another: each may take most of a GPU.
-    answers, compared = under_policy(tokenizer, prompts, arguments)
+    answers, compared = under_policy(tokenizer, prompts, sampled, arguments)
     reward_model = RewardModel.load(
         arguments.eval_reward,
         default_device(),
@@ -73,7 +75,7 @@ def main(arguments: Arguments) -> None:
         for number, test_set in enumerate(arguments.test_sets):
             scored = measures.score_samples(
                 reward_model,
-                prompts[number],
+                sampled[number],
                 answers[number],
                 arguments.bleu_reference,
                 arguments.score_tokens,
@@ -82,9 +84,9 @@ def main(arguments: Arguments) -> None:
             rows = [
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
-                | measures.summarize_samples(own, arguments.pick)
+                | (measures.summarize_samples(own, arguments.pick) if own else {})
                 | measured
-                for prompt, own, measured in zip(prompts[number], scored, compared[number], strict=True)
+                for prompt, own, measured in zip_longest(prompts[number], scored, compared[number])  # some not sampled
             ]
             made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
             samples = [row for own in scored for row in own]
@@ -94,22 +96,25 @@ def main(arguments: Arguments) -> None:
 
 
 def under_policy(
-    tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+    tokenizer,
+    prompts: Sequence[Sequence["TestPrompt"]],
+    sampled: Sequence[Sequence["TestPrompt"]],
+    arguments: Arguments,
 ) -> tuple[list[list[list[Response]]], list[list[dict]]]:
-    """N responses to each prompt of each test set; of a trained policy also its margins and KL, prompt by prompt.
+    """N responses to each sampled prompt of each test set; of a trained policy also margins and KL on all prompts.
 
     The policy and its reference are gone from memory afterwards.
     """
     from hps.evaluation.measures import margins, response_states, sequence_kl, winner_groups
     from hps.logprobs.scorer import SequenceScorer
 
-    answers = sample_with_vllm(tokenizer, prompts, arguments) if arguments.generation == "vllm" else None
+    answers = sample_with_vllm(tokenizer, sampled, arguments) if arguments.generation == "vllm" else None
     rows: list[list[dict]] = [[{} for _ in own] for own in prompts]
     if answers is not None and not arguments.trained:
         return answers, rows
     policy = load_policy(arguments)
     if answers is None:
-        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+        answers = sample_with_transformers(policy, tokenizer, sampled, arguments)
     if not arguments.trained:
         return answers, rows
 

@@ -102,6 +102,19 @@ def test_the_sft_policy_has_no_margin_and_no_kl(files, model_folder, folders, tm
     assert all(row["reward"] is not None for row in rows)
 
 
+def test_prompts_that_are_not_sampled_have_margins_and_kl(files, model_folder, folders, tmp_path):
+    all_of_them = arguments(files, model_folder, folders, "adapter", tmp_path / "all")
+    part = arguments(files, model_folder, folders, "adapter", tmp_path / "part")
+    part.sampled_prompts = 2
+    evaluate.main(all_of_them), evaluate.main(part)
+    expected, rows = (read_table(tmp_path / name / "hh_rlhf/per_prompt.parquet") for name in ("all", "part"))
+    expected[2] |= dict.fromkeys(("bleu_word", "bleu_char", "reward", "reward_mean", "length"))
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-5)  # other batches of the reward model
+    samples = read_table(tmp_path / "part/hh_rlhf/samples.parquet")
+    assert {row["prompt_id"] for row in samples} == {row["prompt_id"] for row in rows[:2]}
+
+
 def of_another_policy(files, folders, words):
     words.policy = str(folders / "reward")
 

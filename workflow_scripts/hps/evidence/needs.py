@@ -15,6 +15,7 @@ NEEDS = {
     "claims": (
         *("world", "evaluation.bleu", "evaluation.margin_pair"),
         *("claims.alpha", "models.eval_reward.source", "grid.n", "objective.beta", "ablations.dataset"),
+        *("seeds", "seeds_of"),
     ),
     "audit": ("world", "candidates.truncated"),
     "theory": ("theory",),

@@ -241,6 +241,9 @@ def _validate_sense(config: Config) -> None:
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("seeds_of", list(config["seeds_of"]), ["ablations", "attribution", *methods])
+    if not set(config["seeds"]).intersection(*config["seeds_of"].values()):
+        refuse("seeds_of", "no seed stands in `seeds` and in each of its lists; runs are compared seed by seed")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
     for name, given in config["ablations"]["over"].items():
         check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
@@ -255,6 +258,8 @@ def _validate_sense(config: Config) -> None:
     check_names("user_study.methods", study["methods"], ["sft", *methods])
     if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
         refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["prompts"] > config["evaluation"]["sampled_prompts"] > 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
     if study["ratings"] and not Path(study["ratings"]).is_dir():
