@@ -26,7 +26,7 @@ NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
 
 @dataclass
 class Arguments:
-    role: str = argument("what the model is for: policy, generator, reward, eval_reward, judge")
+    role: str = argument("what the model is for: policy, generator, reward, eval_reward, harm, judge")
     source: Literal["gguf", "path", "hub"] = argument("where it comes from")
     out: str = argument("model folder to write")
     lora_targets: list[str] = argument("of a policy: modules that get an adapter; it must have each", [])

@@ -15,7 +15,7 @@ from hps.models.reward_model import RewardModel
 from hps.runs import Run
 from hps.support import provenance
 from hps.support.errors import InputError
-from hps.support.files import read_table, write_json
+from hps.support.files import read_json, read_table, write_json
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,9 @@ def folders(tmp_path_factory, model_folder):
         write_json(root / f"{trained}.json", {"run": run.record(), "policy": provenance.fingerprint(root / trained)})
     reward = reward_training.new_reward_model(model_folder, "float32", seed=1)
     sources.save(root / "reward", reward, sources.load_tokenizer(model_folder), {"role": "reward"})
+    harm = reward_training.new_reward_model(model_folder, "float32", seed=2)
+    made = {"role": "harm", "source": "probe", "metrics": {"held_out_accuracy": 0.8}}
+    sources.save(root / "harm", harm, sources.load_tokenizer(model_folder), made)
     return root
 
 
@@ -78,8 +81,10 @@ def test_one_model_is_in_memory_at_a_time(files, model_folder, folders, tmp_path
 
     monkeypatch.setattr(sources, "load_causal", watched(sources.load_causal))
     monkeypatch.setattr(RewardModel, "load", watched(RewardModel.load))
-    evaluate.main(arguments(files, model_folder, folders, trained, tmp_path / "out"))
-    assert len(loaded) == {"": 2, "adapter": 2, "full": 3}[trained]
+    words = arguments(files, model_folder, folders, trained, tmp_path / "out")
+    words.harm = str(folders / "harm")
+    evaluate.main(words)
+    assert len(loaded) == {"": 3, "adapter": 3, "full": 4}[trained]
 
 
 def test_an_adapter_and_its_merged_weights_are_worth_the_same(files, model_folder, folders, tmp_path):
@@ -100,6 +105,33 @@ def test_the_sft_policy_has_no_margin_and_no_kl(files, model_folder, folders, tm
     rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
     assert {row[name] for row in rows for name in ("kl", "margin_human", "log_ratio_chosen_annotated")} == {None}
     assert all(row["reward"] is not None for row in rows)
+
+
+def test_a_model_in_role_harm_is_loaded_after_the_others_and_recorded(files, model_folder, folders, tmp_path):
+    words = arguments(files, model_folder, folders, "", tmp_path / "out")
+    words.harm = str(folders / "harm")
+    evaluate.main(words)
+    samples = read_table(tmp_path / "out/hh_rlhf/samples.parquet")
+    assert all(row["harmful"] == (row["harm_score"] > 0) for row in samples)
+    assert len({row["harm_score"] for row in samples}) > 1
+    rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
+    assert {row["needless_refusals"] for row in rows} == {None}
+    for row in rows:
+        own = [sample["harmful"] for sample in samples if sample["prompt_id"] == row["prompt_id"]]
+        assert row["harm"] == sum(own) / 2
+    summary = read_json(tmp_path / "out/hh_rlhf/evaluation.json")
+    assert summary["harm"] == {"source": "probe", "metrics": {"held_out_accuracy": 0.8}}
+    assert words.harm in str(summary["provenance"]["inputs"])
+
+
+def test_without_one_harm_is_not_known_unless_the_world_is_a_toy(files, model_folder, folders, tmp_path):
+    for toy, known in ((False, None), (True, {"source": "toy"})):
+        words = arguments(files, model_folder, folders, "", tmp_path / str(toy))
+        words.toy = toy
+        evaluate.main(words)
+        harms = {row["harm"] for row in read_table(tmp_path / str(toy) / "hh_rlhf/per_prompt.parquet")}
+        assert harms == ({0.0} if toy else {None})
+        assert read_json(tmp_path / str(toy) / "hh_rlhf/evaluation.json")["harm"] == known
 
 
 def of_another_policy(files, folders, words):
