@@ -151,6 +151,10 @@ def own(owner: str, **values: float) -> dict:
         ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
+        (
+            {"models": {"harm": {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "seed": 0}}},
+            "models.harm.source: probe, but the toy world knows what is harmful",
+        ),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
         ({"preset": "../presets/tiny"}, "command line: preset: no preset '../presets/tiny'; there are"),
         ({"protocol": "../protocols/paper"}, "protocol: no protocol"),

@@ -351,6 +351,9 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if role == "harm" and (config["world"] == "toy" or model["source"] not in ("hub", "path", "probe")):
+        why = "the toy world knows what is harmful" if config["world"] == "toy" else "a classifier is expected"
+        refuse("models.harm.source", f"{model['source']}, but {why}")
     if "split" in needed:
         if role in ("policy", "generator"):
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
