@@ -237,20 +237,21 @@ def _decisive(result: Result) -> Cell:
 def _legend(test: Level) -> list[str]:
     return [
         f"{VERDICTS[SUPPORTED]} {SUPPORTED}: every comparison of the claim holds. {VERDICTS[CONTRADICTED]} "
-        f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: none is clear of "
-        "0, and all are surely smaller than the smallest effect of interest that paper/claims.yaml fixes. "
-        f"{VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. The paper prints no "
+        f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: all are "
+        "surely smaller than the smallest effect of interest that paper/claims.yaml fixes; where it is clear which way "
+        f"they go, the reason says so. {VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. The paper prints no "
         "intervals, so its own numbers are taken as they stand.",
         "A claim is about methods, and a method is trained with a seed: with one seed, verdict and p hold for these "
         "trained policies alone, and the claim stays open. A claim in which a loss was trained on fewer responses than "
         "the one beside it is not evaluated.",
-        "The effect that decides is that of the comparison that is furthest from supporting the claim, or that "
+        "The effect that decides is that of the comparison that is furthest from supporting the claim, that is nearest "
+        "to the smallest effect of interest where there is no difference, or that "
         f"contradicts it. Intervals: {CONFIDENCE:.0%}, over training seeds and prompts (of times over trainings, of "
         "theorems over repetitions), paired between methods.",
-        "p: twice the smallest of the p-values of the three verdicts, corrected by Holm over all claims that could be "
-        f"tested. A verdict needs at most {test.alpha:g}. Could have found: the smallest effect that the comparison's "
-        f"test finds with {POWER:.0%} power at the level {test.alpha:g} divided by the number of claims that could be "
-        "tested.",
+        "p: of the verdict, of an open claim the smallest of the three, corrected by Holm over the verdicts of all "
+        "claims that could be tested, of each of which at most two are wrong. A verdict needs at most "
+        f"{test.alpha:g}. Could have found: the smallest effect that the comparison's test finds with {POWER:.0%} power "
+        f"at the level {test.alpha:g} divided by the number of claims that could be tested.",
     ]
 
 
