@@ -239,8 +239,8 @@ def _legend(test: Level) -> list[str]:
         f"{VERDICTS[SUPPORTED]} {SUPPORTED}: every comparison of the claim holds. {VERDICTS[CONTRADICTED]} "
         f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: all are "
         "surely smaller than the smallest effect of interest that paper/claims.yaml fixes; where it is clear which way "
-        f"they go, the reason says so. {VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. The paper prints no "
-        "intervals, so its own numbers are taken as they stand.",
+        f"they go, the reason says so. {VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. "
+        "The paper prints no intervals, so its own numbers are taken as they stand.",
         "A claim is about methods, and a method is trained with a seed: with one seed, verdict and p hold for these "
         "trained policies alone, and the claim stays open. A claim in which a loss was trained on fewer responses than "
         "the one beside it is not evaluated.",
@@ -249,8 +249,8 @@ def _legend(test: Level) -> list[str]:
         f"contradicts it. Intervals: {CONFIDENCE:.0%}, over training seeds and prompts (of times over trainings, of "
         "theorems over repetitions), paired between methods.",
         "p: of the verdict, of an open claim the smallest of the three, corrected by Holm over the verdicts of all "
-        "claims that could be tested, of each of which at most two are wrong. A verdict needs at most "
-        f"{test.alpha:g}. Could have found: the smallest effect that the comparison's test finds with {POWER:.0%} power "
+        f"claims that could be tested, of each of which at most two are wrong. A verdict needs at most {test.alpha:g}. "
+        f"Could have found: the smallest effect that the comparison's test finds with {POWER:.0%} power "
         f"at the level {test.alpha:g} divided by the number of claims that could be tested.",
     ]
 
