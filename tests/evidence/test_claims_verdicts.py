@@ -261,7 +261,7 @@ def test_one_seed_speaks_of_the_trained_policies_alone(mean, found):
     numbers = Numbers(seeds=(0,), a=spread(mean, 0.1), b=np.zeros(30))
     (result,) = judge([evaluate(claim(smallest=0.5), numbers, TEST)], TEST)
     assert (result.verdict, result.of_policies, result.seeds) == ("open", found, 1)
-    assert result.reason.startswith(f"one seed; for these trained policies: {found}, ")
+    assert result.reason.startswith(f"for these trained policies alone: {found}, ")
     assert result.p_holm < 0.001
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from hps.evidence.claims import forest
 from hps.evidence.claims.verdicts import (
     CONTRADICTED,
     NO_DIFFERENCE,
@@ -20,7 +21,7 @@ from hps.evidence.claims.verdicts import (
     Statement,
 )
 from hps.evidence.metrics import METRICS
-from hps.evidence.render import NO_VALUE, Cell, Column, Page, Table, interval, number, world_note
+from hps.evidence.render import NO_VALUE, Below, Cell, Column, Page, Table, interval, number, world_note
 from hps.evidence.statistics import CONFIDENCE, POWER
 
 Pair = tuple[Result, Result]
@@ -63,10 +64,19 @@ def _claims(title: str, pairs: Sequence[Pair]) -> Table:
                 _decisive(ours),
                 Cell(_p(ours.p_holm)),
                 Cell(str(ours.seeds) if ours.seeds else NO_VALUE),
-                Cell(_marked(ours.verdict), "one seed" if ours.verdict == OPEN and ours.seeds == 1 else ""),
+                Cell(_marked(ours.verdict)),
             ]
         )
-    return Table(columns, rows, title, cards=True)
+    return Table(columns, rows, title, cards=True, below=[_opened(ours) for _, ours in pairs])
+
+
+def _opened(result: Result) -> Below | None:
+    """What a claim's row opens to: its comparisons as a figure."""
+    if not result.effects:
+        return None
+    count = len(result.effects)
+    summary = "Its comparison as a figure" if count == 1 else f"Its {count} comparisons as a figure"
+    return Below(summary, forest.caption(result), forest.figure(result))
 
 
 def summary(pairs: Sequence[Pair]) -> str:
@@ -168,6 +178,7 @@ def _record(result: Result) -> dict[str, Any]:
                 **{name: _null(getattr(effect, name)) for name in EFFECT},
                 "units": effect.units,
                 "seeds": effect.seeds,
+                "by_seed": list(effect.by_seed),
                 "smallest_detectable": _null(effect.smallest(result.level)),
                 "p_for": [_null(statement.p_for) for statement in effect.statements],
                 "p_against": [_null(statement.p_against) for statement in effect.statements],

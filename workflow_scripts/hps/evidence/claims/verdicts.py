@@ -23,7 +23,7 @@ policies at hand: they are judged apart, and the claim about methods stays open.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -84,6 +84,7 @@ class Effect:
     seeds: int  # 0: not a matter of training seeds
     statements: tuple[Statement, ...]
     scale: float = 1.0  # effect / margin of a statement
+    by_seed: tuple[float, ...] = ()  # the effect under each training seed, where there are several
 
     @property
     def holds(self) -> bool | None:
@@ -188,7 +189,7 @@ def _one_seed(result: Result, of_policies: Result) -> Result:
     """What is left to say of a claim about methods where a comparison rests on one seed."""
     if result.verdict != OPEN or not result.one_seed:
         return result
-    reason = f"one seed; for these trained policies: {of_policies.verdict}, {of_policies.reason}"
+    reason = f"for these trained policies alone: {of_policies.verdict}, {of_policies.reason}"
     return replace(of_policies, verdict=OPEN, of_policies=of_policies.verdict, reason=reason)
 
 
@@ -282,7 +283,8 @@ def _effect(claim: Claim, comparison: ClaimComparison, evidence: Evidence, test:
     if math.isnan(found.mean):
         return None
     statements = tuple(Statement(*how, _margin(found, *how[:2])) for how in _statements(claim, effect, test))
-    return Effect(comparison, *found[:4], len(effect.seeds), statements)
+    by_seed = _by_seed(effect.seeds, lambda row: row.mean(), effect.values)
+    return Effect(comparison, *found[:4], len(effect.seeds), statements, by_seed=by_seed)
 
 
 def _statements(claim: Claim, effect: Measured, test: Level) -> list[tuple[int, float, bool]]:
@@ -326,9 +328,19 @@ def _ratio(claim: Claim, comparison: ClaimComparison, first: Measured, second: M
         ratio = first.mean / second.mean
         statement = Statement(-1, limit, False, Estimate(limit - ratio, math.nan, math.nan, 0))
         return Effect(comparison, ratio, math.nan, math.nan, 0, 0, (statement,))
+    both = first.values, second.values
     statement = Statement(-1, limit, False, estimate(limit * second.values - first.values))
-    found = ratio_interval(first.values, second.values)
-    return Effect(comparison, *found, first.values.shape[1], len(first.seeds), (statement,), 1 / second.mean)
+    found = ratio_interval(*both)
+    units, by_seed = first.values.shape[1], _by_seed(first.seeds, lambda a, b: a.mean() / b.mean(), *both)
+    return Effect(comparison, *found, units, len(first.seeds), (statement,), 1 / second.mean, by_seed)
+
+
+def _by_seed(seeds: Sequence[int], of: Callable[..., float], *values: np.ndarray | None) -> tuple[float, ...]:
+    """`of` the units under each seed, on the units that have a value under all; nothing with fewer than two seeds."""
+    if len(seeds) < 2 or values[0] is None:
+        return ()
+    complete = ~np.isnan(np.stack(values)).any(axis=(0, 1))
+    return tuple(float(of(*(one[complete] for one in rows))) for rows in zip(*values, strict=True))
 
 
 def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
