@@ -278,7 +278,7 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
     page = to_page(pairs, TEST, "real")
     groups = page.tables[:-1]
-    assert [table.title for table in groups] == ["Margin", "Quality", "Transfer", "Cost", "Ablations", "Theory"]
+    assert [table.title for table in groups] == ["Margin", "Transfer", "Quality", "Cost", "Ablations", "Theory"]
     rows = [row for table in groups for row in table.rows]
     assert len(rows) == len(claims)
     assert {row[-1].text for row in rows} == {"○\N{NO-BREAK SPACE}open"}

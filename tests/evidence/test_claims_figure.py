@@ -5,12 +5,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from claim_evidence import CLAIMS, SCHEMA, TEST, Numbers, claim, spread
+from claim_evidence import TEST, Numbers, claim, spread
 
 from hps.evidence import render
 from hps.evidence.claims import forest, page
 from hps.evidence.claims.verdicts import evaluate, judge
-from hps.evidence.claims.vocabulary import read_claims
 
 
 def judged(of, numbers):
@@ -91,9 +90,3 @@ def test_a_figure_of_the_longest_claim_is_small():
                         Numbers(seeds=range(5), a=np.ones((5, 1)) * spread(1, 1), b=np.zeros((5, 30))))]  # fmt: skip
     assert len(result.effects) == 10
     assert len(forest.figure(result)) < 10_000
-
-
-def test_the_groups_stand_in_the_order_in_which_they_are_read():
-    groups = list(dict.fromkeys(one.group for one in read_claims(CLAIMS, SCHEMA)))
-    order = ["margin", "transfer", "quality", "cost", "ablations", "theory", "beyond the paper"]
-    assert groups == [name for name in order if name in groups]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,18 +80,22 @@ def _opened(result: Result) -> Below | None:
     return Below(summary, forest.caption(result), forest.figure(result))
 
 
+def of_the_paper(pairs: Sequence[Pair]) -> str:
+    """How many claims have each verdict on the paper's own numbers."""
+    count = Counter(theirs.verdict for theirs, _ in pairs)
+    return (
+        f"{len(pairs)} claims. The paper's own numbers support {count[SUPPORTED]}, contradict {count[CONTRADICTED]} "
+        f"and leave {count[OPEN]} open."
+    )
+
+
 def summary(pairs: Sequence[Pair]) -> str:
     """How many claims have each verdict, on either body of numbers, and how many seeds decided ours."""
-    theirs, ours = [a for a, _ in pairs], [b for _, b in pairs]
-
-    def count(results: Sequence[Result], verdict: str) -> int:
-        return sum(result.verdict == verdict for result in results)
-
+    ours = [own for _, own in pairs]
+    count = Counter(own.verdict for own in ours)
     text = (
-        f"{len(pairs)} claims. The paper's own numbers support {count(theirs, SUPPORTED)}, contradict "
-        f"{count(theirs, CONTRADICTED)} and leave {count(theirs, OPEN)} open; ours support {count(ours, SUPPORTED)}, "
-        f"contradict {count(ours, CONTRADICTED)}, show no difference in {count(ours, NO_DIFFERENCE)} and leave "
-        f"{count(ours, OPEN)} open."
+        f"{of_the_paper(pairs)} Ours support {count[SUPPORTED]}, contradict {count[CONTRADICTED]}, show no difference "
+        f"in {count[NO_DIFFERENCE]} and leave {count[OPEN]} open."
     )
     seeds = sorted({result.seeds for result in ours if result.verdict != OPEN and result.seeds})
     if seeds:

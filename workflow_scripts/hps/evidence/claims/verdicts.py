@@ -134,6 +134,14 @@ class Result:
         return sum(effect.holds is True for effect in self.effects)
 
     @property
+    def lacks(self) -> str:
+        """What an open claim lacks for a verdict."""
+        if self.absent or self.missing or not self.effects:
+            return "numbers"
+        of = "seeds" if self.one_seed or self.decisive is None else self.decisive.lacks
+        return {"seeds": "training seeds", "prompts": "test prompts", "": "repetitions"}[of]
+
+    @property
     def one_seed(self) -> bool:
         """Whether a comparison that counts rests on one training seed."""
         return any(effect.seeds == 1 for effect in self.effects)
@@ -276,7 +284,7 @@ def _effect(claim: Claim, comparison: ClaimComparison, evidence: Evidence, test:
         terms.append(measured)
     if claim.kind == "ratio_at_most":
         return _ratio(claim, comparison, *_paired(*terms[0]))
-    combined = [_difference(*_paired(*term)) if len(term) == 2 else term[0] for term in terms]
+    combined = [difference(*term) if len(term) == 2 else term[0] for term in terms]
     paired = evidence.measure(claim.table, comparison.paired) if comparison.paired else None
     effect = paired or (combined[0] if len(combined) == 1 else _average(combined))
     found = _estimate(effect)
@@ -359,7 +367,9 @@ def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
     return on_shared(first), on_shared(second)
 
 
-def _difference(first: Measured, second: Measured) -> Measured:
+def difference(first: Measured, second: Measured) -> Measured:
+    """`first - second`: paired on the units and seeds that they share, or where either has none, by intervals."""
+    first, second = _paired(first, second)
     if first.values is None or second.values is None:
         # The interval of a difference of two intervals holds whatever their correlation is.
         lo, hi, count = first.lo - second.hi, first.hi - second.lo, min(first.count, second.count)
