@@ -94,7 +94,7 @@ def configuration(folder: Path, **changes: Any) -> Path:
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
         "ablations": {"dataset": "hh_rlhf", "over": {}},
         "attribution": {"reward": "dpo"},
-        "models": {"eval_reward": {"source": "trained"}},
+        "models": {"policy": {"source": "scratch"}, "eval_reward": {"source": "trained"}},
         "candidates": {"truncated": "drop"},
         "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
     }

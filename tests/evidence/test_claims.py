@@ -308,7 +308,7 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
     page = to_page(pairs, TEST, "real")
     groups = page.tables[:-1]
-    titles = ["Margin", "Quality", "Transfer", "Cost", "Ablations", "Theory", "Beyond the paper"]
+    titles = ["Margin", "Transfer", "Quality", "Cost", "Ablations", "Theory", "Beyond the paper"]
     assert [table.title for table in groups] == titles
     rows = [row for table in groups for row in table.rows]
     assert len(rows) == len(claims)
