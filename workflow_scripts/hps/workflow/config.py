@@ -89,6 +89,8 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
         if path is None:
             raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    if given.keys() & {"seeds", "seeds_of"}:
+        values["seeds_of"] = {}  # a preset's are for its own seeds
     _overlay(values, origins, given, origin)
     validator = Draft202012Validator(schema())
     config = Config(_converted(values, schema(), validator), origins)
@@ -306,7 +308,8 @@ def _validate_sense(config: Config) -> None:
             refuse(f"data.{dataset}.{field}", what)
     check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
-    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    generated = config["candidates"]["n"] or math.inf
+    pool = generated + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:
