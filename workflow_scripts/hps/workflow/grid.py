@@ -75,11 +75,22 @@ def study_runs(config: Config) -> list[tuple[str, Run | None]]:
 
     Policies of the first training seed, each on the data set it was trained on.
     """
+    return _of_first_seed(config, config["user_study"]["methods"])
+
+
+def answer_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """The page of answers: likewise, SFT and every loss with DPO, or else with the grid's first parameterization."""
+    grid = config["grid"]
+    parameterization = "dpo" if "dpo" in grid["rewards"] else grid["rewards"][0]
+    return _of_first_seed(config, ["sft", *(f"{parameterization}-{loss}" for loss in grid["losses"])])
+
+
+def _of_first_seed(config: Config, methods: Iterable[str]) -> list[tuple[str, Run | None]]:
     first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
     return [
         (dataset, first.get((dataset, method)))
         for dataset in config["grid"]["datasets"]
-        for method in config["user_study"]["methods"]
+        for method in methods
         if method == "sft" or (dataset, method) in first
     ]
 
