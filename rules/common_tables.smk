@@ -49,7 +49,7 @@ def judge_policies(number):
     return [PIPELINE.evaluation(PIPELINE.policy(pair[number], pair[0].seed), pair[0].dataset) for pair in JUDGED]
 
 
-# Table 3: the human study, of the methods that the grid has, at the first training seed.
+# Table 3: the human study, of the methods that the grid has, at one training seed.
 STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
@@ -78,7 +78,7 @@ def study_evaluations():
 
 def evaluations_of(runs):
     """Folders of the evaluations of (test set, run), no run being the SFT policy."""
-    return [PIPELINE.evaluation(PIPELINE.policy(run, CONFIG["seeds"][0]), test_set) for test_set, run in runs]
+    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in runs]
 
 
 # The page of answers.

@@ -15,6 +15,9 @@ PROMPT = {
     "reward": 1.0,
     "reward_mean": 0.5,
     "true_reward": None,
+    "harm": None,
+    "refusals": 0.25,
+    "needless_refusals": None,
     "length": 10.0,
     "log_ratio_chosen_human": 4.0,
     "margin_human": 1.0,
@@ -46,6 +49,7 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
             "seed": (of or {}).get("seed", 0),
             "test_set": test_set,
             "bleu_signature": SIGNATURE,
+            "harm": None,
             "provenance": {},
         }
         | summary,
@@ -83,6 +87,8 @@ def configuration(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "world": "real",
         "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "seeds": [0, 1, 2],
+        "seeds_of": {},
         "claims": {"alpha": 0.05},
         "grid": {"n": 100},
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},

@@ -207,7 +207,7 @@ def claims(arguments: ClaimsPart) -> None:
     ours = OurResults.of(
         map(results.read_evaluation, arguments.evaluations),
         [results.read_training(folder) for folder in arguments.trainings],
-        Settings(config["grid.n"], config["objective.beta"], config["ablations.dataset"], choices),
+        Settings(config, choices),
         CsvTables.read({Path(path).stem: path for path in arguments.tables}),
     )
     theirs = CsvTables.of_the_paper(paper)

@@ -36,7 +36,8 @@ def test_the_papers_own_numbers_contradict_what_the_audit_found():
         "kl_falls_with_beta",  # DPO-BT from 0.5 to 0.75
         "rm_dpo_over_bt_at_each_beta",  # beta = 1
     }
-    assert all((result.verdict == "open") == (result.claim.table == "theory") for result in results.values())
+    without = {"theory", "beyond the paper"}
+    assert all((result.verdict == "open") == (result.claim.group in without) for result in results.values())
     assert results["rm_dpo_over_pl"].decisive.comparison.label == "pku_saferlhf, exo"
     assert results["rm_dpo_over_pl"].decisive.mean == pytest.approx(-0.040)
     assert results["kl_falls_with_beta"].decisive.comparison.label == "dpo-bt, β = 0.5 to 0.75"

@@ -16,6 +16,7 @@ NEEDS = {
         *("world", "evaluation.bleu", "evaluation.margin_pair"),
         *("claims.alpha", "models.eval_reward.source", "models.policy"),
         *("grid.n", "objective.beta", "ablations.dataset"),
+        *("seeds", "seeds_of"),
     ),
     "audit": ("world", "candidates.truncated"),
     "theory": ("theory",),

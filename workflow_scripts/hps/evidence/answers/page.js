@@ -108,7 +108,7 @@
     showMore(false);
   };
 
-  const text = [...data.notes, `The first answer of each policy to ${data.counts}. Policies are those of the first training seed.`];
+  const text = [...data.notes, `The first answer of each policy to ${data.counts}. All policies are of the same training seed.`];
   byId("notes").append(...text.map((note) => make("p", { textContent: note })));
   byId("set").append(...data.sets.map((name) => make("option", { value: name, textContent: name })));
   byId("score").append(
