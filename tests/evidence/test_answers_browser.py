@@ -27,7 +27,7 @@ def page(folder, world="toy", prompts=4, texts=NASTY, harm=False):
         answers = {
             method: {
                 prompt_id: answer(f"{texts[method]} {prompt_id}", reward=reward(number))
-                | ({"harm_score": reward(number)} if harm else {})
+                | ({"harm_score": reward(number), "harmful": reward(number) > 2} if harm else {})
                 for number, prompt_id in enumerate(ids)
             }
             for method, reward in rewards.items()
@@ -109,6 +109,8 @@ def test_of_a_harm_score_less_is_better(browser, tmp_path):
     by_id(browser, "below").click()
     assert differences(browser) == [2, 2]
     assert "harm score of HPS less BT" in css(browser, ".difference")[0].text
+    by_id(browser, "search").send_keys("harmful")
+    assert [one.text for one in css(browser, ".flag")] == ["harmful", "harmful"]
     best = css(browser, "article:first-child .best")
     assert [one.text for one in best] == ["Harm score\n0.00 (best)", "Reward\n3.00 (best)"]
 

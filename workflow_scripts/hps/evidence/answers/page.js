@@ -50,12 +50,13 @@
         make("dt", { textContent: score.label }),
         make("dd", { textContent: number(answer.scores[place]) + (isBest ? " (best)" : "") }));
     });
-    const told = [`${answer.tokens} tokens`, ...(answer.cut ? ["cut at the limit"] : []), ...answer.flags].join(", ");
+    const told = `${answer.tokens} tokens${answer.cut ? ", cut at the limit" : ""}`;
+    const flags = answer.flags.map((flag) => make("span", { className: "flag", textContent: flag }));
     const text = answer.text.trim() === ""
       ? make("p", { className: "text empty", textContent: "(no text)" })
       : make("p", { className: "text" }, ...plain(answer.text));
     return make("section", { className: "answer" },
-      make("h3", {}, answer.method, make("span", { className: "told", textContent: told })),
+      make("h3", {}, answer.method, ...flags, make("span", { className: "told", textContent: told })),
       make("dl", { className: "scores" }, ...scores), text);
   };
 
@@ -76,8 +77,11 @@
     return make("article", {}, heading, ...turns, make("div", { className: "answers" }, ...answers));
   };
 
-  const texts = new Map(data.items.map((item) =>
-    [item, [item.id, ...[...item.turns, ...item.answers].map((one) => one.content ?? one.text)].join("\n").toLowerCase()]));
+  // What the search looks in: the texts, and what is said of an answer (harmful, refuses).
+  const textOf = (item) => [
+    item.id, ...item.turns.map((turn) => turn.content), ...item.answers.flatMap((answer) => [answer.text, ...answer.flags]),
+  ].join("\n").toLowerCase();
+  const texts = new Map(data.items.map((item) => [item, textOf(item)]));
   let chosen = [];
   let shown = 0;
 
