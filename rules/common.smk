@@ -18,6 +18,7 @@ from hps.models import hub_lock
 from hps.workflow.pipeline import Pipeline
 from hps.workflow.grid import (
     ablation_runs,
+    answer_runs,
     attribution_runs,
     beta_runs,
     grid_runs,

@@ -55,3 +55,15 @@ def python_environment(**more: str) -> dict[str, str]:
     """The environment of a child process: one thread, no network, and this interpreter's commands first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | more
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A real browser (tests/in_browser.py)."""
+    from in_browser import opened
+
+    driver = opened(tmp_path)
+    try:
+        yield driver
+    finally:
+        driver.quit()

@@ -287,6 +287,31 @@ def theory(arguments: Part) -> None:
     draw(arguments, "theorems", figures.theory(points))
 
 
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class AnswersPart(Part):
+    test_sets: list[str] = argument("data sets", nargs="+")
+    pairs: list[str] = argument("their test prompts (Parquet), one file each", nargs="+")
+    methods: list[str] = argument("methods whose answers are shown", nargs="+")
+    evaluations: list[str] = argument("evaluations: for each test set, those of the methods in their order", nargs="+")
+
+
+def answers(arguments: AnswersPart) -> None:
+    """The methods' answers to the same prompts side by side, with scores and a filter, HTML."""
+    from hps.evidence.answers import page
+    from hps.judge.comparisons import side_by_side
+
+    found = side_by_side(arguments.test_sets, arguments.pairs, arguments.methods, arguments.evaluations)
+    sets = [
+        page.TestSet(name, prompts, {own.name: {key: rows[0] for key, rows in own.samples.items()} for own in policies})
+        for name, policies, prompts in found
+    ]
+    world = needed(read_config(arguments.config), "answers")["world"]
+    files.write_text(Path(arguments.out) / "answers.html", page.to_html(sets, world))
+
+
 # --- what a run was made of, what it cost, the document --------------------------------------------------------------
 
 
@@ -358,6 +383,7 @@ PARTS = {
     "claims": (claims, ClaimsPart),
     "audit": (audit, AuditPart),
     "theory": (theory, Part),
+    "answers": (answers, AnswersPart),
     "overview": (overview, OverviewPart),
     "cost": (cost, CostPart),
     "document": (document, DocumentPart),

@@ -50,6 +50,7 @@ ALWAYS = {
     "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
     "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
+    "answers": 1,
     "figure": 4,
     "training_curves": 2,
     "configuration": 1,

@@ -167,7 +167,7 @@ def equal_kl(ours: OurResults) -> EqualKl:
         for beta in ours.values("table8", "beta")
         if (found := _measure(ours, "table8", {"beta": beta, "method": BT}, KL))
     }
-    dataset, beta = ours.settings.config["ablations.dataset"], ours.settings.config["objective.beta"]
+    dataset, beta = (ours.settings.config[key] for key in ("ablations.dataset", "objective.beta"))
     cell = {"beta": beta, "method": HPS}
     kl = _measure(ours, "table8", cell, KL)
     if kl is None or not of_bt:
