@@ -1,7 +1,7 @@
 """Bad inputs of every kind: an exit code, one line that names file and field, and results that nobody has touched.
 
 Each case is a real call: of a command in a folder of good inputs with one thing changed, or of `snakemake all` in a
-copy of the workflow. They are forked from processes that have imported already, so that a hundred of them take a minute.
+copy of the workflow. They are forked from processes that have imported already, so that all of them take a minute.
 """
 
 import json
@@ -210,9 +210,7 @@ CASES = [
     # sampling
     Case("augment", tensors("policy", nan), r"policy: its logits are not finite"),
     Case("augment", None, r"temperature: 1e-40 is too small", words="--temperature 1e-40"),
-    Case(
-        "augment", configured("policy", max_position_embeddings=8), r"policy: the longest prompt .* but the model has 8"
-    ),
+    Case("augment", configured("policy", max_position_embeddings=8), r"policy: the longest prompt .* model has 8"),
     Case("augment", flipped("pairs.parquet"), r"pairs\.parquet: "),
     Case("augment", half("pairs.parquet"), r"pairs\.parquet: not a readable Parquet file"),
     Case("augment", pipe("pairs.parquet"), r"pairs\.parquet: is not a file"),
