@@ -2,8 +2,9 @@
 
     make campaign MINUTES=30 SEED=7
 
-Each round starts from nothing. The comparison is with an undisturbed run of the same code, which is kept in the work
-folder for the next campaign. The seed decides kinds and waits; what a job does at that moment is the machine's affair.
+The comparison is with an undisturbed run of the same code, which is kept in the work folder for the next campaign. Each
+round starts from nothing, or from that run without what one of its stages has made, so that kills meet every stage. The
+seed decides stages, kinds and waits; what a job does at that moment is the machine's affair.
 A failing node of a cluster is killed in tests/slurm (`make test-slurm`); here, `node` kills all processes at once.
 """
 
@@ -37,6 +38,8 @@ PATIENCE = 900
 """Seconds within which a run that nobody disturbs any more must end."""
 WARM = "from hps.support import warm"
 """In the command line of the warm process and its forks."""
+KEPT = ("logs", "benchmarks", "checkpoints")
+"""Folders of the results that no rule needs."""
 DISK = 256 << 20
 """Bytes of the file system that a campaign fills, where it may mount one."""
 
@@ -245,7 +248,8 @@ class Campaign:
 
     def __init__(self, folder: Path, target: str, seed: int):
         self.folder, self.target, self.rng = folder, target, random.Random(seed)
-        self.reference = reference(folder, target)
+        self.undisturbed = undisturbed(folder, target)
+        self.reference = content(self.undisturbed)
         self.workspace = folder / "run"
         self.kills: Counter[str] = Counter()
         self.restarts = self.rounds = 0
@@ -264,13 +268,27 @@ class Campaign:
                 self.round(goes_on)
 
     def round(self, goes_on: Callable[[], bool]) -> None:
-        """From nothing to the end."""
-        clear(self.workspace)
-        copy_to(self.workspace)
+        """From nothing, or from a stage that is drawn, to the end."""
+        self.begin()
         self.rounds += 1
         while not self.call(goes_on):
             self.restarts += 1
         self.check()
+
+    def begin(self) -> None:
+        """The workspace of a round."""
+        clear(self.workspace)
+        (results,) = (self.undisturbed / "results").iterdir()
+        stages = sorted(path.name for path in results.iterdir() if path.is_dir() and path.name not in KEPT)
+        stage = self.rng.choice(["", *stages])
+        print(f"round {self.rounds}: from {stage or 'nothing'} on", flush=True)
+        if not stage:
+            return copy_to(self.workspace)
+        left_out = shutil.ignore_patterns("temporary", "said.txt", "done")
+        shutil.copytree(self.undisturbed, self.workspace, symlinks=True, ignore=left_out, dirs_exist_ok=True)
+        shutil.rmtree(self.workspace / "results" / results.name / stage)
+        if stage == "runs" and self.rng.random() < 0.5:  # else they come from their links
+            shutil.rmtree(self.workspace / "results" / results.name / "checkpoints")
 
     def call(self, goes_on: Callable[[], bool]) -> bool:
         """Snakemake once, disturbed; whether it came to its end all the same."""
@@ -335,8 +353,8 @@ def content(workspace: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in lines}
 
 
-def reference(folder: Path, target: str) -> dict[str, str]:
-    """Of an undisturbed run of this code, which is made if it has not been; one that was cut off goes on."""
+def undisturbed(folder: Path, target: str) -> Path:
+    """The workspace of a run of this code, which is made if it has not been; one that was cut off goes on."""
     workspace = folder / f"undisturbed-{target}-{version()}"
     done = workspace / "done"
     if not done.exists():
@@ -346,7 +364,7 @@ def reference(folder: Path, target: str) -> dict[str, str]:
         if run.process.returncode:
             raise Failure(f"the undisturbed run failed:\n{run.end()}")
         done.touch()
-    return content(workspace)
+    return workspace
 
 
 def version() -> str:

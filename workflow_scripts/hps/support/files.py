@@ -185,17 +185,22 @@ def parse_json(content: bytes, where: object) -> Any:
 
 
 def _bytes_of(path: str | Path) -> bytes:
-    """A regular file's content; anything else (a pipe has no end) and more than `LARGEST` is refused."""
+    """A regular file's content; anything else and more than `LARGEST` is refused."""
     try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise InputError(path, "is not a file")
-        with open(path, "rb") as stream:
+        with open(regular(path), "rb") as stream:
             content = stream.read(LARGEST + 1)
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})") from error
     if len(content) > LARGEST:
         raise InputError(path, f"is larger than {LARGEST >> 20} MiB")
     return content
+
+
+def regular(path: str | Path, name: object = "") -> str | Path:
+    """The path of what can be opened without waiting for ever. Raises InputError for a folder, a device, a pipe."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(name or path, "is not a file")
+    return path
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -251,7 +256,7 @@ def read_csv(path: str | Path, delimiter: str = ",", name: str = "") -> Iterator
     number, name = 0, name or str(path)
     csv.field_size_limit(LARGEST)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
+        with open(regular(path, name), newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, delimiter=delimiter, strict=True)
             header = next(rows, [])
             if not header or len(set(header)) < len(header):
@@ -376,7 +381,7 @@ def _parquet(path: str | Path):
     # Not pq.read_table, which imports pandas and pyarrow.dataset: a third of a second in every job.
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    return pq.ParquetFile(regular(path), page_checksum_verification=True)
 
 
 def column_hash(column: pa.ChunkedArray) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hps.support.errors import InputError
-from hps.support.files import DEEPEST
+from hps.support.files import DEEPEST, regular
 
 MOST = 100_000
 """Values that a file may have, those behind an alias counted each time."""
@@ -22,7 +22,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     no text, aliases that stand for more than `MOST` values, more than `DEEPEST` levels.
     """
     try:
-        content = Path(path).read_bytes()
+        content = Path(regular(path)).read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
         raise InputError(path, error.strerror or str(error)) from error
