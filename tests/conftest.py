@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -30,6 +31,20 @@ def sentence(number: int, length: int) -> str:
     """A deterministic string of words, different for each number."""
     words = WORDS.split()
     return " ".join(words[(number * 7 + i * (number % 5 + 1)) % len(words)] for i in range(length))
+
+
+def plum_pairs(count: int, seed: int) -> list[dict]:
+    """Preference pairs in which a reply that ends with plum is preferred to one that ends with door."""
+    rng = random.Random(seed)
+
+    def words(most: int) -> str:
+        return sentence(rng.randrange(999), rng.randint(1, most))
+
+    return [
+        {"prompt_id": f"{seed}-{i}", "messages": [{"role": "user", "content": words(8)}]}
+        | {"chosen": f"{words(5)} plum", "rejected": f"{words(5)} door"}
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,13 @@ def example(part: dict) -> object:
 
 @pytest.mark.parametrize("command", TAKES)
 def test_a_command_reads_what_the_rules_write(command):
-    values = {"beta": 0.1, "multiplicity": 1, "gamma_levels": [-5, -1e-07, "inf"], "hyperparameters": {"a": {"b": 1}}}
+    values = {
+        "beta": 0.1,
+        "samples": 2,
+        "multiplicity": 1,
+        "gamma_levels": [-5, -1e-07, "inf"],
+        "hyperparameters": {"a": {"b": 1}},
+    }
     given = {}
     for one in settings.settings(*TAKES[command]):
         given[one.name] = values.get(one.name) or example(one.schema)
