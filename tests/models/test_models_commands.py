@@ -115,8 +115,8 @@ def test_too_few_pairs_and_too_small_models_are_refused(folder, tmp_path):
         pretrain.main(
             pretrain.Arguments(pairs=[str(folder / "sft0.parquet")], **(arguments | SMALL | {"positions": 4}))
         )
+    given = {"role": "reward", "base": str(folder / "policy"), "out": str(tmp_path), "learning_rate": 1e-2}
     with pytest.raises(InputError, match="too few"):
-        given = {"role": "reward", "base": str(folder / "policy"), "out": str(tmp_path), "learning_rate": 1e-2}
         train_reward_model.main(train_reward_model.Arguments(pairs=[one], **given))
     with pytest.raises(InputError, match="--vocab-size"):
         build_tokenizer.main(build_tokenizer.Arguments(pairs=[one], vocab_size=100, out=str(tmp_path / "out")))

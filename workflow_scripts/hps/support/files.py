@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
 import glob
 import hashlib
@@ -30,6 +31,7 @@ DEEPEST = 100
 LARGEST = 64 << 20
 """Bytes of a JSON file, or of one row of data."""
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE, of renameat2(2)
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -100,9 +102,11 @@ def _delete(path: Path) -> None:
 
 
 def _put(partial: Path, path: Path) -> None:
-    """Rename `partial` to `path`. A folder that stands there is moved away first: os.replace only replaces files.
+    """Rename `partial` to `path`, so that at no moment there is neither the old one nor the new one.
 
-    Another writer may put its own in between, hence the loop.
+    os.replace does that for files. A folder that stands there changes places with `partial`, which the caller deletes;
+    where the file system cannot do that (NFS), it is moved away first. Another writer may put its own in between, hence
+    the loop.
     """
     while True:
         try:
@@ -110,7 +114,15 @@ def _put(partial: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise
+        if _exchanged(partial, path):
+            return
         discard(path)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two names of a file system change places at once, and say whether they did: Linux alone can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
 
 
 def discard(path: Path) -> None:
@@ -263,15 +275,17 @@ RECORD = b"hps"
 def write_table(
     path: str | Path, rows: Sequence[dict], schema: pa.Schema, made_from: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` as Parquet with exactly the columns of `schema`; a row with other keys is a KeyError."""
+    """Write `rows` as Parquet with the columns of `schema`; what may be null may be left out.
+
+    Raises KeyError for a row that has other columns, or lacks one.
+    """
     import pyarrow as pa
 
-    names = schema.names
+    needed = {field.name for field in schema if not field.nullable}
     for row in rows:
-        if row.keys() != set(names):
-            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(names)}")
-    columns = [pa.array([row[name] for row in rows], schema.field(name).type) for name in names]
-    write_arrow(path, pa.Table.from_arrays(columns, schema=schema), made_from)
+        if not needed <= row.keys() <= set(schema.names):
+            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(schema.names)}")
+    write_arrow(path, pa.Table.from_pylist(list(rows), schema=schema), made_from)
 
 
 def write_arrow(path: str | Path, table: pa.Table, made_from: Mapping[str, str] | None = None) -> None:

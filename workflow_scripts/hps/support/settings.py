@@ -56,8 +56,9 @@ TAKES = {
         *("compute.train_tokens", "compute.activation_checkpointing", "compute.processes"),
     ),
     "evaluate": (
-        *("evaluation.samples", "evaluation.temperature", "evaluation.max_new_tokens", "evaluation.pick"),
-        *("evaluation.bleu_reference", "candidates.truncated", "rewards", "compute.score_tokens", *SAMPLING),
+        *("evaluation.sampled_prompts", "evaluation.samples", "evaluation.temperature", "evaluation.max_new_tokens"),
+        *("evaluation.pick", "evaluation.bleu_reference", "candidates.truncated", "rewards", "compute.score_tokens"),
+        *SAMPLING,
     ),
     "judge": (
         *("judge.source", "judge.samples", "judge.orders", "judge.temperature", "judge.answer_tokens"),

@@ -27,7 +27,7 @@ from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
 from hps.support.settings import MODEL_KEYS, resolved, schema, settings
-from hps.support.yaml_file import read_yaml
+from hps.support.yaml_file import parse_yaml, read_yaml
 
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
@@ -104,6 +104,25 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
             config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
         )
     return config
+
+
+def check_command_line(words: Sequence[str]) -> None:
+    """Refuse what Snakemake drops without a word: the first of two values of a key, the first of two such options.
+
+    Raises InputError naming the key or the option, also where a value in brackets is not YAML.
+    """
+    for names in (("--config", "-C"), ("--configfile", "--configfiles")):
+        if sum(word in names for word in words) > 1:
+            raise InputError("command line", f"{names[0]} stands twice, and its first values would be dropped")
+    seen = set()
+    start = next((number for number, word in enumerate(words, 1) if word in ("--config", "-C")), len(words))
+    for word in itertools.takewhile(lambda word: not word.startswith("-"), words[start:]):
+        key, _, text = word.partition("=")
+        if key in seen:
+            raise InputError("command line", f"{key} stands twice in --config")
+        seen.add(key)
+        if text.strip()[:1] in ("{", "["):
+            parse_yaml(f"{key}: {text}", f"command line: {key}")
 
 
 def accelerate_file(config: Config) -> str:
@@ -241,6 +260,9 @@ def _validate_sense(config: Config) -> None:
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("seeds_of", list(config["seeds_of"]), ["ablations", "attribution", *methods])
+    if not set(config["seeds"]).intersection(*config["seeds_of"].values()):
+        refuse("seeds_of", "no seed stands in `seeds` and in each of its lists; runs are compared seed by seed")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
     for name, given in config["ablations"]["over"].items():
         check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
@@ -255,6 +277,8 @@ def _validate_sense(config: Config) -> None:
     check_names("user_study.methods", study["methods"], ["sft", *methods])
     if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
         refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["prompts"] > config["evaluation"]["sampled_prompts"] > 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
     if study["ratings"] and not Path(study["ratings"]).is_dir():
@@ -346,6 +370,9 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if role == "harm" and (config["world"] == "toy" or model["source"] not in ("hub", "path", "probe")):
+        why = "the toy world knows what is harmful" if config["world"] == "toy" else "a classifier is expected"
+        refuse("models.harm.source", f"{model['source']}, but {why}")
     if "split" in needed:
         if role in ("policy", "generator"):
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")

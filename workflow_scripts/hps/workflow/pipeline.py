@@ -170,8 +170,8 @@ class Pipeline:
 
     @cached_property
     def sft(self) -> dict[str, int]:
-        """The SFT policy as it is evaluated: once with each seed, which the runs of that seed share."""
-        return {f"sft_seed~{seed}": seed for seed in self.config["seeds"]}
+        """The SFT policy as it is evaluated: once with each seed of the runs, which share its random numbers."""
+        return {f"sft_seed~{seed}": seed for seed in dict.fromkeys(run.seed for run in self.runs.values())}
 
     def policy(self, run: Run | None, seed: int) -> str:
         """The name of a policy that is evaluated: a run, or None for the SFT policy with that seed."""
@@ -205,6 +205,11 @@ class Pipeline:
     def pool(self, run: Run) -> int:
         """Responses to a prompt that the run may use."""
         return pool_size(run.loss, run.n, self.config.under(run)["objective"]["pl_responses"])
+
+
+def sampled_prompts(config: Config, prompts: int) -> int:
+    """How many of so many test prompts the policies answer."""
+    return min(prompts, config["evaluation"]["sampled_prompts"] or prompts)
 
 
 def policy_dtype(config: Config) -> str:
