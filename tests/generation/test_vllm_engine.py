@@ -7,7 +7,6 @@ its own signatures are held against them.
 import inspect
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,7 +16,7 @@ import evaluate
 import pytest
 import stage_files
 import torch
-from conftest import SCRIPTS, python_environment, sentence
+from conftest import SCRIPTS, called, sentence
 from peft import LoraConfig, get_peft_model
 
 from hps.data import chat
@@ -317,12 +316,7 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
         "--score-tokens 512 --reward-output gated --reward-system-turn keep",
     }[command]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{command}.py"), *words.split(), *shared.split(), "--out", f"{tmp_path}/out"],
-        env=python_environment(),
-        capture_output=True,
-        text=True,
-    )
+    done = called(SCRIPTS / f"{command}.py", *words.split(), *shared.split(), "--out", tmp_path / "out")
     assert done.returncode == 1
     expected = "error: compute.generation: vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)\n"
     assert done.stderr == expected

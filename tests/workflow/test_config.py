@@ -1,12 +1,10 @@
 """Layers, checks before any job, and the runs a configuration asks for."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, called
 
 from hps.runs import Run
 from hps.support.errors import InputError
@@ -312,5 +310,5 @@ def test_planning_needs_no_torch():
     words = (
         "import sys; sys.path.insert(0, 'workflow_scripts'); import hps.workflow.config; print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = called("-c", words)
     assert done.stdout.strip() == "False"
