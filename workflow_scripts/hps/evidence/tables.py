@@ -153,9 +153,10 @@ TABLES = {
         TableSpec(
             "table_attribution",
             "Table A: where the margin of HPS comes from",
-            "Beyond the paper: HPS taken apart. The negative is drawn uniformly, hard (γ follows its schedule), or is "
-            "the hardest; and it stands for all n - 1 responses (Eq. 8) or for one (Eq. 10 read literally, and the "
-            "released code). The effects change one of the two at a time.",
+            "Beyond the paper: HPS taken apart. The negative is drawn uniformly, drawn hard (γ follows its schedule), "
+            "the hardest, or the one nearest to mean - 2 standard deviations of the rewards; and it stands for all "
+            "n - 1 responses (Eq. 8) or for one (Eq. 10 read literally, and the released code). The effects change one "
+            "of the two at a time.",
             runs="attribution",
             parts=True,
             metrics=("rm_dpo", "reward", "bleu"),

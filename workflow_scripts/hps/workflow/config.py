@@ -331,6 +331,8 @@ def _validate_sense(config: Config) -> None:
     weighing = [loss for loss in used if Loss(loss).needs_gamma]
     if weighing and "inf" in config["objective"]["gamma_levels"]:
         refuse("objective.gamma_levels", f"inf is for a drawn negative; {weighing[0]} weighs all of them with numbers")
+    if weighing and config["objective"]["negative"] != "drawn":
+        refuse("objective.negative", f"there is no one negative in {weighing[0]}, which weighs all of them")
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")
