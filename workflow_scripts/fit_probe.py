@@ -2,7 +2,7 @@
 
     python workflow_scripts/fit_probe.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet \\
-        --layers 16 20 24 --max-length 512 --reward-system-turn keep --seed 3 --out models/reward
+        --layers 16 20 24 --seed 3 --out models/reward
 
 Without --layers, cross-validation chooses among thirds of the depth. The head is float32, whatever --dtype is.
 """

@@ -2,7 +2,7 @@
 
     python workflow_scripts/train_reward_model.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet --epochs 2 --learning-rate 1e-3 \\
-        --batch-size 32 --max-length 512 --reward-system-turn keep --seed 3 --toy --out models/reward
+        --batch-size 32 --seed 3 --toy --out models/reward
 
 Conversations of more than --max-length tokens lose the start of their prompt. --dtype is that of the saved weights, and
 of those in training under adapters; without adapters training is in float32.

@@ -1,6 +1,7 @@
 """Tables: cells by hand, the paper's columns and row order, marks, notes, and what is refused."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,14 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         read_evaluation(evaluation(tmp_path / "twice", run(), [{"prompt_id": "p7"}] * 2))
     with pytest.raises(InputError, match="has no prompts"):
         read_evaluation(evaluation(tmp_path / "empty", run(), []))
+
+
+def test_values_of_another_evaluation_are_refused(tmp_path):
+    """The right columns and prompts, of a run with another result."""
+    mine, other = (evaluation(tmp_path / name, run(), [{"reward": value}]) for name, value in (("a", 1.0), ("b", 2.0)))
+    shutil.copy(other / "per_prompt.parquet", mine)
+    with pytest.raises(InputError, match=r"a/per_prompt\.parquet: is not what was written together with"):
+        read_evaluation(mine)
 
 
 def test_the_command_writes_the_same_three_files_each_time(tmp_path):

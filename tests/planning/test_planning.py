@@ -9,8 +9,7 @@ import plan
 import pytest
 import torch
 import yaml
-from conftest import ROOT
-from test_workflow import checkout, snakemake  # noqa: F401 (a fixture)
+from conftest import ROOT, snakemake
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hps.planning import rates
@@ -334,7 +333,7 @@ def test_run_times_of_a_profile_are_replaced_and_nothing_else():
 
 
 @pytest.mark.workflow
-def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):  # noqa: F811
+def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
     assert "| train | 54 |" in done.stdout

@@ -96,7 +96,7 @@ def read_facts(path: str | Path) -> dict[str, Any]:
 def read_policy(folder: str | Path, samples: int) -> Policy:
     """The first `samples` samples a prompt of an evaluation.
 
-    Raises InputError naming the file when it is not an evaluation, or has fewer samples.
+    Raises InputError naming the file when it is not an evaluation, has fewer samples, or the samples are another's.
     """
     folder = Path(folder)
     path = folder / "evaluation.json"
@@ -104,6 +104,7 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
     if not isinstance(facts, dict) or "run" not in facts or not isinstance(facts.get("test_set"), str):
         raise InputError(path, "missing, or not of an evaluation (run, test_set)")
     run = None if facts["run"] is None else Run.read(facts["run"], path)
+    stages.written_together(folder / "samples.parquet", path, facts.get("samples"))
     by_prompt: dict[str, list[dict]] = {}
     for row in sorted(stages.rows(folder / "samples.parquet", SAMPLES), key=lambda row: row["index"]):
         by_prompt.setdefault(row["prompt_id"], []).append(row)

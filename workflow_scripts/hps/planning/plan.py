@@ -162,13 +162,12 @@ class Planner:
     def shard_stages(self) -> list[Stage]:
         augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
         annotate, reference = Stage("annotate"), Stage("reference")
-        candidates, compute = self.config["candidates"], self.config["compute"]
-        limit = candidates["max_new_tokens"]
+        compute, limit = self.config["compute"], self.config["candidates"]["max_new_tokens"]
         generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
-        for data in self.data.values():
+        for name, data in self.data.items():
             reply = self.usable(data, limit)
-            for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
-                shards = compute["shards"][split]
+            for split, shards in compute["shards"].items():
+                n = self.pipeline.candidates(name, split)
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
                 seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
@@ -246,7 +245,7 @@ class Planner:
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
-        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
+        read = data.prompts["train"] * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
         return start + read + flops / rate, start + read + paper / rate
 
     def _adapter(self, model: Architecture, rank: int) -> int:

@@ -27,7 +27,7 @@ from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
 from hps.support.settings import MODEL_KEYS, resolved, schema, settings
-from hps.support.yaml_file import read_yaml
+from hps.support.yaml_file import parse_yaml, read_yaml
 
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
@@ -89,6 +89,8 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
         if path is None:
             raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    if given.keys() & {"seeds", "seeds_of"}:
+        values["seeds_of"] = {}  # a preset's are for its own seeds
     _overlay(values, origins, given, origin)
     validator = Draft202012Validator(schema())
     config = Config(_converted(values, schema(), validator), origins)
@@ -104,6 +106,25 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
             config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
         )
     return config
+
+
+def check_command_line(words: Sequence[str]) -> None:
+    """Refuse what Snakemake drops without a word: the first of two values of a key, the first of two such options.
+
+    Raises InputError naming the key or the option, also where a value in brackets is not YAML.
+    """
+    for names in (("--config", "-C"), ("--configfile", "--configfiles")):
+        if sum(word in names for word in words) > 1:
+            raise InputError("command line", f"{names[0]} stands twice, and its first values would be dropped")
+    seen = set()
+    start = next((number for number, word in enumerate(words, 1) if word in ("--config", "-C")), len(words))
+    for word in itertools.takewhile(lambda word: not word.startswith("-"), words[start:]):
+        key, _, text = word.partition("=")
+        if key in seen:
+            raise InputError("command line", f"{key} stands twice in --config")
+        seen.add(key)
+        if text.strip()[:1] in ("{", "["):
+            parse_yaml(f"{key}: {text}", f"command line: {key}")
 
 
 def accelerate_file(config: Config) -> str:
@@ -287,7 +308,8 @@ def _validate_sense(config: Config) -> None:
             refuse(f"data.{dataset}.{field}", what)
     check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
-    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    generated = config["candidates"]["n"] or math.inf
+    pool = generated + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:

@@ -202,6 +202,13 @@ class Pipeline:
         run = self.runs.get(policy)
         return [run.dataset, *self.transfer_sets(run)] if run else self.config["grid"]["datasets"]
 
+    def candidates(self, dataset: str, split: str) -> int:
+        """Responses that are generated for each prompt of a split."""
+        given = self.config["candidates"]
+        if split == "test":
+            return given["n_test"]
+        return given["n"] or max(run.n for run in self.runs.values() if run.dataset == dataset)
+
     def pool(self, run: Run) -> int:
         """Responses to a prompt that the run may use."""
         return pool_size(run.loss, run.n, self.config.under(run)["objective"]["pl_responses"])
