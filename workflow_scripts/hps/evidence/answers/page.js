@@ -51,7 +51,7 @@
         make("dd", { textContent: number(answer.scores[place]) + (isBest ? " (best)" : "") }));
     });
     const told = `${answer.tokens} tokens${answer.cut ? ", cut at the limit" : ""}`;
-    const flags = answer.flags.map((flag) => make("span", { className: "flag", textContent: flag }));
+    const flags = answer.flags.map((flag) => make("span", { className: `flag ${flag}`, textContent: flag }));
     const text = answer.text.trim() === ""
       ? make("p", { className: "text empty", textContent: "(no text)" })
       : make("p", { className: "text" }, ...plain(answer.text));

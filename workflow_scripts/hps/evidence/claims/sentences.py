@@ -105,8 +105,9 @@ def left_open(claims: Sequence[Result]) -> str:
     groups = ", ".join(f"{group} {count}" for group, count in Counter(claim.claim.group for claim in still).items())
     whys = []
     for what, count in Counter(claim.lacks for claim in still).most_common():
-        reasons = dict.fromkeys(claim.absent for claim in still if claim.lacks == what and claim.absent)
-        whys.append(f"{count} for want of {what}" + (f" ({'; '.join(reasons)})" if reasons else ""))
+        reasons = Counter(claim.absent for claim in still if claim.lacks == what and claim.absent)
+        told = "; ".join(f"{why}{f': {own}' if own < count else ''}" for why, own in reasons.items())
+        whys.append(f"{count} for want of {what}{f' ({told})' if told else ''}")
     one = len(still) == 1
     return f"{len(still)} {'claim stays' if one else 'claims stay'} open ({groups}): {_list(whys)}."
 
