@@ -21,7 +21,7 @@ rule augment:
         # For a check of the prompts alone: it changes no response.
         system_turn=CONFIG["rewards"]["system_turn"],
     params:
-        n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
+        n=lambda w: PIPELINE.candidates(w.dataset, w.split),
         settings=PIPELINE.settings("augment"),
         seed=CONFIG["data_seed"],
     shell:

@@ -6,7 +6,7 @@ from typing import Any
 
 import report as report_command
 from hps.data.schemas import PER_PROMPT
-from hps.support.files import write_json, write_table
+from hps.support.files import identity, write_json, write_table
 
 SIGNATURE = {"word": "nrefs:1|tok:13a|version:2.6.0", "char": "nrefs:1|tok:char|version:2.6.0"}
 PROMPT = {
@@ -50,6 +50,7 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
             "test_set": test_set,
             "bleu_signature": SIGNATURE,
             "harm": None,
+            "per_prompt": identity(folder / "per_prompt.parquet"),
             "provenance": {},
         }
         | summary,
@@ -87,12 +88,14 @@ def configuration(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "world": "real",
         "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "seeds": [0, 1, 2],
+        "seeds_of": {},
         "claims": {"alpha": 0.05},
         "grid": {"n": 100},
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
         "ablations": {"dataset": "hh_rlhf", "over": {}},
         "attribution": {"reward": "dpo"},
-        "models": {"eval_reward": {"source": "trained"}},
+        "models": {"policy": {"source": "scratch"}, "eval_reward": {"source": "trained"}},
         "candidates": {"truncated": "drop"},
         "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
     }

@@ -11,6 +11,7 @@ DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from hps.runs import Run
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_json, stable_hash, write_json, writing
+from hps.support.files import identity, read_json, stable_hash, write_json, writing
 from hps.support.settings import taken_by
 from hps.toyworld import true_reward
 from hps.training.examples import usable_statuses
@@ -60,8 +61,9 @@ def main(arguments: Arguments) -> None:
         measures.read_test_prompts(pairs, examples, arguments.policy, usable)
         for pairs, examples in zip(arguments.pairs, arguments.examples, strict=True)
     ]
+    sampled = [own[: arguments.sampled_prompts or None] for own in prompts]
     # One model after another: each may take most of a GPU.
-    answers, compared = under_policy(tokenizer, prompts, arguments)
+    answers, compared = under_policy(tokenizer, prompts, sampled, arguments)
     reward_model = RewardModel.load(
         arguments.eval_reward,
         default_device(),
@@ -76,7 +78,7 @@ def main(arguments: Arguments) -> None:
             arguments.score_tokens,
             true_reward if arguments.toy else None,
         )
-        for given in zip(prompts, answers, strict=True)
+        for given in zip(sampled, answers, strict=True)
     ]
     del reward_model
     harm = None
@@ -87,39 +89,43 @@ def main(arguments: Arguments) -> None:
         folder.mkdir()
         for number, test_set in enumerate(arguments.test_sets):
             judged = measures.with_harm(
-                scored[number], prompts[number], toy=arguments.toy, model=harm, score_tokens=arguments.score_tokens
+                scored[number], sampled[number], toy=arguments.toy, model=harm, score_tokens=arguments.score_tokens
             )
             rows = [
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
-                | measures.summarize_samples(own, arguments.pick)
+                | (measures.summarize_samples(own, arguments.pick) if own else {})
                 | measured
-                for prompt, own, measured in zip(prompts[number], judged, compared[number], strict=True)
+                for prompt, own, measured in zip_longest(prompts[number], judged, compared[number])  # some not sampled
             ]
             made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
             samples = [row for own in judged for row in own]
             stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
             stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
-            write_json(folder / test_set / "evaluation.json", facts(number, run, arguments))
+            beside = {name: identity(folder / test_set / f"{name}.parquet") for name in ("samples", "per_prompt")}
+            write_json(folder / test_set / "evaluation.json", facts(number, run, arguments) | beside)
 
 
 def under_policy(
-    tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+    tokenizer,
+    prompts: Sequence[Sequence["TestPrompt"]],
+    sampled: Sequence[Sequence["TestPrompt"]],
+    arguments: Arguments,
 ) -> tuple[list[list[list[Response]]], list[list[dict]]]:
-    """N responses to each prompt of each test set; of a trained policy also its margins and KL, prompt by prompt.
+    """N responses to each sampled prompt of each test set; of a trained policy also margins and KL on all prompts.
 
     The policy and its reference are gone from memory afterwards.
     """
     from hps.evaluation.measures import margins, response_states, sequence_kl, winner_groups
     from hps.logprobs.scorer import SequenceScorer
 
-    answers = sample_with_vllm(tokenizer, prompts, arguments) if arguments.generation == "vllm" else None
+    answers = sample_with_vllm(tokenizer, sampled, arguments) if arguments.generation == "vllm" else None
     rows: list[list[dict]] = [[{} for _ in own] for own in prompts]
     if answers is not None and not arguments.trained:
         return answers, rows
     policy = load_policy(arguments)
     if answers is None:
-        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+        answers = sample_with_transformers(policy, tokenizer, sampled, arguments)
     if not arguments.trained:
         return answers, rows
 

@@ -1,5 +1,6 @@
 """The command `evaluate`: one model in memory at a time, and the same numbers for an adapter and its merged weights."""
 
+import math
 import weakref
 
 import evaluate
@@ -105,6 +106,24 @@ def test_the_sft_policy_has_no_margin_and_no_kl(files, model_folder, folders, tm
     rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
     assert {row[name] for row in rows for name in ("kl", "margin_human", "log_ratio_chosen_annotated")} == {None}
     assert all(row["reward"] is not None for row in rows)
+
+
+def test_prompts_that_are_not_sampled_have_margins_and_kl(files, model_folder, folders, tmp_path):
+    all_of_them = arguments(files, model_folder, folders, "adapter", tmp_path / "all")
+    part = arguments(files, model_folder, folders, "adapter", tmp_path / "part")
+    part.sampled_prompts = 2
+    evaluate.main(all_of_them), evaluate.main(part)
+    expected, rows = (read_table(tmp_path / name / "hh_rlhf/per_prompt.parquet") for name in ("all", "part"))
+    expected[2] |= dict.fromkeys(("bleu_word", "bleu_char", "reward", "reward_mean", "refusals", "length"))
+    sampled = {row["prompt_id"] for row in rows[:2]}
+    for row, other in zip(rows, expected, strict=True):
+        assert row.pop("prompt_id") == other.pop("prompt_id")
+        # Within rounding, since the reward model's batches are others.
+        assert {name: math.nan if value is None else value for name, value in row.items()} == pytest.approx(
+            {name: math.nan if value is None else value for name, value in other.items()}, rel=1e-5, nan_ok=True
+        )
+    samples = read_table(tmp_path / "part/hh_rlhf/samples.parquet")
+    assert {row["prompt_id"] for row in samples} == sampled
 
 
 def test_a_model_in_role_harm_is_loaded_after_the_others_and_recorded(files, model_folder, folders, tmp_path):

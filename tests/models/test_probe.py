@@ -1,12 +1,11 @@
 """Probes: the fit by hand, the choice of layer and ridge, and a command whose model scores as its features say."""
 
 import math
-import random
 
 import fit_probe
 import numpy as np
 import pytest
-from conftest import sentence
+from conftest import plum_pairs
 
 from hps.data.schemas import PAIRS
 from hps.models import entry, probe
@@ -37,16 +36,7 @@ def test_the_layer_that_tells_is_chosen_and_all_pairs_of_a_prompt_share_a_fold()
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    rng = random.Random(1)
-    rows = [
-        {
-            "prompt_id": f"{i}",
-            "messages": [{"role": "user", "content": sentence(rng.randrange(999), rng.randint(1, 8))}],
-            "chosen": f"{sentence(rng.randrange(999), rng.randint(1, 5))} plum",
-            "rejected": f"{sentence(rng.randrange(999), rng.randint(1, 5))} door",
-        }
-        for i in range(80)
-    ]
+    rows = plum_pairs(80, seed=1)
     path = tmp_path_factory.mktemp("pairs") / "reward.parquet"
     write_table(path, rows, PAIRS)
     return str(path), rows

@@ -9,8 +9,7 @@ import plan
 import pytest
 import torch
 import yaml
-from conftest import ROOT
-from test_workflow import checkout, snakemake  # noqa: F401 (a fixture)
+from conftest import ROOT, snakemake
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hps.planning import rates
@@ -165,6 +164,8 @@ def test_the_judges_requests_are_those_of_table_4():
     assert stage.devices == 4
     assert stage.disk == pytest.approx(145e9, rel=0.01)
     assert 145e9 / 4 < stage.memory < 48e9
+    _, said = judge_of(planner("paper", seeds=[0, 1], seeds_of={"dpo-pl": [0]}))
+    assert said.startswith("judge: 16,000 requests")  # 5 pairs of policies a data set
     drawn = planner("paper", judge={"orders": "drawn", "max_requests": 4000})
     (half,), said = judge_of(drawn)
     assert said.startswith("judge: 4,800 requests")
@@ -332,7 +333,7 @@ def test_run_times_of_a_profile_are_replaced_and_nothing_else():
 
 
 @pytest.mark.workflow
-def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):  # noqa: F811
+def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
     assert "| train | 54 |" in done.stdout

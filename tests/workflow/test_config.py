@@ -1,15 +1,15 @@
 """Layers, checks before any job, and the runs a configuration asks for."""
 
-import subprocess
-import sys
+from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, called
 
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.workflow import config, grid
+from hps.workflow.pipeline import Pipeline
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
@@ -39,7 +39,7 @@ def leaves(values: dict, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
-    resolved = load(preset=preset, protocol=protocol)
+    resolved = load(preset=preset, protocol=protocol, seeds=[0])
     runs = grid.all_runs(resolved)
     assert len(set(runs)) == len(runs)
     tables, ns, betas, parts = (
@@ -77,7 +77,7 @@ def test_later_layers_win_and_are_named():
     assert resolved.where("training.epochs") == "command line"
     assert resolved.where("training.batch_size") == "config/presets/tiny.yaml"
     assert resolved.where("training.lora_rank") == "config/protocols/paper.yaml"
-    assert resolved.where("seeds") == "config.yaml"
+    assert resolved.where("data_seed") == "config.yaml"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -107,6 +107,10 @@ def own(owner: str, **values: float) -> dict:
         ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
         ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
+        ({"training": {"lora_targets": ["qproj"]}}, "training.lora_targets: 'qproj' is no linear layer of a model"),
+        ({"training": {"lora_targets": ["embed_tokens"]}}, "training.lora_targets: 'embed_tokens' is no linear layer"),
+        ({"training": {"lora_targets": ["layers.4.mlp.up_proj"]}}, "training.lora_targets: 'layers.4.mlp.up_proj' is"),
+        (over("training.lora_targets", [["q_proj"], ["x"]]), r"ablations.over.r.values: training.lora_targets: 'x' is"),
         ({"judge": {"method": "dpo-hsp"}}, r"judge.method: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
         ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
@@ -114,7 +118,15 @@ def own(owner: str, **values: float) -> dict:
         ({"judge": {"hub": {"repo": "o/m", "revision": ""}}}, "judge.hub: is a model, but with source true_reward"),
         ({"preset": "smollm2", "judge": {"hub": {"repo": "o/m"}}}, "judge.hub.revision: is missing"),
         ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
-        ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
+        ({"seeds_of": {"dpo-btt": [0]}}, r"seeds_of: unknown 'dpo-btt' \(did you mean dpo-bt"),
+        ({"seeds_of": {"dpo-bt": [0, 0]}}, r"seeds_of.dpo-bt: \[0, 0\] has non-unique elements"),
+        ({"seeds_of": {"dpo-bt": [0, -1]}}, "seeds_of.dpo-bt.1: -1 is less than the minimum of 0"),
+        ({"seeds_of": {"dpo-bt": [1]}}, "seeds_of: no seed stands in `seeds` and in each of its lists"),
+        (
+            {"user_study": {"prompts": 5}, "evaluation": {"sampled_prompts": 4}},
+            "user_study.prompts: 5, but evaluation.sampled_prompts are fewer",
+        ),
+        ({"user_study": {"prompts": 500}}, "user_study.prompts: 500, but data.splits.test has fewer"),
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
@@ -124,8 +136,8 @@ def own(owner: str, **values: float) -> dict:
         (over("training.epochs", [1], name="g h"), "ablations.over: 'g h' does not match"),
         (over("training.epochs", [1], methods=["bt"]), "ablations.over.r.methods: unknown"),
         ({"grid": {"losses": ["hps_full"]}, "objective": {"gamma_levels": ["inf"]}}, "gamma_levels: inf .* hps_full"),
-        ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
-        ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
+        ({"grid": {"n": 200}, "candidates": {"n": 100}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
+        ({"ablations": {"n": [5, 500]}, "candidates": {"n": 100}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
         ({"compute": {"tensor_parallel": 2}}, "compute.tensor_parallel: GPUs share a model in vllm alone"),
         (
@@ -182,12 +194,12 @@ def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
         "gamma": {"key": "objective.gamma_levels", "values": [[0], ["inf"]], "dataset": "pku_saferlhf"},
         "strength": {"key": "objective.beta", "values": [0.1, 0.5]},
     }
-    resolved = load(ablations={"over": over})
+    resolved = load(ablations={"over": over}, seeds=[0])
     found = grid.ablation_runs(resolved)
     assert {name: key for name, (key, _) in found.items()} == {name: given["key"] for name, given in over.items()}
     own, configured = found["rank"][1]
     assert configured in grid.grid_runs(resolved)  # trained once
-    assert own.name == "dataset~hh_rlhf/method~dpo-hps_n~100_beta~0.1_seed~0_lora_rank~4"
+    assert own.name == "dataset~hh_rlhf/method~dpo-hps_n~20_beta~0.1_seed~0_lora_rank~4"
     assert own.row == "dpo-hps lora_rank~4"
     assert Run.read(own.record(), "here") == own
     assert resolved.under(own)["training"]["lora_rank"] == 4
@@ -244,6 +256,39 @@ def test_another_seed_adds_the_whole_grid():
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 
+def test_methods_ablations_and_table_a_have_seeds_of_their_own():
+    resolved = load(seeds_of={"dpo-bt": [0, 1, 2], "ablations": [0, 2], "attribution": [0, 3]})
+    of_grid = grid.grid_runs(resolved)
+    assert len(of_grid) == 30 + 2 * 2
+    assert [run.seed for run in of_grid if (run.method, run.dataset) == ("dpo-bt", "pku_saferlhf")] == [0, 1, 2]
+    for runs, seeds in (
+        (grid.n_runs(resolved), {0, 2}),
+        (grid.beta_runs(resolved), {0, 2}),
+        (grid.attribution_runs(resolved), {0, 3}),
+    ):
+        assert all({other.seed for other in runs if replace(other, seed=run.seed) == run} == seeds for run in runs)
+    every = grid.all_runs(resolved)
+    assert len(every) == len(set(every))
+    assert {Run("hh_rlhf", "dpo", "bt", 20, 0.1, seed) for seed in (0, 1, 2, 3)} <= set(every)
+    assert list(Pipeline(resolved).sft.values()) == [0, 1, 2, 3]
+
+
+def test_seeds_that_are_given_take_the_place_of_a_presets():
+    assert load()["seeds_of"]["dpo-bt"] == [0, 1, 2, 3, 4]
+    assert load(seeds=[7])["seeds_of"] == {}
+    assert load(seeds_of={"dpo-pl": [0, 1]})["seeds_of"] == {"dpo-pl": [0, 1]}
+
+
+def test_judge_and_study_compare_policies_of_one_seed():
+    resolved = load(seeds=[0, 1], seeds_of={"dpo-hps": [1, 2], "dpo-bt": [1]})
+    judged = grid.judged_runs(resolved)
+    assert [(run.seed, other and other.method) for run, other in judged if run.dataset == "hh_rlhf"] == [
+        (1, None), (1, "dpo-bt"), (1, "dpo-pl"), (2, None)
+    ]  # fmt: skip
+    assert all(other is None or other.seed == run.seed for run, other in judged)
+    assert {run.seed for _, run in grid.study_runs(resolved) if run} == {grid.shared_seed(resolved)} == {1}
+
+
 def test_what_snakemake_hands_over_as_text_is_read_by_type():
     """`--config 'training={epochs: 3}'` reaches the workflow with "3" as text."""
     given = {"training": {"epochs": "3", "learning_rate": "1e-4", "concatenate_epochs": "true"}}
@@ -265,5 +310,5 @@ def test_planning_needs_no_torch():
     words = (
         "import sys; sys.path.insert(0, 'workflow_scripts'); import hps.workflow.config; print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = called("-c", words)
     assert done.stdout.strip() == "False"

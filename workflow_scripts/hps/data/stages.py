@@ -97,6 +97,12 @@ def made_from(path: str | Path, name: str, expected: str, what: str | Path) -> N
         raise InputError(path, f"was not made from {what} as it is now: make it again")
 
 
+def written_together(path: str | Path, summary: str | Path, expected: object) -> None:
+    """Hold a file against its `identity` in the summary that its stage wrote beside it. Raises InputError."""
+    if identity(path) != expected:
+        raise InputError(path, f"is not what was written together with {summary}: make both again")
+
+
 def conversations(pairs: str | Path, candidates: Sequence[Mapping], path: str | Path) -> dict[str, list[Message]]:
     """By prompt_id, in the order of `pairs`, the messages of those prompts that the `candidates` in `path` answer.
 

@@ -19,6 +19,7 @@ from hps.evidence.table_rows import DIFFERENCE, Choices, TableRow, label
 from hps.evidence.tables import NAMES, TableSpec
 
 MARGINS = ("rm_dpo", "rm_rdpo")
+SEEDS = Column("Seeds", numeric=True)
 Printed = Mapping[tuple, Mapping[str, float]]
 """The paper's rows by their keys, each a value by metric; empty where the paper has no such table."""
 
@@ -38,15 +39,14 @@ def to_page(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, folder:
             cells.append(Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail))
             if paper:
                 cells.append(Cell(render.number(paper[row.key][name] if row.key in paper else math.nan)))
-        used, prompts = row.estimates["rm_dpo"].prompts, len(row.evaluations[0].prompt_ids)
-        body.append([*cells, Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else "")])
+        body.append([*cells, Cell(str(len(row.evaluations[0].prompt_ids))), seeds_cell(row)])
     notes = [*world_note(world), *_notes(spec, rows, choices)]
     if paper:
         absent = len(paper.keys() - {row.key for row in rows})
         notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
     further = [name for name in METRICS if name not in (*spec.metrics, *MARGINS)]
     tables = [
-        table(spec, rows, [*columns, Column("Prompts", numeric=True)], body),
+        table(spec, rows, [*columns, Column("Prompts", numeric=True), SEEDS], body),
         both_pairs(spec, rows, choices),
         measured(spec, rows, further, f"Further metrics ({choices.pair} pair)"),
     ]
@@ -90,6 +90,11 @@ def method_cell(row: TableRow) -> Cell:
     return Cell(method.upper(), ", ".join([*(one.replace("~", " ") for one in settings), *filter(None, [told(row)])]))
 
 
+def seeds_cell(row: TableRow) -> Cell:
+    """How many training seeds a row has (one of the SFT policy: seeds that it was sampled with); smaller, which."""
+    return Cell(str(len(row.evaluations)), row.seeds.replace(" ", ", "))
+
+
 def told(row: TableRow) -> str:
     """How many responses the row's loss saw, where those were not all n."""
     return row.evaluations[0].told
@@ -131,9 +136,10 @@ def _legend(spec: TableSpec, rows: Sequence[TableRow], marks: Mapping[tuple, str
     if not counts:
         return []
     return [
-        "▼ marks a cell whose difference to BT (same parameterization) has the other direction than in the paper; ▽ "
-        "the same, but the interval of our paired difference contains 0. Not marked where the paper's two numbers are "
-        f"equal within rounding. The same direction as in the paper: {'; '.join(counts)}."
+        "▼ marks a cell whose difference to BT (same parameterization, on the seeds of both) has the other direction "
+        "than in the paper; ▽ the same, but the interval of our paired difference contains 0. Not marked where the "
+        "paper's two numbers are equal within rounding. The same direction as in the paper: "
+        f"{'; '.join(counts)}."
     ]
 
 
@@ -146,8 +152,7 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         if "trained_on" in spec.common:
             setting.append(f"Trained on {runs[0].dataset}, evaluated on {evaluations[0].test_set}.")
         common = [f"{NAMES[name]} = {plain(getattr(runs[0], name))}" for name in ("n", "beta") if name in spec.common]
-        seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
-        setting.append(f"Ours: {', '.join(common)}, training seeds: {seeds}.")
+        setting.append(f"Ours: {', '.join(common)}; training seeds as each row says.")
     if fewer := {row.key[1] for row in rows if told(row)}:
         setting.append(
             f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
@@ -162,7 +167,19 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         f"β; RM_R-DPO takes 0.01 a token of their length gap off it. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
-    return [" ".join(setting), scores]
+    return [" ".join(setting), scores, resting(rows)]
+
+
+def resting(rows: Sequence[TableRow]) -> str:
+    """On how many test prompts each metric rests, from the row with the fewest to that with the most."""
+    of: dict[str, list[str]] = {}
+    margins = (f"{MARGINS[0]}_{pair}" for pair in VARIANTS["margin_pair"])
+    for name in (*(name for name in METRICS if name not in MARGINS), *margins):
+        counts = [row.estimates[name].prompts for row in rows if row.estimates[name].prompts]
+        if counts:
+            ends = dict.fromkeys((min(counts), max(counts)))
+            of.setdefault(" to ".join(map(str, ends)), []).append(label(name, unit=False))
+    return "Test prompts: " + "; ".join(f"{count} for {', '.join(names)}" for count, names in of.items()) + "."
 
 
 def _harm_note(known: Mapping[str, Any] | None) -> str:

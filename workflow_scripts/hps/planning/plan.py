@@ -21,7 +21,7 @@ from hps.planning.rates import WARM_START_UP, Rates
 from hps.planning.stages import CostEstimate, Data, Lengths, Stage
 from hps.runs import Run
 from hps.workflow.config import Config
-from hps.workflow.pipeline import Pipeline, policy_dtype
+from hps.workflow.pipeline import Pipeline, policy_dtype, sampled_prompts
 
 LOADING = 1e9
 """Bytes a second at which weights come from disk into memory."""
@@ -162,13 +162,12 @@ class Planner:
     def shard_stages(self) -> list[Stage]:
         augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
         annotate, reference = Stage("annotate"), Stage("reference")
-        candidates, compute = self.config["candidates"], self.config["compute"]
-        limit = candidates["max_new_tokens"]
+        compute, limit = self.config["compute"], self.config["candidates"]["max_new_tokens"]
         generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
-        for data in self.data.values():
+        for name, data in self.data.items():
             reply = self.usable(data, limit)
-            for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
-                shards = compute["shards"][split]
+            for split, shards in compute["shards"].items():
+                n = self.pipeline.candidates(name, split)
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
                 seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
@@ -246,7 +245,7 @@ class Planner:
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
-        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
+        read = data.prompts["train"] * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
         return start + read + flops / rate, start + read + paper / rate
 
     def _adapter(self, model: Architecture, rank: int) -> int:
@@ -275,7 +274,8 @@ class Planner:
                 data, limit = self.data[test_set], self._evaluation_limit()
                 seconds += self.test_seconds(data, trained)
                 prompts = data.prompts["test"]
-                disk += prompts * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
+                sampled = sampled_prompts(self.config, prompts)
+                disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
                 memories += [
                     self.memory.generating(policy, self.policy_dtype, data.lengths.prompt + limit),
                     self.memory.comparing(policy, self.policy_dtype, prompts * data.lengths.human),
@@ -293,9 +293,10 @@ class Planner:
         evaluation = self.config["evaluation"]
         policy = self.models["policy"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
+        sampled = sampled_prompts(self.config, prompts)
         reply = self.usable(data, limit)
-        seconds = self.generating(policy, self.policy_dtype, data.lengths, prompts, evaluation["samples"], limit)
-        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * prompts
+        seconds = self.generating(policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit)
+        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * sampled
         for reward in (self.models[role] for role in self.scorers):
             seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:

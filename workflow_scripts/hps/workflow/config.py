@@ -22,20 +22,13 @@ from jsonschema.exceptions import best_match
 
 from hps.data.formats import parser
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.models.adapters import ALL_LINEAR
+from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
-from hps.support.settings import resolved, schema, settings
-from hps.support.yaml_file import read_yaml
+from hps.support.settings import MODEL_KEYS, resolved, schema, settings
+from hps.support.yaml_file import parse_yaml, read_yaml
 
-MODEL_KEYS = {
-    "hub": ("repo", "revision"),
-    "path": ("path",),
-    "gguf": ("package", "file"),
-    "scratch": ("replies", "epochs", "learning_rate", "seed"),
-    "probe": ("base", "split", "layers", "seed"),
-    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
-}
-"""What each model source needs beside `source`."""
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
 
@@ -96,6 +89,8 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
         if path is None:
             raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    if given.keys() & {"seeds", "seeds_of"}:
+        values["seeds_of"] = {}  # a preset's are for its own seeds
     _overlay(values, origins, given, origin)
     validator = Draft202012Validator(schema())
     config = Config(_converted(values, schema(), validator), origins)
@@ -111,6 +106,25 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
             config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
         )
     return config
+
+
+def check_command_line(words: Sequence[str]) -> None:
+    """Refuse what Snakemake drops without a word: the first of two values of a key, the first of two such options.
+
+    Raises InputError naming the key or the option, also where a value in brackets is not YAML.
+    """
+    for names in (("--config", "-C"), ("--configfile", "--configfiles")):
+        if sum(word in names for word in words) > 1:
+            raise InputError("command line", f"{names[0]} stands twice, and its first values would be dropped")
+    seen = set()
+    start = next((number for number, word in enumerate(words, 1) if word in ("--config", "-C")), len(words))
+    for word in itertools.takewhile(lambda word: not word.startswith("-"), words[start:]):
+        key, _, text = word.partition("=")
+        if key in seen:
+            raise InputError("command line", f"{key} stands twice in --config")
+        seen.add(key)
+        if text.strip()[:1] in ("{", "["):
+            parse_yaml(f"{key}: {text}", f"command line: {key}")
 
 
 def accelerate_file(config: Config) -> str:
@@ -248,6 +262,9 @@ def _validate_sense(config: Config) -> None:
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("seeds_of", list(config["seeds_of"]), ["ablations", "attribution", *methods])
+    if not set(config["seeds"]).intersection(*config["seeds_of"].values()):
+        refuse("seeds_of", "no seed stands in `seeds` and in each of its lists; runs are compared seed by seed")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
     for name, given in config["ablations"]["over"].items():
         check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
@@ -262,6 +279,8 @@ def _validate_sense(config: Config) -> None:
     check_names("user_study.methods", study["methods"], ["sft", *methods])
     if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
         refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["prompts"] > config["evaluation"]["sampled_prompts"] > 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
     if study["ratings"] and not Path(study["ratings"]).is_dir():
@@ -289,7 +308,8 @@ def _validate_sense(config: Config) -> None:
             refuse(f"data.{dataset}.{field}", what)
     check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
-    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    generated = config["candidates"]["n"] or math.inf
+    pool = generated + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:
@@ -361,6 +381,12 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
         if config["data"]["splits"][model["split"]]["prompts"] == 0:
             refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    training = config["training"]
+    if role == "policy" and model["source"] == "scratch" and training["adapter"] == "lora":
+        for target in training["lora_targets"] if training["lora_targets"] != [ALL_LINEAR] else ():
+            if not any(f".{name}".endswith(f".{target}") for name in Shape().linear_layers):
+                known = ", ".join(name.partition(".")[2] for name in LINEAR)
+                refuse("training.lora_targets", f"{target!r} is no linear layer of a model from scratch: {known}")
     if model["source"] == "path" and not Path(model["path"]).is_dir():
         refuse(f"models.{role}.path", f"no folder {model['path']}")
 
