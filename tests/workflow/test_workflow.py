@@ -15,7 +15,7 @@ ALWAYS = {
     "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
     "answers": 1,
-    "figure": 4,
+    "figure": 5,
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
@@ -37,7 +37,7 @@ SHARDED = ("augment", "annotate", "reference")
     ("preset", "jobs", "shards"),
     [
         ("tiny", TINY, 1 + 1),
-        ("smollm2", ALWAYS | {"fetch_model": 2}, 1 + 1),
+        ("smollm2", ALWAYS | {"fetch_model": 2, "reward_model": 3}, 1 + 1),
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64 + 1),
     ],
 )
