@@ -23,6 +23,7 @@ from hps.workflow.grid import (
     grid_runs,
     judged_runs,
     n_runs,
+    shared_seed,
     study_runs,
 )
 from hps.support.errors import InputError

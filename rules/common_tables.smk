@@ -49,7 +49,7 @@ def judge_policies(number):
     return [PIPELINE.evaluation(PIPELINE.policy(pair[number], pair[0].seed), pair[0].dataset) for pair in JUDGED]
 
 
-# Table 3: the human study, of the methods that the grid has, at the first training seed.
+# Table 3: the human study, of the methods that the grid has, at one training seed.
 STUDY_RUNS = study_runs(CONFIG)
 STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in STUDY_RUNS))
 RETURNED = CONFIG["user_study"]["ratings"]
@@ -70,7 +70,7 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [PIPELINE.evaluation(PIPELINE.policy(run, CONFIG["seeds"][0]), test_set) for test_set, run in STUDY_RUNS]
+    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in STUDY_RUNS]
 
 
 def study_ratings(wildcards):

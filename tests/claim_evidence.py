@@ -10,7 +10,8 @@ from hps.evidence.table_rows import Choices
 
 CLAIMS, SCHEMA, PAPER = ROOT / "paper/claims.yaml", ROOT / "paper/claims.schema.yaml", ROOT / "paper"
 TEST = Level()
-SETTINGS = Settings(100, 0.1, "hh_rlhf", Choices())
+CONFIG = {"grid.n": 100, "objective.beta": 0.1, "ablations.dataset": "hh_rlhf", "seeds": [0, 1, 2], "seeds_of": {}}
+SETTINGS = Settings(CONFIG, Choices())
 
 
 class Numbers:

@@ -32,7 +32,8 @@ def sentence(number: int, length: int) -> str:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
     """A random Llama with grouped-query attention and a BPE tokenizer, saved as the workflow's model folders are."""
-    from hps.models.scratch import Shape, build_tokenizer, new_llama
+    from hps.models.scratch import build_tokenizer, new_llama
+    from hps.models.shape import Shape
     from hps.models.sources import save
 
     tokenizer = build_tokenizer([WORDS], 320)

@@ -11,7 +11,7 @@ def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str
     """An evaluation's folder with these samples, a list a prompt."""
     rows = [
         {"prompt_id": f"p{i}", "index": j, "response": text, "status": "ok", "tokens": 3, "reward": 0.0}
-        | {"true_reward": float(len(text)), "bleu_word": 0.0, "bleu_char": 0.0}
+        | {"true_reward": float(len(text)), "refusal": False, "bleu_word": 0.0, "bleu_char": 0.0}
         for i, own in enumerate(texts)
         for j, text in enumerate(own)
     ]

@@ -15,6 +15,9 @@ PROMPT = {
     "reward": 1.0,
     "reward_mean": 0.5,
     "true_reward": None,
+    "harm": None,
+    "refusals": 0.25,
+    "needless_refusals": None,
     "length": 10.0,
     "log_ratio_chosen_human": 4.0,
     "margin_human": 1.0,
@@ -46,6 +49,7 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
             "seed": (of or {}).get("seed", 0),
             "test_set": test_set,
             "bleu_signature": SIGNATURE,
+            "harm": None,
             "per_prompt": identity(folder / "per_prompt.parquet"),
             "provenance": {},
         }
@@ -84,12 +88,14 @@ def configuration(folder: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "world": "real",
         "evaluation": {"bleu": "word", "margin_pair": "human"},
+        "seeds": [0, 1, 2],
+        "seeds_of": {},
         "claims": {"alpha": 0.05},
         "grid": {"n": 100},
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
         "ablations": {"dataset": "hh_rlhf", "over": {}},
         "attribution": {"reward": "dpo"},
-        "models": {"eval_reward": {"source": "trained"}},
+        "models": {"policy": {"source": "scratch"}, "eval_reward": {"source": "trained"}},
         "candidates": {"truncated": "drop"},
         "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
     }

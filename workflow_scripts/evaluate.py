@@ -11,6 +11,7 @@ DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,12 @@ class Arguments(taken_by("evaluate")):
     examples: list[str] = argument("folders of their candidates, as examples.py writes them, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
+    harm: str = argument("model folder of a classifier that scores harmful answers above 0; none: not known", "")
     seed: int = argument("with prompt and number, decides each sample; the same for all methods")
     out: str = argument("folder")
     trained: str = argument("adapter or model folder of the run; none: the SFT policy", "")
     training: str = argument("summary of the run (JSON)", "")
-    toy: bool = argument("the toy world's true reward is known: record it too", False)
+    toy: bool = argument("the toy world's true reward, and what is harmful in it, is known: record it too", False)
 
 
 def main(arguments: Arguments) -> None:
@@ -59,35 +61,45 @@ def main(arguments: Arguments) -> None:
         measures.read_test_prompts(pairs, examples, arguments.policy, usable)
         for pairs, examples in zip(arguments.pairs, arguments.examples, strict=True)
     ]
+    sampled = [own[: arguments.sampled_prompts or None] for own in prompts]
     # One model after another: each may take most of a GPU.
-    answers, compared = under_policy(tokenizer, prompts, arguments)
+    answers, compared = under_policy(tokenizer, prompts, sampled, arguments)
     reward_model = RewardModel.load(
         arguments.eval_reward,
         default_device(),
         output=arguments.reward_output,
         system_turn=arguments.reward_system_turn,
     )
+    scored = [
+        measures.score_samples(
+            reward_model,
+            *given,
+            arguments.bleu_reference,
+            arguments.score_tokens,
+            true_reward if arguments.toy else None,
+        )
+        for given in zip(sampled, answers, strict=True)
+    ]
+    del reward_model
+    harm = None
+    if arguments.harm:
+        harm = RewardModel.load(arguments.harm, default_device(), system_turn=arguments.reward_system_turn)
 
     with writing(arguments.out) as folder:
         folder.mkdir()
         for number, test_set in enumerate(arguments.test_sets):
-            scored = measures.score_samples(
-                reward_model,
-                prompts[number],
-                answers[number],
-                arguments.bleu_reference,
-                arguments.score_tokens,
-                true_reward if arguments.toy else None,
+            judged = measures.with_harm(
+                scored[number], sampled[number], toy=arguments.toy, model=harm, score_tokens=arguments.score_tokens
             )
             rows = [
                 dict.fromkeys(PER_PROMPT.names)
                 | {"prompt_id": prompt.prompt_id}
-                | measures.summarize_samples(own, arguments.pick)
+                | (measures.summarize_samples(own, arguments.pick) if own else {})
                 | measured
-                for prompt, own, measured in zip(prompts[number], scored, compared[number], strict=True)
+                for prompt, own, measured in zip_longest(prompts[number], judged, compared[number])  # some not sampled
             ]
             made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
-            samples = [row for own in scored for row in own]
+            samples = [row for own in judged for row in own]
             stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
             stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
             beside = {name: identity(folder / test_set / f"{name}.parquet") for name in ("samples", "per_prompt")}
@@ -95,22 +107,25 @@ def main(arguments: Arguments) -> None:
 
 
 def under_policy(
-    tokenizer, prompts: Sequence[Sequence["TestPrompt"]], arguments: Arguments
+    tokenizer,
+    prompts: Sequence[Sequence["TestPrompt"]],
+    sampled: Sequence[Sequence["TestPrompt"]],
+    arguments: Arguments,
 ) -> tuple[list[list[list[Response]]], list[list[dict]]]:
-    """N responses to each prompt of each test set; of a trained policy also its margins and KL, prompt by prompt.
+    """N responses to each sampled prompt of each test set; of a trained policy also margins and KL on all prompts.
 
     The policy and its reference are gone from memory afterwards.
     """
     from hps.evaluation.measures import margins, response_states, sequence_kl, winner_groups
     from hps.logprobs.scorer import SequenceScorer
 
-    answers = sample_with_vllm(tokenizer, prompts, arguments) if arguments.generation == "vllm" else None
+    answers = sample_with_vllm(tokenizer, sampled, arguments) if arguments.generation == "vllm" else None
     rows: list[list[dict]] = [[{} for _ in own] for own in prompts]
     if answers is not None and not arguments.trained:
         return answers, rows
     policy = load_policy(arguments)
     if answers is None:
-        answers = sample_with_transformers(policy, tokenizer, prompts, arguments)
+        answers = sample_with_transformers(policy, tokenizer, sampled, arguments)
     if not arguments.trained:
         return answers, rows
 
@@ -234,15 +249,27 @@ def facts(number: int, run: dict | None, arguments: Arguments) -> dict:
     from hps.evaluation import bleu
 
     inputs = [arguments.pairs[number], Path(arguments.examples[number]) / INDEX]
-    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.training])]
+    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.harm, arguments.training])]
     return {
         "run": run,
         "responses": read_json(arguments.training).get("responses") if run else None,
         "test_set": arguments.test_sets[number],
         "seed": arguments.seed,
         "bleu_signature": bleu.signatures(),
+        "harm": harm_known_from(arguments),
         "provenance": provenance.collect(asdict(arguments), inputs),
     }
+
+
+def harm_known_from(arguments: Arguments) -> dict | None:
+    """What says which answers are harmful: the toy world, or a model and what its making measured; None: nothing."""
+    from hps.models.sources import FACTS
+
+    if arguments.toy:
+        return {"source": "toy"}
+    known = ("source", "repo", "path", "metrics")
+    record = read_json(Path(arguments.harm) / FACTS) if arguments.harm else {}
+    return {name: record[name] for name in known if name in record} or None
 
 
 if __name__ == "__main__":

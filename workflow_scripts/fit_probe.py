@@ -2,35 +2,30 @@
 
     python workflow_scripts/fit_probe.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet \\
-        --layers 16 20 24 --seed 3 --out models/reward
+        --layers 16 20 24 --max-length 512 --reward-system-turn keep --seed 3 --out models/reward
+
+Without --layers, cross-validation chooses among thirds of the depth. The head is float32, whatever --dtype is.
 """
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.settings import taken_by
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(taken_by("fit_probe")):
     role: str = argument("what the model is for, for the records")
     base: str = argument("folder of the causal model whose layers are used")
     pairs: list[str] = argument("preference pairs that nothing else is trained on (Parquet)", nargs="+")
     out: str = argument("model folder to write")
-    layers: list[int] = argument("numbers of layers that cross-validation chooses from; none: thirds of the depth", [])
     batch_tokens: int = argument("padded tokens of a forward pass; bounds memory", 4096)
-    dtype: Literal["float32", "bfloat16"] = argument("of the layers; the head is float32", "float32")
-    max_length: int = argument("tokens of a conversation; longer ones lose the start of their prompt", 2048)
-    reward_system_turn: Literal["keep", "remove"] = argument(
-        "of conversations, the chat template's own included", "keep"
-    )
     holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.3)
-    seed: int = argument("seed of the folds and the held-out prompts", 0)
     toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
 

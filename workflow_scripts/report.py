@@ -194,6 +194,7 @@ def claims(arguments: ClaimsPart) -> None:
     """The paper's claims (claims.yaml beside its numbers) on its own numbers and on ours: CSV, JSON, Markdown, HTML."""
     from hps.evidence.claims import page
     from hps.evidence.claims.evidence import CsvTables, OurResults, Settings
+    from hps.evidence.claims.sentences import sentences
     from hps.evidence.claims.verdicts import Level, evaluate, judge, judge_as_printed
     from hps.evidence.claims.vocabulary import read_claims
     from hps.evidence.table_rows import Choices
@@ -206,7 +207,7 @@ def claims(arguments: ClaimsPart) -> None:
     ours = OurResults.of(
         map(results.read_evaluation, arguments.evaluations),
         [results.read_training(folder) for folder in arguments.trainings],
-        Settings(config["grid.n"], config["objective.beta"], config["ablations.dataset"], choices),
+        Settings(config, choices),
         CsvTables.read({Path(path).stem: path for path in arguments.tables}),
     )
     theirs = CsvTables.of_the_paper(paper)
@@ -215,9 +216,11 @@ def claims(arguments: ClaimsPart) -> None:
     readable = page.to_page(pairs, test, config["world"])
     write(arguments, "claims", readable, page.to_csv(pairs))
     files.write_json(Path(arguments.out) / "claims.json", page.to_json(pairs, test, config["world"]))
-    # The lists alone, for the report's first page, which says itself whether the world is a toy.
-    alone = replace(readable, notes=[page.summary(pairs)], tables=page.lists(pairs))
-    files.write_text(Path(arguments.out) / "list.html", render.fragment(alone))
+    # For the report's first page, which says itself whether the world is a toy: the sentences, and the lists alone.
+    said = sentences([own for _, own in pairs], ours, test, config["world"], config["models.policy"])
+    alone = replace(readable, notes=[page.of_the_paper(pairs)], tables=page.lists(pairs))
+    for name, part in (("sentences", render.Page("", (), said)), ("list", alone)):
+        files.write_text(Path(arguments.out) / f"{name}.html", render.fragment(part))
 
 
 @dataclass(kw_only=True)

@@ -18,18 +18,17 @@ from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import write_json, write_text, writing
+from hps.support.settings import taken_by
 from hps.user_study.design import LETTERS, StudyItem, choose, design
 from hps.user_study.page import render
 
 
 @dataclass(kw_only=True)
-class Arguments:
+class Arguments(taken_by("user_study")):
     test_sets: list[str] = argument("data sets", nargs="+")
     pairs: list[str] = argument("their test prompts (Parquet), one file each", nargs="+")
     methods: list[str] = argument("methods that are rated", nargs="+")
     evaluations: list[str] = argument("evaluations: for each test set, those of the methods in their order", nargs="+")
-    prompts: int = argument("test prompts of each data set", 15)
-    raters: int = argument("pages to make", 20)
     seed: int = argument("decides prompts and orders", 0)
     out: str = argument("folder")
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from claim_evidence import CLAIMS, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim, spread, verdict
+from claim_evidence import CLAIMS, CONFIG, PAPER, SCHEMA, SETTINGS, TEST, Numbers, claim, spread, verdict
 from synthetic_results import configuration, evaluation, report, run, training
 
 from hps.evidence.claims.evidence import CsvTables, OurResults
@@ -68,6 +68,36 @@ def test_each_run_stands_in_its_tables(tmp_path):
         "table8": [(0.1, "dpo-hps"), (0.5, "dpo-hps")],
     }
     assert ours.values("table6", "n") == [5.0, 100.0]
+
+
+def test_methods_are_compared_on_the_seeds_that_their_table_has_of_both(tmp_path):
+    """BT has the grid's seeds 0 and 1, HPS has 0 to 2, and the ablations, which share their runs, 0 and 2."""
+    paths = []
+    for seed, ours, bt in ((0, 3.0, 1.0), (1, 5.0, 2.0), (2, 90.0, 60.0)):
+        margins = {"dpo-hps": ours + spread(0, 1), "dpo-bt": bt + spread(0, 1)}
+        paths += folders(tmp_path, margins, seed=seed)
+    settings = replace(
+        SETTINGS, config=CONFIG | {"seeds": [0, 1], "seeds_of": {"dpo-hps": [0, 1, 2], "ablations": [0, 2]}}
+    )
+    ours = OurResults.of(map(read_evaluation, paths), [], settings, CsvTables.read({}))
+    effects = {}
+    for table, place in (("table2", {"evaluated_on": "hh_rlhf"}), ("table6", {"n": 100})):
+        both = {"first": place | {"method": "dpo-hps"}, "second": place | {"method": "dpo-bt"}}
+        of = Claim("it", "", "", table, "greater", {"metric": "rm_dpo", **both})
+        (result,) = judge([evaluate(of, ours, TEST)], TEST)
+        (effects[table],) = result.effects
+    assert (effects["table2"].mean, effects["table2"].seeds) == (pytest.approx(2.5), 2)
+    assert (effects["table6"].mean, effects["table6"].seeds) == (pytest.approx(16.0), 2)
+
+
+def test_methods_without_a_common_seed_are_not_compared(tmp_path):
+    paths = folders(tmp_path, {"dpo-hps": spread(9, 1)}, seed=1) + folders(tmp_path, {"dpo-bt": spread(0, 1)}, seed=0)
+    both = {
+        side: {"evaluated_on": "hh_rlhf", "method": name} for side, name in (("first", "dpo-hps"), ("second", "dpo-bt"))
+    }
+    of = Claim("it", "", "", "table2", "greater", {"metric": "rm_dpo", **both})
+    (result,) = judge([evaluate(of, results_of(paths), TEST)], TEST)
+    assert (result.verdict, result.missing, result.effects) == ("open", 1, ())
 
 
 def test_the_same_row_and_seed_twice_is_refused(tmp_path):
@@ -267,7 +297,7 @@ def test_the_command_writes_the_same_each_time(tmp_path):
     found = record["claims"][1]["ours"]["comparisons"]
     assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 20.0)]
     for name in ("claims.html", "claims.md", "list.html"):
-        assert (b"toy world" in written[name]) == (name != "list.html")  # its page says so
+        assert (b"results of a toy world" in written[name]) == (name != "list.html")  # its page says so
         assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[name]
     assert b"<html" not in written["list.html"]
 
@@ -278,7 +308,8 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
     page = to_page(pairs, TEST, "real")
     groups = page.tables[:-1]
-    assert [table.title for table in groups] == ["Margin", "Quality", "Transfer", "Cost", "Ablations", "Theory"]
+    titles = ["Margin", "Transfer", "Quality", "Cost", "Ablations", "Theory", "Beyond the paper"]
+    assert [table.title for table in groups] == titles
     rows = [row for table in groups for row in table.rows]
     assert len(rows) == len(claims)
     assert {row[-1].text for row in rows} == {"○\N{NO-BREAK SPACE}open"}
@@ -291,3 +322,16 @@ def test_a_wrong_file_ends_in_one_line_and_writes_nothing(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .*claims\.yaml: claim it: "):
         command(tmp_path, paper=tmp_path / "paper")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_claim_about_what_is_not_known_says_what_it_would_take(tmp_path):
+    (claim,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "harm_below_bt"]
+    for name, harm, reason in (("a", None, "Harmful answers: needs the toy world, or a model"), ("b", 0.5, "")):
+        folders = [
+            evaluation(tmp_path / name / f"{method}-{data}", run(method, data), [{"harm": harm}, {"harm": harm}], data)
+            for method in ("dpo-bt", "dpo-hps")
+            for data in ("hh_rlhf", "pku_saferlhf")
+        ]
+        found = evaluate(claim, results_of(folders), TEST)
+        assert found.absent.startswith(reason)
+        assert bool(reason) == bool(found.missing)

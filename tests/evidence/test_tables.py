@@ -70,7 +70,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
     assert SIGNATURE["char"] in text
-    assert "| 2 margins: 1 |" in text
+    assert "RM_DPO, human pair; 1 for Implicit reward margin, Ranking accuracy, " in text
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -136,7 +136,21 @@ def test_several_seeds_have_an_interval_over_seeds_and_prompts(tmp_path):
     half = 12.7062 * 125**0.5
     assert numbers(row, "rm_dpo") == pytest.approx((25, 25 - half, 25 + half), rel=1e-4)
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
-    assert "training seeds: 0, 1" in render.markdown(page("table2", folders))
+    assert page("table2", folders).tables[0].rows[0][-1] == render.Cell("2", "0, 1")
+
+
+def test_rows_with_other_seeds_than_bt_are_compared_on_those_that_both_have(tmp_path):
+    made = {("bt", 0): (1.0, 2.0), ("bt", 1): (3.0, 6.0), ("hps", 1): (5.0, 7.0), ("hps", 2): (90.0, 91.0)}
+    folders = [
+        evaluation(tmp_path / f"{loss}{seed}", run(f"dpo-{loss}", seed=seed), margins(*values))
+        for (loss, seed), values in made.items()
+    ]
+    folders += [evaluation(tmp_path / f"sft{seed}", None, [{}, {}], seed=seed) for seed in range(3)]
+    sft, bt, hps = table("table2", folders)
+    assert [row["seeds"] for row in (sft, bt, hps)] == ["0 1 2", "0 1", "1 2"]
+    assert (bt["rm_dpo"], hps["rm_dpo"]) == ("3", "48.25")
+    assert hps["rm_dpo_minus_bt"] == "1.5"  # of seed 1: 5 - 3 and 7 - 6
+    assert [row[-1].text for row in page("table2", folders).tables[0].rows] == ["3", "2", "2"]
 
 
 def pair_of_methods(folder: Path, bt: list[float], hps: list[float]) -> list[Path]:
@@ -182,13 +196,14 @@ def test_nothing_is_compared_without_bt(tmp_path):
 
 def test_notes_name_what_the_numbers_are(tmp_path):
     folder = evaluation(tmp_path / "e", run(n=20), [{}, {}])
-    toy, setting, scores, absent = page("table2", [folder], world="toy").notes
+    toy, setting, scores, prompts, absent = page("table2", [folder], world="toy").notes
     assert "toy world" in toy
-    assert "n = 20, β = 0.1, training seeds: 0" in setting
+    assert "n = 20, β = 0.1; training seeds as each row says" in setting
     assert SIGNATURE["word"] in scores
     assert "95% interval; of a row with several training seeds it holds for the method" in scores
+    assert prompts.startswith("Test prompts: 2 for KL, BLEU, Reward, ")
     assert "31 of the paper's 32" in absent
-    assert len(page("table2", [folder]).notes) == 3
+    assert len(page("table2", [folder]).notes) == 4
     transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
     assert "Trained on hh_rlhf, evaluated on pku_saferlhf" in transfer.notes[0]
 
@@ -198,7 +213,7 @@ def test_cells_show_as_many_decimals_as_the_interval_needs():
     assert render.interval(0.00012, 0.00010, 0.00014) == render.Cell("0.000120", "[0.000100, 0.000140]")
     assert render.interval(-0.0001, -0.3, 0.3) == render.Cell("0.000", "[-0.300, 0.300]")
     assert render.interval(2.0, float("nan"), float("nan")) == render.Cell("2.000")
-    assert render.interval(2.0, 0.5, float("inf")) == render.Cell("2.000", "[0.500, inf]")
+    assert render.interval(2.0, 0.5, float("inf")) == render.Cell("2.000", "[0.500, ∞]")
     assert render.number(float("nan")) == "–"
 
 
@@ -337,6 +352,18 @@ def test_both_pairs_stand_on_every_page_the_configured_one_first(tmp_path):
         assert [cell.text for cell in margins.rows[0][2:4]] == values
 
 
+def test_a_table_says_on_how_many_prompts_each_metric_rests(tmp_path):
+    answers = ("bleu_word", "bleu_char", "reward", "reward_mean", "length")
+    prompts = [{}, {"margin_annotated": None}, dict.fromkeys(answers)]
+    folders = [evaluation(tmp_path / "hps", run(), prompts), evaluation(tmp_path / "bt", run("dpo-bt"), [{}] * 3)]
+    _, row = table("table2", folders)
+    assert (row["method"], row["prompts"], row["prompts_sampled"]) == ("dpo-hps", "3", "2")
+    assert (row["prompts_human"], row["prompts_annotated"], row["reward"], row["rm_dpo"]) == ("3", "2", "1", "1")
+    said = next(note for note in page("table2", folders).notes if note.startswith("Test prompts"))
+    assert said.startswith("Test prompts: 3 for KL, ")
+    assert "RM_DPO, human pair; 2 to 3 for BLEU, Reward, Reward, mean of samples, Response length, RM_DPO, ann" in said
+
+
 def test_further_metrics_have_no_paper_column_and_those_without_a_value_are_left_out(tmp_path):
     _, _, further = page("table2", [evaluation(tmp_path / "e", run(), [{}, {}])]).tables
     names = [column.name for column in further.columns]
@@ -380,4 +407,22 @@ def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
     without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
     assert "True reward" in with_truth
     assert "2.000 [-10.706, 14.706]" in with_truth
-    assert "True reward" not in without
+    assert "True reward (needs the toy world)" in without
+    assert "| True reward" not in without
+
+
+def test_who_says_what_is_harmful_and_how_well_stands_beside_the_shares(tmp_path):
+    measured = {"held_out_accuracy": 0.8, "held_out_accuracy_lo": 0.7, "held_out_accuracy_hi": 0.9, "base_rate": 0.56}
+    probe = {"source": "probe", "metrics": measured | {"held_out_responses": 300}}
+    prompts = [{"harm": 0.25}, {"harm": 0.75}]
+    texts = [
+        render.markdown(page("table2", [evaluation(tmp_path / str(i), run(), prompts, harm=harm)]))
+        for i, harm in enumerate((probe, {"source": "toy"}, {"source": "hub", "repo": "a/b", "metrics": {}}))
+    ]
+    assert all("| Harmful answers (share)" in text for text in texts)
+    assert "a model of source probe scores above 0; it is right about 0.800 [0.700, 0.900] of 300 held-out" in texts[0]
+    assert "of which 0.560 have the more frequent label" in texts[0]
+    assert "the toy world's own rules" in texts[1]
+    assert "those that a/b scores above 0." in texts[2]
+    without = render.markdown(page("table2", [evaluation(tmp_path / "none", run(), [{}, {}])]))
+    assert "Harmful answers (needs the toy world, or a model in role harm)" in without

@@ -27,8 +27,17 @@ def test_numbers_by_hand(tmp_path):
     assert (bt.loss, bt.runs, bt.hours_mean, bt.hours_std) == ("bt", 2, 2.0, pytest.approx(math.sqrt(2)))
     assert (bt.step_seconds_mean, bt.step_seconds_std, bt.ratio_to_bt) == (2.0, pytest.approx(math.sqrt(2)), 1.0)
     assert bt.tokens_per_second == 100  # 2000 tokens in 20 seconds
-    assert (pl.hours_mean, pl.ratio_to_bt, hps.ratio_to_bt) == (10.0, 4.5, 1.0)
+    assert (pl.hours_mean, pl.ratio_to_bt, hps.ratio_to_bt) == (10.0, 9.0, 2.0)  # to BT on the same data set
     assert math.isnan(pl.hours_std)
+
+
+def test_a_loss_with_more_seeds_than_bt_is_related_to_it_on_those_of_both(tmp_path):
+    made = [("bt", 0, 1.0), ("hps", 0, 2.0), ("hps", 1, 9.0)]
+    read = [
+        read_training(training(tmp_path / f"{loss}{s}", run(f"dpo-{loss}", seed=s), step)) for loss, s, step in made
+    ]
+    _, hps = measure(read, [1.0] * 3, ["bt", "hps"])
+    assert (hps.runs, hps.step_seconds_mean, hps.ratio_to_bt) == (2, 5.5, 2.0)
 
 
 def test_order_is_the_papers_then_by_name(tmp_path):
@@ -51,9 +60,9 @@ def test_page_has_the_papers_ratio_beside_ours(tmp_path):
     read = [read_training(folder) for folder in trainings(tmp_path)]
     page = to_page(measure(read, [36.0] * 4, ["pl", "bt", "hps"]), read, read_paper_hours(PAPER))
     pl, bt, _ = page.tables[0].rows
-    assert [cell.text for cell in pl[:5]] == ["PL", "0.0100", "168.4", "4.50", "2.68"]
+    assert [cell.text for cell in pl[:5]] == ["PL", "0.0100", "168.4", "9.00", "2.68"]
     assert bt[2] == render.Cell("62.8", "± 1.1")
-    assert "not strictly comparable" in page.notes[-1]  # only BT was trained on both data sets
+    assert "comparable; the ratios are" in page.notes[-1]  # only BT was trained on both data sets
     same = [training for training in read if training.run.dataset == "hh_rlhf"]
     assert len(to_page(measure(same, [1.0] * 3, []), same, {}).notes) == 2
 

@@ -122,7 +122,7 @@ def test_too_few_pairs_and_too_small_models_are_refused(folder, tmp_path):
     one = _pairs(tmp_path / "one.parquet", 1, 9)
     arguments = {"role": "policy", "tokenizer": str(folder / "tokenizer"), "out": str(tmp_path / "out")}
     with pytest.raises(InputError, match="1 pairs are too few"):
-        pretrain.main(pretrain.Arguments(pairs=[one], **arguments))
+        pretrain.main(pretrain.Arguments(pairs=[one], learning_rate=1e-2, **arguments))
     with pytest.raises(InputError, match="--positions: 4 is less than the longest conversation"):
         pretrain.main(
             pretrain.Arguments(pairs=[str(folder / "sft0.parquet")], **(arguments | SMALL | {"positions": 4}))

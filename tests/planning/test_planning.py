@@ -165,6 +165,8 @@ def test_the_judges_requests_are_those_of_table_4():
     assert stage.devices == 4
     assert stage.disk == pytest.approx(145e9, rel=0.01)
     assert 145e9 / 4 < stage.memory < 48e9
+    _, said = judge_of(planner("paper", seeds=[0, 1], seeds_of={"dpo-pl": [0]}))
+    assert said.startswith("judge: 16,000 requests")  # 5 pairs of policies a data set
     drawn = planner("paper", judge={"orders": "drawn", "max_requests": 4000})
     (half,), said = judge_of(drawn)
     assert said.startswith("judge: 4,800 requests")

@@ -170,7 +170,7 @@ def test_tables_come_back_as_they_were(tmp_path):
 
 def test_a_table_with_other_columns_is_refused(tmp_path):
     with pytest.raises(KeyError, match="columns"):
-        write_table(tmp_path / "t.parquet", [{"name": "a"}], SCHEMA)
+        write_table(tmp_path / "t.parquet", [{"name": "a", "other": 1}], SCHEMA)
     assert not (tmp_path / "t.parquet").exists()
     write_table(tmp_path / "t.parquet", [], SCHEMA)
     with pytest.raises(InputError, match=r"t.parquet: has no column reward"):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from conftest import ROOT
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.workflow import config, grid
+from hps.workflow.pipeline import Pipeline
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
@@ -107,6 +109,10 @@ def own(owner: str, **values: float) -> dict:
         ({"ablations": {"methods": ["dpo-hsp"]}}, r"ablations.methods: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"grid": {"datasets": ["hh_rlfh"]}}, r"grid.datasets: unknown 'hh_rlfh' \(did you mean hh_rlhf\?\)"),
         ({"grid": {"datasets": ["pku_saferlhf"]}}, "ablations.dataset: unknown 'hh_rlhf'; there are pku_saferlhf"),
+        ({"training": {"lora_targets": ["qproj"]}}, "training.lora_targets: 'qproj' is no linear layer of a model"),
+        ({"training": {"lora_targets": ["embed_tokens"]}}, "training.lora_targets: 'embed_tokens' is no linear layer"),
+        ({"training": {"lora_targets": ["layers.4.mlp.up_proj"]}}, "training.lora_targets: 'layers.4.mlp.up_proj' is"),
+        (over("training.lora_targets", [["q_proj"], ["x"]]), r"ablations.over.r.values: training.lora_targets: 'x' is"),
         ({"judge": {"method": "dpo-hsp"}}, r"judge.method: unknown 'dpo-hsp' \(did you mean dpo-hps"),
         ({"judge": {"baselines": ["sft", "dpo-hps"]}}, "judge.baselines: dpo-hps is judge.method itself"),
         ({"judge": {"samples": 6}}, "judge.samples: 6, but evaluation.samples gives 5"),
@@ -114,6 +120,14 @@ def own(owner: str, **values: float) -> dict:
         ({"judge": {"hub": {"repo": "o/m", "revision": ""}}}, "judge.hub: is a model, but with source true_reward"),
         ({"preset": "smollm2", "judge": {"hub": {"repo": "o/m"}}}, "judge.hub.revision: is missing"),
         ({"user_study": {"methods": ["sft", "dpo-hsp"]}}, "user_study.methods: unknown 'dpo-hsp'"),
+        ({"seeds_of": {"dpo-btt": [0]}}, r"seeds_of: unknown 'dpo-btt' \(did you mean dpo-bt"),
+        ({"seeds_of": {"dpo-bt": [0, 0]}}, r"seeds_of.dpo-bt: \[0, 0\] has non-unique elements"),
+        ({"seeds_of": {"dpo-bt": [0, -1]}}, "seeds_of.dpo-bt.1: -1 is less than the minimum of 0"),
+        ({"seeds_of": {"dpo-bt": [1]}}, "seeds_of: no seed stands in `seeds` and in each of its lists"),
+        (
+            {"user_study": {"prompts": 5}, "evaluation": {"sampled_prompts": 4}},
+            "user_study.prompts: 5, but evaluation.sampled_prompts are fewer",
+        ),
         ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
@@ -137,6 +151,10 @@ def own(owner: str, **values: float) -> dict:
         ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
+        (
+            {"models": {"harm": {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "seed": 0}}},
+            "models.harm.source: probe, but the toy world knows what is harmful",
+        ),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
         ({"preset": "../presets/tiny"}, "command line: preset: no preset '../presets/tiny'; there are"),
         ({"protocol": "../protocols/paper"}, "protocol: no protocol"),
@@ -238,6 +256,33 @@ def test_another_seed_adds_the_whole_grid():
     runs = grid.all_runs(load(seeds=[0, 7]))
     assert len(runs) == 2 * 54
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
+
+
+def test_methods_ablations_and_table_a_have_seeds_of_their_own():
+    resolved = load(seeds_of={"dpo-bt": [0, 1, 2], "ablations": [0, 2], "attribution": [0, 3]})
+    of_grid = grid.grid_runs(resolved)
+    assert len(of_grid) == 30 + 2 * 2
+    assert [run.seed for run in of_grid if (run.method, run.dataset) == ("dpo-bt", "pku_saferlhf")] == [0, 1, 2]
+    for runs, seeds in (
+        (grid.n_runs(resolved), {0, 2}),
+        (grid.beta_runs(resolved), {0, 2}),
+        (grid.attribution_runs(resolved), {0, 3}),
+    ):
+        assert all({other.seed for other in runs if replace(other, seed=run.seed) == run} == seeds for run in runs)
+    every = grid.all_runs(resolved)
+    assert len(every) == len(set(every))
+    assert {Run("hh_rlhf", "dpo", "bt", 100, 0.1, seed) for seed in (0, 1, 2, 3)} <= set(every)
+    assert list(Pipeline(resolved).sft.values()) == [0, 1, 2, 3]
+
+
+def test_judge_and_study_compare_policies_of_one_seed():
+    resolved = load(seeds=[0, 1], seeds_of={"dpo-hps": [1, 2], "dpo-bt": [1]})
+    judged = grid.judged_runs(resolved)
+    assert [(run.seed, other and other.method) for run, other in judged if run.dataset == "hh_rlhf"] == [
+        (1, None), (1, "dpo-bt"), (1, "dpo-pl"), (2, None)
+    ]  # fmt: skip
+    assert all(other is None or other.seed == run.seed for run, other in judged)
+    assert {run.seed for _, run in grid.study_runs(resolved) if run} == {grid.shared_seed(resolved)} == {1}
 
 
 def test_what_snakemake_hands_over_as_text_is_read_by_type():

@@ -107,7 +107,19 @@ def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
     command = [sys.executable, str(scripts / "download.py"), "--dataset", "third", "--format", "two_columns"]
     out = tmp_path / "out"
     subprocess.run(
-        [*command, "--test-files", str(tmp_path / "rows.csv"), "--test", "1", "--out", str(out)], check=True, timeout=60
+        [
+            *command,
+            "--test-files",
+            str(tmp_path / "rows.csv"),
+            "--test-prompts",
+            "1",
+            "--test-from",
+            "test",
+            "--out",
+            str(out),
+        ],
+        check=True,
+        timeout=60,
     )
     (row,) = read_table(out / "test.parquet")
     assert (row["chosen"], row["rejected"]) == ("yes", "no")

@@ -76,6 +76,11 @@ def as_settings(values: Mapping[str, Any]) -> tuple[tuple[str, Setting], ...]:
     return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in values.items()))
 
 
+def training_seeds(config: Mapping[str, Any], what: str) -> list[int]:
+    """The training seeds of a method of the grid, of `ablations` or of `attribution`."""
+    return config["seeds_of"].get(what, config["seeds"])
+
+
 MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
 SAMPLINGS = {"uniform": {"objective.gamma_levels": [0]}, "hard": {}, "hardest": {"objective.gamma_levels": ["inf"]}}
 

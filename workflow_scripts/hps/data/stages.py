@@ -39,9 +39,12 @@ def table(path: str | Path, schema: pa.Schema) -> pa.Table:
 def write(
     path: str | Path, rows: Sequence[dict[str, Any]], schema: pa.Schema, made_from: Mapping[str, str] | None = None
 ) -> None:
-    """Write a stage's rows, once they pass the check of those who read them; `made_from`: see `files.write_arrow`."""
-    columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
-    made = pa.Table.from_arrays(columns, schema=schema)
+    """Write a stage's rows, once they pass the check of those who read them; what may be null may be left out.
+
+    Args:
+        made_from: see `files.write_arrow`.
+    """
+    made = pa.Table.from_pylist(list(rows), schema=schema)
     check(path, made, schema)
     write_arrow(path, made, made_from)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from hps.evidence import render
 from hps.evidence.render import Cell, Column, Page, Table, world_note
 from hps.evidence.results import csv_text, plain
-from hps.evidence.statistics import Estimate
-from hps.evidence.table_page import both_pairs, our_cell, table
+from hps.evidence.statistics import CONFIDENCE, SCOPE, Estimate
+from hps.evidence.table_page import SEEDS, both_pairs, our_cell, resting, seeds_cell, table
 from hps.evidence.table_rows import Choices, TableRow, label, paired
 from hps.evidence.tables import TableSpec
 from hps.runs import Run, parts_of_hps
@@ -101,7 +101,15 @@ def to_page(
         run = row.evaluations[0].run
         sampling, n = part[run.settings] if run.loss == "hps" else ("worst (BT)", "")
         stands, reading = READINGS.get(n, ("1", ""))
-        cells.append([Cell(sampling), Cell(stands), Cell(reading), *(our_cell(row, name) for name in spec.metrics)])
+        cells.append(
+            [
+                Cell(sampling),
+                Cell(stands),
+                Cell(reading),
+                *(our_cell(row, name) for name in spec.metrics),
+                seeds_cell(row),
+            ]
+        )
     effects = [
         [
             *map(Cell, (one.test_set, one.effect, one.given)),
@@ -116,10 +124,11 @@ def to_page(
         "is Eq. 10 read literally (p uniform over the n - 1 dispreferred responses, q normalised to 1: all negatives "
         "together weigh 1), and what the released code does. Here sampling and weight are each changed alone. hard: γ "
         "follows the schedule; hardest: always the dispreferred response with the highest reward; uniform: γ = 0.",
-        f"n = {run.n}, β = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: 95 % bootstrap interval "
-        "over prompts, of the paired difference in the second table.",
+        f"n = {run.n}, β = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: {CONFIDENCE:.0%} "
+        f"interval, in the second table of the paired difference on the seeds of both; {SCOPE}",
+        resting(rows),
     ]
-    columns = [Column("Negative"), Column("N", numeric=True), Column("Reading"), *metrics]
+    columns = [Column("Negative"), Column("N", numeric=True), Column("Reading"), *metrics, SEEDS]
     named = [Column(name) for name in (spec.label, "Effect of", "Given")]
     tables = [
         table(spec, rows, columns, cells, "Cells"),

@@ -37,6 +37,7 @@ class Evaluation:
     bleu_signature: dict[str, str]
     prompt_ids: tuple[str, ...]  # sorted
     values: dict[str, np.ndarray]
+    harm: dict[str, Any] | None  # what says which answers are harmful, with what its making measured; None: nothing
 
     @property
     def method(self) -> str:
@@ -91,8 +92,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """
     folder = Path(folder)
     summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
-    names = ("run", "seed", "responses", "test_set", "bleu_signature")
-    summary = _summary(summary_path, "evaluation", (*names, "per_prompt"))
+    names = ("run", "seed", "responses", "test_set", "bleu_signature", "harm", "per_prompt")
+    summary = _summary(summary_path, "evaluation", names)
     if not prompts_path.is_file():
         raise InputError(prompts_path, "missing: this evaluation has not been run")
     rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
@@ -109,7 +110,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
     stages.written_together(prompts_path, summary_path, summary["per_prompt"])
     told = (summary[name] for name in ("seed", "test_set", "responses", "bleu_signature"))
-    return Evaluation(folder, run, *told, prompt_ids, values)
+    return Evaluation(folder, run, *told, prompt_ids, values, summary["harm"])
 
 
 def read_training(folder: str | Path) -> Training:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from hps.evidence.table_rows import DIFFERENCE, Choices, TableRow, label
 from hps.evidence.tables import NAMES, TableSpec
 
 MARGINS = ("rm_dpo", "rm_rdpo")
+SEEDS = Column("Seeds", numeric=True)
 Printed = Mapping[tuple, Mapping[str, float]]
 """The paper's rows by their keys, each a value by metric; empty where the paper has no such table."""
 
@@ -37,15 +39,14 @@ def to_page(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, folder:
             cells.append(Cell(f"{marks[row.key, name] or ''} {ours.text}".strip(), ours.detail))
             if paper:
                 cells.append(Cell(render.number(paper[row.key][name] if row.key in paper else math.nan)))
-        used, prompts = row.estimates["rm_dpo"].prompts, len(row.evaluations[0].prompt_ids)
-        body.append([*cells, Cell(str(prompts), f"margins: {used}" if 0 < used < prompts else "")])
+        body.append([*cells, Cell(str(len(row.evaluations[0].prompt_ids))), seeds_cell(row)])
     notes = [*world_note(world), *_notes(spec, rows, choices)]
     if paper:
         absent = len(paper.keys() - {row.key for row in rows})
         notes.append(f"Not run: {absent} of the paper's {len(paper)} rows. –: no value.")
     further = [name for name in METRICS if name not in (*spec.metrics, *MARGINS)]
     tables = [
-        table(spec, rows, [*columns, Column("Prompts", numeric=True)], body),
+        table(spec, rows, [*columns, Column("Prompts", numeric=True), SEEDS], body),
         both_pairs(spec, rows, choices),
         measured(spec, rows, further, f"Further metrics ({choices.pair} pair)"),
     ]
@@ -67,9 +68,13 @@ def table(
 
 def measured(spec: TableSpec, rows: Sequence[TableRow], names: Sequence[str], title: str) -> Table:
     """What was measured, without a paper's column; metrics of which no row has a value are left out."""
-    names = [name for name in names if any(not math.isnan(row.estimates[name].mean) for row in rows)]
+    names = [name for name in names if _known(rows, name)]
     columns = [Column(label(name), numeric=True) for name in names]
     return table(spec, rows, columns, ([our_cell(row, name) for name in names] for row in rows), title)
+
+
+def _known(rows: Sequence[TableRow], name: str) -> bool:
+    return any(not math.isnan(row.estimates[name].mean) for row in rows)
 
 
 def both_pairs(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> Table:
@@ -83,6 +88,11 @@ def method_cell(row: TableRow) -> Cell:
     """The method; smaller, its run's own settings, and how many responses its loss saw where those were not all n."""
     method, *settings = row.key[1].split(" ")
     return Cell(method.upper(), ", ".join([*(one.replace("~", " ") for one in settings), *filter(None, [told(row)])]))
+
+
+def seeds_cell(row: TableRow) -> Cell:
+    """How many training seeds a row has (one of the SFT policy: seeds that it was sampled with); smaller, which."""
+    return Cell(str(len(row.evaluations)), row.seeds.replace(" ", ", "))
 
 
 def told(row: TableRow) -> str:
@@ -126,9 +136,10 @@ def _legend(spec: TableSpec, rows: Sequence[TableRow], marks: Mapping[tuple, str
     if not counts:
         return []
     return [
-        "▼ marks a cell whose difference to BT (same parameterization) has the other direction than in the paper; ▽ "
-        "the same, but the interval of our paired difference contains 0. Not marked where the paper's two numbers are "
-        f"equal within rounding. The same direction as in the paper: {'; '.join(counts)}."
+        "▼ marks a cell whose difference to BT (same parameterization, on the seeds of both) has the other direction "
+        "than in the paper; ▽ the same, but the interval of our paired difference contains 0. Not marked where the "
+        "paper's two numbers are equal within rounding. The same direction as in the paper: "
+        f"{'; '.join(counts)}."
     ]
 
 
@@ -141,17 +152,49 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         if "trained_on" in spec.common:
             setting.append(f"Trained on {runs[0].dataset}, evaluated on {evaluations[0].test_set}.")
         common = [f"{NAMES[name]} = {plain(getattr(runs[0], name))}" for name in ("n", "beta") if name in spec.common]
-        seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
-        setting.append(f"Ours: {', '.join(common)}, training seeds: {seeds}.")
+        setting.append(f"Ours: {', '.join(common)}; training seeds as each row says.")
     if fewer := {row.key[1] for row in rows if told(row)}:
         setting.append(
             f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
             "experiment than that of the methods beside them."
         )
+    setting.append(_harm_note(evaluations[0].harm))
+    if lacking := [one for name, one in METRICS.items() if one.needs and not _known(rows, name)]:
+        setting.append(f"Not known here: {'; '.join(f'{one.label} (needs {one.needs})' for one in lacking)}.")
     signatures = sorted({evaluation.bleu_signature[choices.bleu] for evaluation in evaluations})
     scores = (
         f"RM_DPO: difference of log π/π_ref between the responses of the {choices.pair} pair of a test prompt, without "
         f"β; RM_R-DPO takes 0.01 a token of their length gap off it. BLEU: {choices.bleu} ({'; '.join(signatures)}). "
         f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
-    return [" ".join(setting), scores]
+    return [" ".join(setting), scores, resting(rows)]
+
+
+def resting(rows: Sequence[TableRow]) -> str:
+    """On how many test prompts each metric rests, from the row with the fewest to that with the most."""
+    of: dict[str, list[str]] = {}
+    margins = (f"{MARGINS[0]}_{pair}" for pair in VARIANTS["margin_pair"])
+    for name in (*(name for name in METRICS if name not in MARGINS), *margins):
+        counts = [row.estimates[name].prompts for row in rows if row.estimates[name].prompts]
+        if counts:
+            ends = dict.fromkeys((min(counts), max(counts)))
+            of.setdefault(" to ".join(map(str, ends)), []).append(label(name, unit=False))
+    return "Test prompts: " + "; ".join(f"{count} for {', '.join(names)}" for count, names in of.items()) + "."
+
+
+def _harm_note(known: Mapping[str, Any] | None) -> str:
+    """What says which answers are harmful and which refuse, and how good it is."""
+    if known and known["source"] == "toy":
+        return "Which answers are harmful, and which refuse, the toy world's own rules say."
+    refusals = "Refusals are recognised by their opening words."
+    if not known:
+        return refusals
+    of, measured = known.get("repo", f"a model of source {known['source']}"), known.get("metrics", {})
+    harmful = f"Harmful answers are those that {of} scores above 0"
+    if "base_rate" in measured:
+        cell = render.interval(*(measured[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")))
+        harmful += (
+            f"; it is right about {cell.text} {cell.detail} of {measured['held_out_responses']} held-out responses, of "
+            f"which {measured['base_rate']:.3f} have the more frequent label"
+        )
+    return f"{harmful}. {refusals}"

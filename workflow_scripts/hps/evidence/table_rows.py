@@ -96,22 +96,23 @@ def build(spec: TableSpec, evaluations: Iterable[Evaluation], choices: Choices) 
 def to_csv(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> str:
     """CSV: the paper's columns, `<metric>_lo` and `_hi` of each, `prompts`, then all else that was measured.
 
-    After `prompts`: every other metric and variant with its interval, the prompts that either pair's margins rest on,
-    the differences to BT, and what was run. A cell is empty where there is no value.
+    After `prompts`: every other metric and variant with its interval, the prompts that are sampled and those that
+    either pair's margins rest on, the differences to BT, and what was run. A cell is empty where there is no value.
     """
     extras = [name for name, _ in measures(choices.variants) if name not in spec.metrics]
     extras += [DIFFERENCE.format(name) for name in spec.metrics]
     pairs = VARIANTS["margin_pair"]
     header = [*spec.keys, *spec.metrics, *(f"{name}_{end}" for name in spec.metrics for end in ("lo", "hi"))]
     header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
-    header += [*(f"prompts_{pair}" for pair in pairs), "seeds", "responses", "trained_on", "tested_on"]
-    header += ["run_n", "run_beta", "margin_pair", "bleu_variant"]
+    header += ["prompts_sampled", *(f"prompts_{pair}" for pair in pairs)]
+    header += ["seeds", "responses", "trained_on", "tested_on", "run_n", "run_beta", "margin_pair", "bleu_variant"]
     records = []
     for row in rows:
         evaluation = row.evaluations[0]
         record = dict(zip(spec.keys, (plain(part) for part in row.key), strict=True))
         record |= {"prompts": len(evaluation.prompt_ids), "seeds": row.seeds, "tested_on": evaluation.test_set}
         record |= {"margin_pair": choices.pair, "bleu_variant": choices.bleu}
+        record["prompts_sampled"] = row.estimates["reward"].prompts
         record |= {f"prompts_{pair}": row.estimates[f"rm_dpo_{pair}"].prompts for pair in pairs}
         if evaluation.run:
             record |= {"trained_on": evaluation.run.dataset, "responses": evaluation.responses}
@@ -141,12 +142,12 @@ def paired(
     return {name: paired_difference(a[name], b[name]) for name in metrics}
 
 
-def label(name: str) -> str:
+def label(name: str, *, unit: bool = True) -> str:
     """A metric's name for readers, also that of a variant: `RM_DPO (nats), annotated pair`."""
-    if name in METRICS:
-        return METRICS[name].title
-    base, _, variant = name.rpartition("_")
-    return f"{METRICS[base].title}, {variant}{' pair' * (METRICS[base].variant == 'margin_pair')}"
+    base, _, variant = (name, "", "") if name in METRICS else name.rpartition("_")
+    metric = METRICS[base]
+    text = metric.title if unit else metric.label
+    return f"{text}, {variant}{' pair' * (metric.variant == 'margin_pair')}" if variant else text
 
 
 def _key(spec: TableSpec, evaluation: Evaluation, choices: Choices) -> tuple[object, str]:

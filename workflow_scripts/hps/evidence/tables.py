@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hps.evidence.metrics import METRICS
-
-if TYPE_CHECKING:
-    from hps.runs import Run
+from hps.runs import Run, training_seeds
 
 FOLDER = "paper"
 """Where the paper's numbers lie."""
@@ -214,18 +212,20 @@ def figure_caption(specs: Sequence[TableSpec]) -> str:
     )
 
 
-def shows(spec: TableSpec, run: Run | None, test_set: str, n: int, beta: float, ablation_dataset: str) -> bool:
+def shows(spec: TableSpec, run: Run | None, test_set: str, config: Mapping[str, Any]) -> bool:
     """Whether an evaluation belongs in a table of evaluations.
 
     Args:
-        n, beta: those of the grid; ablation_dataset: what the policies of an ablation are trained on.
+        config: its values by dotted key.
     """
     if spec.source != EVALUATIONS or run is None:
         return spec.sft
     own = {"n": run.n, "beta": run.beta, "settings": {key for key, _ in run.settings} - {spec.varies}}
-    grid = {"n": n, "beta": beta, "settings": set()}
+    grid = {"n": config["grid.n"], "beta": config["objective.beta"], "settings": set()}
+    ablates = spec.varies != "evaluated_on"
     return (
         (run.dataset != test_set) == spec.transfer
-        and (spec.varies == "evaluated_on" or run.dataset == ablation_dataset)
+        and not (ablates and run.dataset != config["ablations.dataset"])
+        and run.seed in training_seeds(config, "ablations" if ablates else run.method)
         and all(own[name] == value for name, value in grid.items() if name != spec.varies)
     )

@@ -40,7 +40,7 @@ class Time:
     step_seconds_mean: float  # of an optimizer step
     step_seconds_std: float
     tokens_per_second: float
-    ratio_to_bt: float  # of step_seconds_mean; NaN without BT
+    ratio_to_bt: float  # of the step seconds, over the runs that BT has too but for the loss; NaN without any
 
     @property
     def told(self) -> str:
@@ -56,7 +56,7 @@ def measure(trainings: Sequence[Training], job_seconds: Sequence[float], order: 
     by_loss: dict[str, list[tuple[Training, float]]] = {}
     for training, seconds in zip(trainings, job_seconds, strict=True):
         by_loss.setdefault(training.run.loss, []).append((training, seconds))
-    bt = np.mean([training.step_seconds for training, _ in by_loss["bt"]]) if "bt" in by_loss else math.nan
+    bt = {_cell(training): training.step_seconds for training, _ in by_loss.get("bt", [])}
     times = []
     for loss in sorted(by_loss, key=lambda loss: (order.index(loss) if loss in order else len(order), loss)):
         runs = [training for training, _ in by_loss[loss]]
@@ -66,9 +66,9 @@ def measure(trainings: Sequence[Training], job_seconds: Sequence[float], order: 
         seen = {(training.run.n, training.responses) for training in runs}
         if len(seen) > 1:
             raise InputError(runs[-1].folder / "training.json", f"{loss} with several (n, responses): {sorted(seen)}")
-        times.append(
-            Time(loss, *_moments(hours), len(runs), *seen.pop(), *_moments(steps), rate, float(steps.mean() / bt))
-        )
+        both = [(training.step_seconds, bt[_cell(training)]) for training in runs if _cell(training) in bt]
+        ratio = float(np.divide(*np.sum(both, axis=0))) if both else math.nan
+        times.append(Time(loss, *_moments(hours), len(runs), *seen.pop(), *_moments(steps), rate, ratio))
     return times
 
 
@@ -130,8 +130,9 @@ def to_page(
     notes = [
         *world_note(world),
         "Hours are of the whole training job (its benchmark file), seconds a step of the optimizer steps alone; both "
-        "are means over runs ± the standard deviation between runs. Our ratio to BT is that of the seconds a step: it "
-        "leaves out start-up, which is a large part of a short job. –: no value.",
+        "are means over runs ± the standard deviation between runs. Our ratio to BT is that of the seconds a step, "
+        "over the runs that differ from one of BT in the loss alone: it leaves out start-up, a large part of a short "
+        "job. –: no value.",
         f"Ours: n = {_values(trainings, 'n')}, parameterizations {_values(trainings, 'parameterization')}, data sets "
         f"{_values(trainings, 'dataset')}, seeds {_values(trainings, 'seed')}.",
     ]
@@ -143,7 +144,8 @@ def to_page(
     cells = {loss: {_cell(t) for t in trainings if t.run.loss == loss} for loss in (time.loss for time in times)}
     if len({frozenset(runs) for runs in cells.values()}) > 1:
         notes.append(
-            "The losses were not all trained at the same settings, so their times are not strictly comparable."
+            "The losses were not all trained at the same settings, so their hours and seconds are not strictly "
+            "comparable; the ratios are."
         )
     return Page("Training time by loss", [Table(columns, rows)], notes)
 

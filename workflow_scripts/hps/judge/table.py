@@ -49,7 +49,10 @@ def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any]
     columns = [Column("Evaluated on"), Column("Against")]
     for name in OUTCOMES:
         columns += [Column(who, f"{name.capitalize()} (%)", numeric=True) for who in ("ours", "paper")]
-    columns += [Column("ours", "Win - lose", numeric=True), Column("Pairs", numeric=True)]
+    columns += [
+        Column("ours", "Win - lose", numeric=True),
+        *(Column(name, numeric=True) for name in ("Pairs", "Seeds")),
+    ]
     ordered = any(not math.isnan(row.estimates["position_bias"].mean) for row in rates)
     if ordered:
         columns += [Column("Position bias", numeric=True), Column("Orders agree (%)", numeric=True)]
@@ -63,6 +66,7 @@ def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any]
         net = _cell(row, "net", 1)
         cells.append(Cell(f"{marks[-1] or ''} {net.text}".strip(), net.detail))
         cells.append(Cell(str(row.pairs - row.invalid), f"invalid: {row.invalid}" if row.invalid else ""))
+        cells.append(Cell(str(len(row.seeds)), ", ".join(map(str, row.seeds))))
         if ordered:
             cells += [_cell(row, "position_bias", 2), _cell(row, "orders_agree", 1)]
         body.append(cells)
@@ -94,11 +98,10 @@ def direction(row: WinRates, paper: Mapping[str, float] | None) -> str | None:
 
 def _notes(rates: Sequence[WinRates], facts: Mapping[str, Any]) -> list[str]:
     methods = ", ".join(dict.fromkeys(row.method.upper() for row in rates))
-    seeds = ", ".join(map(str, sorted({seed for row in rates for seed in row.seeds})))
     samples = "the first sample" if facts["samples"] == 1 else f"the first {facts['samples']} samples, one by one,"
     what = (
         f"{methods} against each baseline, on the data set both were trained on: {samples} of either policy's answers "
-        f"to a test prompt, drawn with the same random numbers. Training seeds: {seeds}. In brackets: {CONFIDENCE:.0%} "
+        f"to a test prompt, drawn with the same random numbers. In brackets: {CONFIDENCE:.0%} "
         f"interval; {SCOPE}"
     )
     if facts["source"] == "true_reward":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from hps.planning.operations import Architecture, sampling_work
 from hps.planning.rates import Rates
 from hps.planning.stages import Data
 from hps.workflow.config import Config
+from hps.workflow.grid import judged_runs
+from hps.workflow.pipeline import sampled_prompts
 
 DTYPE = "bfloat16"
 SERVERS_GPUS = 4
@@ -59,8 +62,9 @@ def judging(config: Config, data: Mapping[str, Data], replies: Mapping[str, floa
     """
     judge, samples = config["judge"], config["evaluation"]["samples"]
     judged = samples if judge["samples"] == "all" else min(samples, judge["samples"])
-    each = len(config["seeds"]) * len(judge["baselines"]) * judged * (2 if judge["orders"] == "both" else 1)
-    requests = {name: each * own.prompts["test"] for name, own in data.items()}
+    each = judged * (2 if judge["orders"] == "both" else 1)
+    pairs = Counter(run.dataset for run, _ in judged_runs(config))
+    requests = {name: each * pairs[name] * sampled_prompts(config, own.prompts["test"]) for name, own in data.items()}
     total = sum(requests.values())
     tokens = sum(requests[name] * (FRAME + own.lengths.prompt + 2 * replies[name]) for name, own in data.items())
     return Judging(total, tokens / total if total else 0.0, judge["concurrency"])

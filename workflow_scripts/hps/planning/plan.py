@@ -21,7 +21,7 @@ from hps.planning.rates import WARM_START_UP, Rates
 from hps.planning.stages import CostEstimate, Data, Lengths, Stage
 from hps.runs import Run
 from hps.workflow.config import Config
-from hps.workflow.pipeline import Pipeline, policy_dtype
+from hps.workflow.pipeline import Pipeline, policy_dtype, sampled_prompts
 
 LOADING = 1e9
 """Bytes a second at which weights come from disk into memory."""
@@ -275,7 +275,8 @@ class Planner:
                 data, limit = self.data[test_set], self._evaluation_limit()
                 seconds += self.test_seconds(data, trained)
                 prompts = data.prompts["test"]
-                disk += prompts * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
+                sampled = sampled_prompts(self.config, prompts)
+                disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
                 memories += [
                     self.memory.generating(policy, self.policy_dtype, data.lengths.prompt + limit),
                     self.memory.comparing(policy, self.policy_dtype, prompts * data.lengths.human),
@@ -288,9 +289,10 @@ class Planner:
         evaluation = self.config["evaluation"]
         policy, reward = self.models["policy"], self.models["eval_reward"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
+        sampled = sampled_prompts(self.config, prompts)
         reply = self.usable(data, limit)
-        seconds = self.generating(policy, self.policy_dtype, data.lengths, prompts, evaluation["samples"], limit)
-        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * prompts
+        seconds = self.generating(policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit)
+        judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * sampled
         seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:
             # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.

@@ -280,15 +280,17 @@ RECORD = b"hps"
 def write_table(
     path: str | Path, rows: Sequence[dict], schema: pa.Schema, made_from: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` as Parquet with exactly the columns of `schema`; a row with other keys is a KeyError."""
+    """Write `rows` as Parquet with the columns of `schema`; what may be null may be left out.
+
+    Raises KeyError for a row that has other columns, or lacks one.
+    """
     import pyarrow as pa
 
-    names = schema.names
+    needed = {field.name for field in schema if not field.nullable}
     for row in rows:
-        if row.keys() != set(names):
-            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(names)}")
-    columns = [pa.array([row[name] for row in rows], schema.field(name).type) for name in names]
-    write_arrow(path, pa.Table.from_arrays(columns, schema=schema), made_from)
+        if not needed <= row.keys() <= set(schema.names):
+            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(schema.names)}")
+    write_arrow(path, pa.Table.from_pylist(list(rows), schema=schema), made_from)
 
 
 def write_arrow(path: str | Path, table: pa.Table, made_from: Mapping[str, str] | None = None) -> None:

@@ -111,7 +111,7 @@ def attributes(messages: Sequence[Message], response: str) -> Attributes:
         "detail": len(details & request.details) / len(request.details) if request.details else 0.0,
         "wrong_detail": float(len(details - request.details)),
     }
-    refused = float(any(reply.says(phrase) for phrase in grammar.REFUSING))
+    refused = float(any(map(reply.says, grammar.REFUSING)))
     by_kind = _against_harm(request, reply, refused) if request.unsafe else _help(request, reply, refused)
     return Attributes(
         **about_request,

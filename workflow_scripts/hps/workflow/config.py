@@ -22,20 +22,13 @@ from jsonschema.exceptions import best_match
 
 from hps.data.formats import parser
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.models.adapters import ALL_LINEAR
+from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
-from hps.support.settings import resolved, schema, settings
+from hps.support.settings import MODEL_KEYS, resolved, schema, settings
 from hps.support.yaml_file import parse_yaml, read_yaml
 
-MODEL_KEYS = {
-    "hub": ("repo", "revision"),
-    "path": ("path",),
-    "gguf": ("package", "file"),
-    "scratch": ("replies", "epochs", "learning_rate", "seed"),
-    "probe": ("base", "split", "layers", "seed"),
-    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
-}
-"""What each model source needs beside `source`."""
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
 
@@ -267,6 +260,9 @@ def _validate_sense(config: Config) -> None:
     for reward, loss in itertools.product(config["grid"]["rewards"], config["grid"]["losses"]):
         if f"{reward}-{loss}" not in methods:
             refuse("grid.losses", f"{loss} scores its stages itself and does not combine with {reward}")
+    check_names("seeds_of", list(config["seeds_of"]), ["ablations", "attribution", *methods])
+    if not set(config["seeds"]).intersection(*config["seeds_of"].values()):
+        refuse("seeds_of", "no seed stands in `seeds` and in each of its lists; runs are compared seed by seed")
     check_names("ablations.methods", config["ablations"]["methods"], methods)
     for name, given in config["ablations"]["over"].items():
         check_names(f"ablations.over.{name}.methods", given.get("methods", []), methods)
@@ -281,6 +277,8 @@ def _validate_sense(config: Config) -> None:
     check_names("user_study.methods", study["methods"], ["sft", *methods])
     if study["prompts"] > config["data"]["splits"]["test"]["prompts"] >= 0:
         refuse("user_study.prompts", f"{study['prompts']}, but data.splits.test has fewer")
+    if study["prompts"] > config["evaluation"]["sampled_prompts"] > 0:
+        refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
     if study["ratings"] and not Path(study["ratings"]).is_dir():
@@ -372,11 +370,20 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if role == "harm" and (config["world"] == "toy" or model["source"] not in ("hub", "path", "probe")):
+        why = "the toy world knows what is harmful" if config["world"] == "toy" else "a classifier is expected"
+        refuse("models.harm.source", f"{model['source']}, but {why}")
     if "split" in needed:
         if role in ("policy", "generator"):
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
         if config["data"]["splits"][model["split"]]["prompts"] == 0:
             refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    training = config["training"]
+    if role == "policy" and model["source"] == "scratch" and training["adapter"] == "lora":
+        for target in training["lora_targets"] if training["lora_targets"] != [ALL_LINEAR] else ():
+            if not any(f".{name}".endswith(f".{target}") for name in Shape().linear_layers):
+                known = ", ".join(name.partition(".")[2] for name in LINEAR)
+                refuse("training.lora_targets", f"{target!r} is no linear layer of a model from scratch: {known}")
     if model["source"] == "path" and not Path(model["path"]).is_dir():
         refuse(f"models.{role}.path", f"no folder {model['path']}")
 

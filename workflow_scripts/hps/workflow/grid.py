@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hps.runs import Run, as_settings, parts_of_hps
+from hps.runs import Run, as_settings, parts_of_hps, training_seeds
 from hps.workflow.config import Config
 
 
@@ -16,8 +16,8 @@ def grid_runs(config: Config) -> list[Run]:
     grid, beta = config["grid"], float(config["objective"]["beta"])
     return [
         Run(dataset, parameterization, loss, grid["n"], beta, seed)
-        for seed in config["seeds"]
         for dataset, parameterization, loss in itertools.product(grid["datasets"], grid["rewards"], grid["losses"])
+        for seed in training_seeds(config, f"{parameterization}-{loss}")
     ]
 
 
@@ -40,14 +40,14 @@ def ablation_runs(config: Config) -> dict[str, tuple[str, list[Run]]]:
 
 
 def attribution_runs(config: Config) -> list[Run]:
-    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is the grid's own run."""
+    """Table A: HPS taken apart, and BT beside it. The part that is HPS as configured is a run as the grid has it."""
     attribution = config["attribution"]
     methods = [("bt", ()), *(("hps", part) for part in parts_of_hps(config["objective"]["multiplicity"]).values())]
     return [
         replace(run, parameterization=attribution["reward"], loss=loss, settings=settings)
         for dataset in attribution["datasets"]
         for loss, settings in methods
-        for run in _plain(config, dataset)
+        for run in _plain(config, dataset, "attribution")
     ]
 
 
@@ -73,15 +73,21 @@ def judged_runs(config: Config) -> list[tuple[Run, Run | None]]:
 def study_runs(config: Config) -> list[tuple[str, Run | None]]:
     """Table 3: test sets with the policies that are rated on each (None: the SFT policy), as far as the grid has them.
 
-    Policies of the first training seed, each on the data set it was trained on.
+    Each on the data set it was trained on. All are of one training seed, with which their samples are drawn too.
     """
-    first = {(run.dataset, run.method): run for run in reversed(grid_runs(config))}
+    methods = config["user_study"]["methods"]
+    shown = {(run.dataset, run.method, run.seed): run for run in grid_runs(config)}
     return [
-        (dataset, first.get((dataset, method)))
+        (dataset, shown.get((dataset, method, shared_seed(config))))
         for dataset in config["grid"]["datasets"]
-        for method in config["user_study"]["methods"]
-        if method == "sft" or (dataset, method) in first
+        for method in methods
+        if method == "sft" or (dataset, method, shared_seed(config)) in shown
     ]
+
+
+def shared_seed(config: Config) -> int:
+    """The first training seed that all runs have in common."""
+    return next(seed for seed in config["seeds"] if all(seed in own for own in config["seeds_of"].values()))
 
 
 def _varied(
@@ -91,10 +97,10 @@ def _varied(
     methods: Sequence[str] | None = None,
     dataset: str | None = None,
 ) -> list[Run]:
-    """Runs that differ in one key. That of the configured value is a run without settings: the grid's own."""
+    """Runs that differ in one key. That of the configured value is a run without settings, as the grid has it."""
     ablations, runs = config["ablations"], []
     for run, value, method in itertools.product(
-        _plain(config, dataset or ablations["dataset"]), values, methods or ablations["methods"]
+        _plain(config, dataset or ablations["dataset"], "ablations"), values, methods or ablations["methods"]
     ):
         parameterization, loss = method.split("-")
         run = replace(run, parameterization=parameterization, loss=loss)
@@ -108,7 +114,7 @@ def _varied(
     return runs
 
 
-def _plain(config: Config, dataset: str) -> list[Run]:
-    """A run on the data set for each seed, at the configured n and beta; its method is for the caller to say."""
+def _plain(config: Config, dataset: str, what: str) -> list[Run]:
+    """A run on the data set for each seed of `what`, at the configured n and beta; the caller says its method."""
     n, beta = config["grid"]["n"], float(config["objective"]["beta"])
-    return [Run(dataset, "", "", n, beta, seed) for seed in config["seeds"]]
+    return [Run(dataset, "", "", n, beta, seed) for seed in training_seeds(config, what)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from hps.evidence.metrics import METRICS
 from hps.evidence.results import Evaluation, Training, number, read_csv
 from hps.evidence.table_rows import Choices, per_prompt
 from hps.evidence.tables import EVALUATIONS, TABLES, shows
-from hps.runs import Run
+from hps.runs import Run, training_seeds
 from hps.support.errors import InputError
 
 PAPER_FILES = {name: spec.paper for name, spec in TABLES.items() if spec.paper}
@@ -118,11 +118,9 @@ class CsvTables:
 
 @dataclass(frozen=True)
 class Settings:
-    """What tells the tables apart among our runs: the grid's n and beta, and the data set of the ablations."""
+    """What tells the tables apart among our runs: the configuration by dotted key; and the variants of the metrics."""
 
-    n: int
-    beta: float
-    ablation_dataset: str
+    config: Mapping[str, Any]
     choices: Choices
 
 
@@ -183,24 +181,35 @@ class OurResults:
         return self.others.why_absent(table)
 
     def why_unequal(self, operands: Iterable[Operand]) -> str:
-        """A loss that saw fewer responses than the n of its row is another experiment than the losses beside it."""
+        """A metric may be known in other runs only; a loss that saw fewer responses than n is another experiment."""
         for operand in operands:
+            if needs := self._lacks(operand.metric):
+                return needs
             methods, loss = {operand.cell.get(key) for key in ("method", "opponent")}, operand.cell.get("loss")
-            n = operand.cell.get("n", self.settings.n)
+            n = operand.cell.get("n", self.settings.config["grid.n"])
             for training in self.trainings:
                 run = training.run
                 if training.responses < run.n == n and (run.method in methods or run.loss == loss):
                     return f"{run.loss.upper()} used {training.responses} of {run.n} responses"
         return ""
 
+    def _lacks(self, metric: str) -> str:
+        """What it takes to know a metric that no evaluation knows."""
+        if metric not in METRICS or not METRICS[metric].needs:
+            return ""
+        every = (e for rows in self.grid.values() for seeds in rows.values() for e in seeds.values())
+        known = any(not np.isnan(METRICS[metric].of(evaluation)).all() for evaluation in every)
+        return "" if known else f"{METRICS[metric].label}: needs {METRICS[metric].needs}"
+
     def _time(self, operand: Operand) -> Measured | None:
         """Seconds of an optimizer step over the trainings of a loss; the units are the runs apart from their loss."""
-        settings = self.settings
+        config = self.settings.config
         own = {
             _unit(training.run): training
             for training in self.trainings
             if training.run.loss == operand.cell["loss"]
-            and (training.run.n, training.run.beta) == (settings.n, settings.beta)
+            and (training.run.n, training.run.beta) == (config["grid.n"], config["objective.beta"])
+            and training.run.seed in training_seeds(config, training.run.method)
         }
         if not own:
             return None
@@ -215,7 +224,7 @@ def _places(evaluation: Evaluation, settings: Settings) -> list[tuple[str, tuple
     run, test_set = evaluation.run, evaluation.test_set
     places = []
     for table, spec in OURS.items():
-        if shows(spec, run, test_set, settings.n, settings.beta, settings.ablation_dataset):
+        if shows(spec, run, test_set, settings.config):
             block = test_set if spec.varies == "evaluated_on" else float(getattr(run, spec.varies))
             places.append((table, (block, evaluation.method)))
     return places
