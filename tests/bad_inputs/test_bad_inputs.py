@@ -48,8 +48,8 @@ TRAINING = (
     "--out-log results/log.jsonl --out-summary results/training.json"
 )
 COMMANDS = {
-    "download": "--dataset d --format hh_rlhf --train-files train.jsonl --test-files test.jsonl --train 1 --test 1 "
-    "--out results/data",
+    "download": "--dataset d --format hh_rlhf --train-files train.jsonl --test-files test.jsonl --train-prompts 1 "
+    "--test-prompts 1 --out results/data",
     "fetch_model": "--role policy --source path --path given --out results/policy",
     "augment": "--pairs pairs.parquet --generator policy --shard 1-of-1 --n 2 --temperature 1 --top-p 1 --seed 0 "
     "--max-new-tokens 4 --sequences 8 --dtype float32 --generation transformers --tensor-parallel 1 "
@@ -182,7 +182,7 @@ CASES = [
     # data files
     Case("download", gone("train.jsonl"), r"train\.jsonl: .*no such file"),
     Case("download", pipe("train.jsonl"), r"train\.jsonl: .*no such file"),
-    Case("download", text("train.jsonl", ""), r"data\.splits\.train\.prompts .* 0 are left .*rows: 0"),
+    Case("download", text("train.jsonl", ""), r"data\.splits\.test\.prompts .* 0 are left .*rows: 0"),
     Case("download", text("train.jsonl", "{"), r"train\.jsonl:1: not valid JSON"),
     Case("download", text("train.jsonl", DEEP), r"train\.jsonl:1: not valid JSON \(nested"),
     Case("download", text("train.jsonl", f'{{"chosen": {DIGITS}}}'), r"train\.jsonl:1: not valid JSON \(the number"),
@@ -235,7 +235,7 @@ CASES = [
     Case("evaluate", gone("run/training.json"), r"run/training\.json: cannot be read"),
     Case("evaluate", text("run/training.json", "{}"), r"run/training\.json: "),
     Case("evaluate", text("run/training.json", DEEP), r"run/training\.json: not valid JSON"),
-    Case("evaluate", copied("policy/config.json", "run/policy/more.json"), r"run/policy: is not the policy that"),
+    Case("evaluate", configured("run/policy", hidden_act="relu"), r"run/policy: is not the policy that"),
     Case("evaluate", half("examples/index.arrow"), r"examples/index\.arrow: "),
     # results
     Case("report table", gone("second/per_prompt.parquet"), r"second/per_prompt\.parquet: missing"),
@@ -262,6 +262,7 @@ CASES = [
     Case("judge", copied("judged/sft/samples.parquet", "judged/hps/samples.parquet"), r"hps/samples.*written together"),
 ]
 
+LOCKED = f"model: {{o/m: {{commit: {'c' * 40}, revision: '', files: {{a.json: {{size: 3, blob: {'ab' * 20}}}}}}}}}\n"
 LAYERS = [  # words after `snakemake all`, and the line
     (["--config", "training={epoch: 3}"], r"command line: training\.epoch: unknown key"),
     (["--config", "training={epochs: 1, epochs: 2}"], r"command line: training:1: key epochs stands twice"),
@@ -290,6 +291,16 @@ LAYERS = [  # words after `snakemake all`, and the line
     (["--configfile", "bomb.yaml"], r"bomb\.yaml:\d+: its aliases stand for too many values"),
     (["--configfile", "a.yaml", "--configfile", "b.yaml"], r"command line: --configfile stands twice"),
     (["--config", "judge={url_variable: my url}"], r"command line: judge\.url_variable: 'my url' does not match"),
+]
+OWN = [  # a file of the workflow, its content, and the line
+    ("config.yaml", "preset: tiny\npreset: paper\n", r"config\.yaml:2: key preset stands twice"),
+    ("config.yaml", b"name: caf\xe9\n", r"config\.yaml:1: is not UTF-8"),
+    ("config.yaml", "seeds: [0\nname: a\n", r"config\.yaml:2: is not YAML"),
+    ("config/presets/tiny.yaml", BOMB, r"config/presets/tiny\.yaml:\d+: its aliases stand for too many"),
+    ("config/protocols/paper.yaml", "- 1\n", r"config/protocols/paper\.yaml: is not a mapping"),
+    ("config/hub.lock.yaml", "model: {o/m: {commit: 1}}\n", r"config/hub\.lock\.yaml: "),
+    ("config/hub.lock.yaml", LOCKED.replace("a.json", "../a.json"), r"config/hub\.lock\.yaml: "),
+    ("config/hub.lock.yaml", LOCKED.replace("size: 3", "size: three"), r"config/hub\.lock\.yaml: "),
 ]
 FILES = {
     "twice.yaml": "training: {epochs: 1}\nseeds: [0]\ntraining: {epochs: 2}\n",
@@ -399,3 +410,14 @@ def test_a_command_refuses(good, commands, tmp_path, case):
 @pytest.mark.parametrize(("words", "line"), LAYERS, ids=lambda value: value if isinstance(value, str) else "")
 def test_the_workflow_refuses(snakemake, checkout, words, line):
     refused([*snakemake, *words], checkout, line)
+
+
+@pytest.mark.parametrize(("name", "content", "line"), OWN)
+def test_the_workflow_refuses_its_own_files(snakemake, checkout, name, content, line):
+    path = checkout / name
+    before = path.read_bytes() if path.exists() else None
+    try:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        refused(snakemake, checkout, line)
+    finally:
+        path.write_bytes(before) if before is not None else path.unlink()
