@@ -6,7 +6,7 @@ rule augment:
         # Only their chat templates count, so another reward model leaves what was generated as it is; for the same
         # reason `rewards.system_turn` is no parameter.
         policy=ancient(PIPELINE.models_from_elsewhere("policy")),
-        rewards=ancient(PIPELINE.models_from_elsewhere("reward", "eval_reward")),
+        rewards=ancient(PIPELINE.models_from_elsewhere("reward", "eval_reward", "harm")),
     output:
         candidates=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.parquet",
         stats=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.json",

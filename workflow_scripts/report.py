@@ -19,7 +19,7 @@ from typing import Any
 
 from hps.evidence import render, results
 from hps.evidence.needs import needed, read_config
-from hps.evidence.tables import EVALUATIONS, FOLDER, JUDGEMENTS, RATINGS, TRAININGS, TableSpec, tables
+from hps.evidence.tables import EVALUATIONS, FOLDER, FRONTIER, JUDGEMENTS, RATINGS, TRAININGS, TableSpec, tables
 from hps.support import cli, files
 from hps.support.cli import argument
 from hps.support.errors import InputError
@@ -155,13 +155,15 @@ class FigurePart(PaperPart):
 def figure(arguments: FigurePart) -> None:
     """One figure of tables, PNG and SVG; with --paper '' without the paper's numbers."""
     from hps.evidence.figures.ablations import ablation
+    from hps.evidence.figures.frontier import frontier
     from hps.evidence.figures.margins import margins
     from hps.evidence.figures.training import training_time
 
     config = read_config(arguments.config)
     specs = [named(config, Path(path).stem) for path in arguments.tables]
-    kind = margins if specs[0].varies == "evaluated_on" else ablation
-    drawn = (training_time if specs[0].source == TRAININGS else kind)(specs, arguments.tables, arguments.paper)
+    of_trainings, of_methods = specs[0].source == TRAININGS, specs[0].varies == "evaluated_on"
+    kind = training_time if of_trainings else margins if of_methods else ablation
+    drawn = (frontier if arguments.name == FRONTIER else kind)(specs, arguments.tables, arguments.paper)
     draw(arguments, arguments.name, drawn, config["world"])
 
 

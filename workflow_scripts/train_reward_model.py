@@ -81,7 +81,9 @@ def main(arguments: Arguments) -> None:
     scorer = RewardModel(model, tokenizer, max_length, system_turn=turn)
     conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
     scores = scorer.score(conversations, arguments.batch_tokens)
-    metrics = reward_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
+    # A tie counts as an error.
+    right = [better > worse for better, worse in zip(scores[: len(held_out)], scores[len(held_out) :], strict=True)]
+    metrics = reward_training.accuracy(right, [row["prompt_id"] for row in held_out]) | {
         "training_loss": training_loss,
         "training_pairs": len(training),
         "truncated": truncated + scorer.truncated,

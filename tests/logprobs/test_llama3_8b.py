@@ -194,6 +194,7 @@ def train_two_layers() -> None:
         learning_rate=1e-2,
         weight_decay=0.0,
         max_grad_norm=1.0,
+        negative="drawn",
         gamma_levels=[-5, 5],
         gamma_follows="step",
         seed=0,

@@ -102,8 +102,8 @@ def test_jobs_are_those_of_the_dry_run():
     assert {rule: jobs[rule] for rule in ("fetch_model", "augment", "annotate", "reference", "train", "evaluate")} == {
         "fetch_model": 4,
         **dict.fromkeys(("augment", "annotate", "reference"), 2 * (64 + 1)),
-        "train": 44 + 2 * 5,
-        "evaluate": 44 + 2 * 5 + 1,
+        "train": 44 + 2 * 7,
+        "evaluate": 44 + 2 * 7 + 1,
     }
 
 
@@ -336,7 +336,7 @@ def test_run_times_of_a_profile_are_replaced_and_nothing_else():
 def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
-    assert "| train | 54 |" in done.stdout
+    assert "| train | 58 |" in done.stdout
     assert "8 x L40S" in done.stdout
     assert [path.name for path in (checkout / "results/paper").iterdir()] in (["plan", "logs"], ["logs", "plan"])
     assert read_json(checkout / "results/paper/plan/plan.json")["devices"] == 8

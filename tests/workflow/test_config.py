@@ -47,9 +47,10 @@ def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_tabl
     )
     assert len(tables) == 5 * 3 * 2
     assert set(runs) == {*tables, *ns, *betas, *parts}
-    assert len(set(parts) - set(tables)) == 2 * 5  # BT and HPS as configured are in the grid
+    datasets = len(resolved["attribution"]["datasets"])
+    assert len(set(parts) - set(tables)) == datasets * 7  # BT and HPS as configured are in the grid
     if protocol == "paper":
-        assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
+        assert len(runs) == 30 + 3 * 2 + 4 * 2 + datasets * 7
 
 
 def test_a_file_of_the_command_line_is_named(tmp_path):
@@ -135,6 +136,10 @@ def own(owner: str, **values: float) -> dict:
         (over("compute.dtype", ["x"]), "ablations.over.r.key: 'compute.dtype' does not"),
         (over("training.epochs", [1], name="g h"), "ablations.over: 'g h' does not match"),
         (over("training.epochs", [1], methods=["bt"]), "ablations.over.r.methods: unknown"),
+        (
+            {"grid": {"losses": ["hps_full"]}, "objective": {"negative": "mean_minus_2sd"}},
+            "objective.negative: there is no one negative in hps_full",
+        ),
         ({"grid": {"losses": ["hps_full"]}, "objective": {"gamma_levels": ["inf"]}}, "gamma_levels: inf .* hps_full"),
         ({"grid": {"n": 200}, "candidates": {"n": 100}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
         ({"ablations": {"n": [5, 500]}, "candidates": {"n": 100}}, "ablations.n: 500 responses"),
@@ -194,7 +199,7 @@ def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
         "gamma": {"key": "objective.gamma_levels", "values": [[0], ["inf"]], "dataset": "pku_saferlhf"},
         "strength": {"key": "objective.beta", "values": [0.1, 0.5]},
     }
-    resolved = load(ablations={"over": over}, seeds=[0])
+    resolved = load(ablations={"over": over}, seeds=[0], attribution={"datasets": "all"})
     found = grid.ablation_runs(resolved)
     assert {name: key for name, (key, _) in found.items()} == {name: given["key"] for name, given in over.items()}
     own, configured = found["rank"][1]
@@ -213,7 +218,7 @@ def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
     assert {run.dataset for run in found["gamma"][1]} == {"pku_saferlhf"}
     assert set(found["strength"][1]) <= {*grid.grid_runs(resolved), *grid.beta_runs(resolved)}
     # uniform and hardest draws of HPS are those of Table A already
-    assert len(grid.all_runs(resolved)) == 54 + 1 + 2
+    assert len(grid.all_runs(resolved)) == 58 + 1 + 2
 
 
 def test_judged_runs_are_those_of_the_grid():
@@ -252,7 +257,7 @@ def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
 
 def test_another_seed_adds_the_whole_grid():
     runs = grid.all_runs(load(seeds=[0, 7]))
-    assert len(runs) == 2 * 54
+    assert len(runs) == 2 * 51
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 

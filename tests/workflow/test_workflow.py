@@ -10,12 +10,12 @@ ALWAYS = {
     "download": 2,
     "reward_model": 2,
     "examples": 4,
-    "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
-    "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
+    "train": 44 + 2 * 7,  # Tables 2 and 5 to 8; Table A
+    "evaluate": 44 + 2 * 7 + 1,  # each run and SFT
     "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
     "answers": 1,
-    "figure": 4,
+    "figure": 5,
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
@@ -37,7 +37,7 @@ SHARDED = ("augment", "annotate", "reference")
     ("preset", "jobs", "shards"),
     [
         ("tiny", TINY, 1 + 1),
-        ("smollm2", ALWAYS | {"fetch_model": 2}, 1 + 1),
+        ("smollm2", ALWAYS | {"fetch_model": 2, "reward_model": 3}, 1 + 1),
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64 + 1),
     ],
 )
@@ -56,7 +56,7 @@ def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkou
         ("table6", 8, 8),
         ("table7", 8, 8),
         ("table8", 10, 10),
-        ("table_attribution", 2 * 7, 2 * 7),
+        ("table_attribution", 2 * 9, 2 * 9),
         ("training_time", 30, 0),
         ("figures", 44, 45),
         ("claims", 44, 45),
@@ -162,12 +162,12 @@ def test_a_parameterization_added_to_the_grid_is_a_row_everywhere(checkout):
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3 + 4)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 7, 15 + 6 + 8 + 7 + 1, 3 + 4)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
     planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3 + 4)
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (58, 59, 3 + 4)
 
 
 def test_without_data_sets_for_table_a_there_is_none(checkout):

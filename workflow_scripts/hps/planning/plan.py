@@ -266,10 +266,10 @@ class Planner:
         for name in [*self.pipeline.sft, *self.pipeline.runs]:
             sets = self.pipeline.test_sets(name)
             trained = name in self.pipeline.runs
-            seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
+            seconds = self.start("train", "policy", *self.scorers)  # adapters and all models
             disk = 0.0
             # One model after another is in memory.
-            memories = [self.memory.scoring(self.models["eval_reward"], self.dtype)]
+            memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
             for test_set in sets:
                 data, limit = self.data[test_set], self._evaluation_limit()
                 seconds += self.test_seconds(data, trained)
@@ -283,16 +283,22 @@ class Planner:
             stage = stage.with_job(seconds, max(memories), disk)
         return stage
 
+    @property
+    def scorers(self) -> list[str]:
+        """The roles that score what a policy answers to test prompts."""
+        return [role for role in ("eval_reward", "harm") if role in self.models]
+
     def test_seconds(self, data: Data, trained: bool) -> float:
         """Seconds to evaluate one policy on one test set: samples, their rewards, margins and KL."""
         evaluation = self.config["evaluation"]
-        policy, reward = self.models["policy"], self.models["eval_reward"]
+        policy = self.models["policy"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
         sampled = sampled_prompts(self.config, prompts)
         reply = self.usable(data, limit)
         seconds = self.generating(policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit)
         judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * sampled
-        seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
+        for reward in (self.models[role] for role in self.scorers):
+            seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:
             # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.
             pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)

@@ -129,7 +129,8 @@ class Pipeline:
 
     def models_from_elsewhere(self, *roles: str) -> list[str]:
         """Folders of those roles whose model is made elsewhere, and whose chat template may refuse a prompt."""
-        return [self.model(role) for role in roles if self.models[role]["source"] in ("hub", "path", "gguf")]
+        elsewhere = {role for role, given in self.models.items() if given["source"] in ("hub", "path", "gguf")}
+        return [self.model(role) for role in roles if role in elsewhere]
 
     def model_state(self, role: str) -> list[tuple[str, int, int]]:
         """Name, size and time of each file of a model of `source: path`: one overwritten in place is fetched anew.
