@@ -10,12 +10,12 @@ BENCH_VENV := .venv-bench
 VLLM_VENV := .venv-vllm
 # Every target's commands are those of the project's own environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete
+SNAKEMAKE := snakemake --cores $(CORES)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel lint report clean lock
+.PHONY: help reproduce real bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,7 +41,7 @@ plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
 	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
 
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
-	python -m pytest
+	python -m pytest --numprocesses $(CORES) --dist loadfile
 
 test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
 	python tests/envs/run.py
@@ -60,6 +60,10 @@ test-image: $(VENV)/installed  ## the Dockerfile's image, built without Docker, 
 test-slurm: $(VENV)/installed  ## the whole DAG cut down, on SLURM clusters that are started for it (as root, on Debian)
 	QUICK=$(QUICK) tests/slurm/install
 	QUICK=$(QUICK) python -m pytest tests/slurm
+
+MINUTES ?= 30
+campaign: $(VENV)/installed  ## kills at random moments for MINUTES=30, then the same bytes? SEED=n: those kinds again
+	python tests/campaign/campaign.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 slurm-cancel:  ## cancel the SLURM jobs that a killed Snakemake has left; before the next run
 	@python slurm/cancel.py

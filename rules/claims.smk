@@ -8,7 +8,7 @@ rule claims:
         tables=CLAIMS_TABLES,
     output:
         **made("claims/claims", "1 Claims", "csv", "json", "md", "html", what="claims and every comparison"),
-        fragment=f"{RESULTS}/claims/list.html",
+        fragments=[f"{RESULTS}/claims/{name}.html" for name in ("sentences", "list")],
     log:
         f"{LOGS}/claims.log",
     conda:

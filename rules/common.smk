@@ -13,11 +13,12 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config, jobs, terminal
+from hps.workflow import config as hps_config, jobs, locks, terminal
 from hps.models import hub_lock
 from hps.workflow.pipeline import Pipeline
 from hps.workflow.grid import (
     ablation_runs,
+    answer_runs,
     attribution_runs,
     beta_runs,
     grid_runs,
@@ -35,15 +36,16 @@ from hps.user_study.ratings import returned_files
 
 
 def or_stop(ask, *given):
-    """The answer of `ask`; bad input stops Snakemake with its line."""
+    """The answer of `ask`; bad input stops Snakemake with its line alone."""
     try:
         return ask(*given)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(f"error: {error}")
 
 
-# Before Snakemake reads it, whose own message names no line.
+# Before Snakemake reads it, whose own message names no line; and what it has dropped by then.
 or_stop(read_yaml, "config.yaml")
+or_stop(hps_config.check_command_line, sys.argv)
 
 
 configfile: "config.yaml"
@@ -75,6 +77,8 @@ transfer_sets = PIPELINE.transfer_sets
 # Jobs run under the Python of this Snakemake, unless environments of their own were asked for (--sdm).
 if not workflow.deployment_settings.deployment_method:
     jobs.python_is(sys.executable)
+
+locks.release_those_of_the_dead(workflow)
 
 
 scattergather:

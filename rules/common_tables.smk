@@ -55,12 +55,9 @@ STUDY_METHODS = list(dict.fromkeys(run.method if run else "sft" for _, run in ST
 RETURNED = CONFIG["user_study"]["ratings"]
 
 # What comes from outside and is read last of all is looked at first.
-try:
-    if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
-        endpoint_from(os.environ, *JUDGE_VARIABLES)
-    RATINGS = list(map(str, returned_files(RETURNED))) if RETURNED else []
-except InputError as error:
-    raise WorkflowError(str(error)) from None
+if CONFIG["judge"]["source"] == "openai" and not JUDGE_MISSING:
+    or_stop(endpoint_from, os.environ, *JUDGE_VARIABLES)
+RATINGS = list(map(str, or_stop(returned_files, RETURNED))) if RETURNED else []
 
 
 def why_no_study():
@@ -73,7 +70,16 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in STUDY_RUNS]
+    return evaluations_of(STUDY_RUNS)
+
+
+def evaluations_of(runs):
+    """Folders of the evaluations of (test set, run), no run being the SFT policy."""
+    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in runs]
+
+
+# The page of answers.
+ANSWERED = answer_runs(CONFIG)
 
 
 def study_ratings(wildcards):

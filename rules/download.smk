@@ -17,7 +17,7 @@ rule toy_data:
     conda:
         "../envs/data.yaml"
     params:
-        options=options(CONFIG.values.get("toy", {})),
+        options=lambda w: PIPELINE.settings("toy_data"),
         out=lambda w, output: Path(output[0]).parents[2],
     shell:
         "python workflow_scripts/toy_data.py {params.options} --out {params.out} > {log} 2>&1"
@@ -41,7 +41,7 @@ rule download:
         source=lambda w: PIPELINE.data_source(w.dataset),
         pinned=pinned_data,
         lock=lock_option(pinned_data),
-        splits=PIPELINE.data_splits(),
+        splits=PIPELINE.settings("download"),
         seed=CONFIG["data_seed"],
         out=lambda w, output: Path(output.counts).parent,
     shell:

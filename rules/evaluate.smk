@@ -9,6 +9,7 @@ for job, policies in PIPELINE.evaluation_jobs.items():
             unpack(evaluated(policies)),
             policy=model("policy"),
             eval_reward=model("eval_reward"),
+            harm=[model("harm")] if "harm" in ROLES else [],
         output:
             [directory(f"{RESULTS}/evaluations/{policy}") for policy in policies],
         log:
@@ -23,8 +24,9 @@ for job, policies in PIPELINE.evaluation_jobs.items():
             test_sets=tested(policies),
             policies=lambda w, own=policies: [policy_option(policy.format(**w)) for policy in own],
             settings=PIPELINE.settings("evaluate"),
+            harm=lambda w, input: options({"harm": input.harm or None}),
             toy=TOY_FLAG,
         shell:
             "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --pairs {input.pairs} "
             "--examples {input.examples} --policy {input.policy} --eval-reward {input.eval_reward} "
-            "--policies {params.policies} {params.settings} {resources.cost} {params.toy} > {log} 2>&1"
+            "{params.harm} --policies {params.policies} {params.settings} {resources.cost} {params.toy} > {log} 2>&1"

@@ -14,21 +14,18 @@ rule judge:
     conda:
         "../envs/judge.yaml"
     resources:
-        cost=options(PIPELINE.judge(cost=True)),
+        cost=PIPELINE.cost("judge"),
     params:
         test_sets=DATASETS,
         methods=lambda w: judge_policies(0),
         baselines=lambda w: judge_policies(1),
+        options=PIPELINE.settings("judge"),
         # Its path alone: another pin must not ask for a judgement anew that is there, of a server that is gone.
-        options=options(
-            PIPELINE.judge(cost=False)
-            | ({"lock": hub_lock.LOCK} if CONFIG["judge"]["hub"] else {})
-            | ({"temperature": "none"} if CONFIG["judge"]["temperature"] is None else {})
-        ),
+        lock=options({"lock": hub_lock.LOCK if CONFIG["judge"]["hub"] else None}),
         model=lambda w: shlex.quote(judge_model()),
         seed=CONFIG["data_seed"],
         cache=f"{RESULTS}/judge_cache",
     shell:
         "python workflow_scripts/judge.py --test-sets {params.test_sets} --pairs {input.pairs} "
-        "--methods {params.methods} --baselines {params.baselines} {params.options} {resources.cost} --seed {params.seed} "
-        "--cache {params.cache} --out {output} > {log} 2>&1"
+        "--methods {params.methods} --baselines {params.baselines} {params.options} {params.lock} {resources.cost} "
+        "--seed {params.seed} --cache {params.cache} --out {output} > {log} 2>&1"

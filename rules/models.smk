@@ -9,7 +9,7 @@ rule tokenizer:
     conda:
         "../envs/train.yaml"
     params:
-        options=options(CONFIG["models"].get("tokenizer", {})),
+        options=lambda w: PIPELINE.settings("build_tokenizer"),
     shell:
         "python workflow_scripts/build_tokenizer.py --pairs {input} {params.options} --out {output} > {log} 2>&1"
 
@@ -29,7 +29,7 @@ rule scratch_model:
     conda:
         "../envs/train.yaml"
     params:
-        options=lambda w: PIPELINE.model_options(w.role, leave_out=("source",)),
+        options=lambda w: PIPELINE.settings("pretrain", entry=SOURCES[w.role]),
     shell:
         "python workflow_scripts/pretrain.py --role {wildcards.role} --pairs {input.pairs} --tokenizer {input.tokenizer} "
         "{params.options} --out {output} > {log} 2>&1"
@@ -52,14 +52,16 @@ rule fetch_model:
     resources:
         targets=lambda w: PIPELINE.targets(w.role),
     params:
-        options=lambda w: PIPELINE.model_options(w.role),
+        options=lambda w: PIPELINE.settings("fetch_model", entry=SOURCES[w.role]),
         pinned=pinned_model,
         state=lambda w: PIPELINE.model_state(w.role),
         lock=lock_option(pinned_model),
-        dtype=COMPUTE["dtype"],
     shell:
         "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
-        "{resources.targets} --dtype {params.dtype} --out {output} > {log} 2>&1"
+        "{resources.targets} --out {output} > {log} 2>&1"
+
+
+REWARD_MODEL = {"trained": "train_reward_model", "probe": "fit_probe"}
 
 
 rule reward_model:
@@ -79,14 +81,9 @@ rule reward_model:
     conda:
         "../envs/train.yaml"
     params:
-        command=lambda w: {"trained": "train_reward_model", "probe": "fit_probe"}[ROLES[w.role]["source"]],
-        options=lambda w: PIPELINE.model_options(w.role, leave_out=("source", "base", "split")),
-        dtype=COMPUTE["dtype"],
+        command=lambda w: REWARD_MODEL[ROLES[w.role]["source"]],
+        options=lambda w: PIPELINE.settings(REWARD_MODEL[ROLES[w.role]["source"]], entry=ROLES[w.role]),
         toy=TOY_FLAG,
-        max_length=CONFIG["training"]["max_length"],
-        system_turn=CONFIG["rewards"]["system_turn"],
     shell:
         "python workflow_scripts/{params.command}.py --role {wildcards.role} --base {input.base} --pairs {input.pairs} "
-        "{params.options} --dtype {params.dtype} --max-length {params.max_length} "
-        "--reward-system-turn {params.system_turn} {params.toy} "
-        "--out {output} > {log} 2>&1"
+        "{params.options} {params.toy} --out {output} > {log} 2>&1"

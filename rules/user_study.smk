@@ -13,7 +13,7 @@ rule user_study:
         test_sets=DATASETS,
         methods=lambda w: STUDY_METHODS,
         evaluations=lambda w: study_evaluations(),
-        options=options({key: CONFIG["user_study"][key] for key in ("prompts", "raters")}),
+        options=PIPELINE.settings("user_study"),
         seed=CONFIG["data_seed"],
     shell:
         "python workflow_scripts/user_study.py --test-sets {params.test_sets} --pairs {input.pairs} "

@@ -4,19 +4,20 @@ from pathlib import Path
 
 from hps.data.schemas import PAIRS, SAMPLES
 from hps.runs import Run
-from hps.support.files import write_json, write_table
+from hps.support.files import identity, write_json, write_table
 
 
 def policy(folder: Path, run: dict | None, texts: list[list[str]], test_set: str = "hh_rlhf") -> Path:
     """An evaluation's folder with these samples, a list a prompt."""
-    write_json(folder / "evaluation.json", {"run": run, "test_set": test_set})
     rows = [
         {"prompt_id": f"p{i}", "index": j, "response": text, "status": "ok", "tokens": 3, "reward": 0.0}
-        | {"true_reward": float(len(text)), "bleu_word": 0.0, "bleu_char": 0.0}
+        | {"true_reward": float(len(text)), "refusal": False, "bleu_word": 0.0, "bleu_char": 0.0}
         for i, own in enumerate(texts)
         for j, text in enumerate(own)
     ]
     write_table(folder / "samples.parquet", rows, SAMPLES)
+    facts = {"run": run, "test_set": test_set, "samples": identity(folder / "samples.parquet")}
+    write_json(folder / "evaluation.json", facts)
     return folder
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import report as report_command
 from hps.data.schemas import PER_PROMPT
-from hps.support.files import write_json, write_table
+from hps.support.files import identity, write_json, write_table
 
 SIGNATURE = {"word": "nrefs:1|tok:13a|version:2.6.0", "char": "nrefs:1|tok:char|version:2.6.0"}
 PROMPT = {
@@ -15,6 +15,9 @@ PROMPT = {
     "reward": 1.0,
     "reward_mean": 0.5,
     "true_reward": None,
+    "harm": None,
+    "refusals": 0.25,
+    "needless_refusals": None,
     "length": 10.0,
     "log_ratio_chosen_human": 4.0,
     "margin_human": 1.0,
@@ -46,6 +49,8 @@ def evaluation(folder: Path, of: dict | None, prompts: list[dict], test_set="hh_
             "seed": (of or {}).get("seed", 0),
             "test_set": test_set,
             "bleu_signature": SIGNATURE,
+            "harm": None,
+            "per_prompt": identity(folder / "per_prompt.parquet"),
             "provenance": {},
         }
         | summary,
@@ -90,7 +95,7 @@ def configuration(folder: Path, **changes: Any) -> Path:
         "objective": {"beta": 0.1, "multiplicity": "n_minus_1"},
         "ablations": {"dataset": "hh_rlhf", "over": {}},
         "attribution": {"reward": "dpo"},
-        "models": {"eval_reward": {"source": "trained"}},
+        "models": {"policy": {"source": "scratch"}, "eval_reward": {"source": "trained"}},
         "candidates": {"truncated": "drop"},
         "theory": {"dimension": 3, "prompts": [40, 80], "responses": [2, 4], "repetitions": 2, "seed": 0},
     }

@@ -12,13 +12,13 @@ from hps.data.schemas import PAIRS
 from hps.support import cli, files, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.settings import taken_by
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(taken_by("build_tokenizer")):
     pairs: list[str] = argument("preference pairs (Parquet)", nargs="+")
     out: str = argument("folder to write")
-    vocab_size: int = argument("tokens at most, the 256 bytes and the special tokens included", 768)
 
 
 def main(arguments: Arguments) -> None:

@@ -3,12 +3,12 @@
     python workflow_scripts/download.py --dataset hh_rlhf --format hh_rlhf \\
         --train-files data/toy/hh-rlhf/harmless-base/train.jsonl.gz \\
         --test-files data/toy/hh-rlhf/harmless-base/test.jsonl.gz \\
-        --test 48 --reward 600 --eval-reward 600 --sft 2500 --train 48 --out results/data/hh_rlhf
+        --test-prompts 48 --test-from test --sft-prompts 2500 --train-prompts 48 --out results/data/hh_rlhf
 
     python workflow_scripts/download.py --dataset hh_rlhf --format hh_rlhf \\
         --hub Anthropic/hh-rlhf --hub-train-files harmless-base/train.jsonl.gz \\
-        --hub-test-files harmless-base/test.jsonl.gz --lock config/hub.lock.yaml --test 800 --train -1 \\
-        --out results/data/hh_rlhf
+        --hub-test-files harmless-base/test.jsonl.gz --lock config/hub.lock.yaml --test-prompts 800 \\
+        --test-from test --train-prompts -1 --out results/data/hh_rlhf
 
 writes test, reward, eval_reward, sft and train.parquet (one comparison a prompt, no prompt in two of them) and
 counts.json: what was read, dropped and left out, and why.
@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hps.data import stages
-from hps.data.formats import FORMATS, Parser, parser
+from hps.data.formats import Parser, parser
 from hps.data.records import Comparison, read, read_rows
 from hps.data.schemas import PAIRS
 from hps.data.splits import SPLITS, SplitRequest, split
@@ -31,40 +31,21 @@ from hps.models import hub
 from hps.models.hub_lock import Snapshot, Wanted
 from hps.support import cli, files
 from hps.support.errors import InputError
+from hps.support.settings import taken_by
 
 PARTS = ("train", "test")
-Part = Literal["train", "test"]
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(taken_by("download")):
     dataset: str = cli.argument("name of the data set, for the records")
-    format: str = cli.argument("format of its rows", choices=list(FORMATS))
     out: str = cli.argument("folder to write, whole")
     train_files: list[str] = cli.argument("training files (.jsonl or .json, either also .gz; .parquet; .csv)", [])
     test_files: list[str] = cli.argument("test files", [])
-    hub: str = cli.argument("repository on the hub, instead of files", "")
     hub_train_files: list[str] = cli.argument("the repository's training files; * stands for part of a name", [])
     hub_test_files: list[str] = cli.argument("the repository's test files", [])
-    hub_revision: str = cli.argument("branch, tag or commit; empty: the newest commit, which is recorded", "")
     lock: str = cli.argument("file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")
-    label: str = cli.argument(
-        "what names the preferred response: one of the LABELS of the format's module, where it has some", ""
-    )
     seed: int = cli.argument("seed of the order of the prompts, and so of the split", 0)
-    max_prompt_chars: int = cli.argument("leave out longer prompts; 0: no limit", 0)
-    max_response_chars: int = cli.argument("leave out prompts with a longer reply; 0: no limit", 0)
-    train_from_fraction: float = cli.argument("the split train begins at this fraction of the part it draws from", 0.0)
-    test: int = cli.argument("prompts of the split test; -1: all that remain", 0)
-    test_from: Part = cli.argument("the part it draws from", "test")
-    reward: int = cli.argument("prompts to train the reward model", 0)
-    reward_from: Part = cli.argument("the part they are drawn from", "train")
-    eval_reward: int = cli.argument("prompts to train the evaluation reward model", 0)
-    eval_reward_from: Part = cli.argument("the part they are drawn from", "train")
-    sft: int = cli.argument("prompts to train policy and generator from scratch", 0)
-    sft_from: Part = cli.argument("the part they are drawn from", "train")
-    train: int = cli.argument("prompts of the preference training", 0)
-    train_from: Part = cli.argument("the part they are drawn from", "train")
 
 
 def main(arguments: Arguments) -> None:
@@ -92,8 +73,8 @@ def main(arguments: Arguments) -> None:
         parts,
         requests,
         seed=arguments.seed,
-        max_prompt_chars=arguments.max_prompt_chars or None,
-        max_response_chars=arguments.max_response_chars or None,
+        max_prompt_chars=arguments.max_prompt_chars,
+        max_response_chars=arguments.max_response_chars,
         train_from_fraction=arguments.train_from_fraction,
         read={part: {"rows": 0} | counted["rows"] for part, counted in counts.items()},
     )
@@ -105,8 +86,8 @@ def main(arguments: Arguments) -> None:
         "format": arguments.format,
         "label": arguments.label,
         "seed": arguments.seed,
-        "max_prompt_chars": arguments.max_prompt_chars or None,
-        "max_response_chars": arguments.max_response_chars or None,
+        "max_prompt_chars": arguments.max_prompt_chars,
+        "max_response_chars": arguments.max_response_chars,
         "train_from_fraction": arguments.train_from_fraction,
         "parts": counts,
         "splits": {name: {"part": requests[name].part, "prompts": len(splits[name])} for name in SPLITS},
@@ -118,9 +99,11 @@ def main(arguments: Arguments) -> None:
 
 
 def _request(arguments: Arguments, name: str) -> SplitRequest:
-    prompts = getattr(arguments, name)
+    prompts = getattr(arguments, f"{name}_prompts")
     if prompts < -1:
-        raise InputError(f"--{name.replace('_', '-')}", f"must be a number of prompts, or -1 for all, not {prompts}")
+        raise InputError(
+            f"--{name.replace('_', '-')}-prompts", f"must be a number of prompts, or -1 for all, not {prompts}"
+        )
     return SplitRequest(getattr(arguments, f"{name}_from"), None if prompts == -1 else prompts)
 
 
@@ -171,6 +154,8 @@ def _pair(comparison: Comparison) -> dict[str, Any]:
         "messages": comparison.messages,
         "chosen": comparison.chosen,
         "rejected": comparison.rejected,
+        "chosen_harmful": comparison.chosen_harmful,
+        "rejected_harmful": comparison.rejected_harmful,
     }
 
 

@@ -25,7 +25,7 @@ from hps.runs import Run
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_json, stable_hash, write_json, writing
+from hps.support.files import identity, read_json, stable_hash, write_json, writing
 from hps.support.settings import taken_by
 from hps.toyworld import true_reward
 from hps.training.examples import usable_statuses
@@ -74,10 +74,11 @@ class Arguments(taken_by("evaluate")):
     examples: list[str] = argument("folders of their candidates, as examples.py writes them, likewise", [])
     policy: str = argument("model folder of the policy before training")
     eval_reward: str = argument("model folder of the evaluation reward model")
+    harm: str = argument("model folder of a classifier that scores harmful answers above 0; none: not known", "")
     policies: list[str] = argument(
         "what is evaluated, each as JSON: seed, test_sets, out, trained, training", nargs="+"
     )
-    toy: bool = argument("the toy world's true reward is known: record it too", False)
+    toy: bool = argument("the toy world's true reward, and what is harmful in it, is known: record it too", False)
 
 
 def main(arguments: Arguments) -> None:
@@ -106,30 +107,46 @@ def main(arguments: Arguments) -> None:
         output=arguments.reward_output,
         system_turn=arguments.reward_system_turn,
     )
-    for policy, run, of_sets, responses, compared_of in zip(policies, runs, prompts, answers, compared, strict=True):
+    scored = [
+        [
+            measures.score_samples(
+                reward_model,
+                own[: len(drawn)],
+                drawn,
+                arguments.bleu_reference,
+                arguments.score_tokens,
+                true_reward if arguments.toy else None,
+            )
+            for own, drawn in zip(of_sets, responses, strict=True)
+        ]
+        for of_sets, responses in zip(prompts, answers, strict=True)
+    ]
+    del reward_model
+    harm = None
+    if arguments.harm:
+        harm = RewardModel.load(arguments.harm, default_device(), system_turn=arguments.reward_system_turn)
+
+    for policy, run, *of_policy in zip(policies, runs, prompts, scored, compared, strict=True):
         with writing(policy.out) as folder:
             folder.mkdir()
-            for test_set, own, drawn, numbers in zip(policy.test_sets, of_sets, responses, compared_of, strict=True):
-                scored = measures.score_samples(
-                    reward_model,
-                    own[: len(drawn)],
-                    drawn,
-                    arguments.bleu_reference,
-                    arguments.score_tokens,
-                    true_reward if arguments.toy else None,
+            for test_set, own, samples_of, numbers in zip(policy.test_sets, *of_policy, strict=True):
+                sampled = own[: len(samples_of)]
+                judged = measures.with_harm(
+                    samples_of, sampled, toy=arguments.toy, model=harm, score_tokens=arguments.score_tokens
                 )
                 rows = [
                     dict.fromkeys(PER_PROMPT.names)
                     | {"prompt_id": prompt.prompt_id}
                     | (measures.summarize_samples(samples, arguments.pick) if samples else {})
                     | measured
-                    for prompt, samples, measured in zip_longest(own, scored, numbers)  # some are not sampled
+                    for prompt, samples, measured in zip_longest(own, judged, numbers)  # some are not sampled
                 ]
                 made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
-                samples = [row for one in scored for row in one]
+                samples = [row for one in judged for row in one]
                 stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
                 stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
-                write_json(folder / test_set / "evaluation.json", facts(test_set, policy, run, arguments))
+                beside = {name: identity(folder / test_set / f"{name}.parquet") for name in ("samples", "per_prompt")}
+                write_json(folder / test_set / "evaluation.json", facts(test_set, policy, run, arguments) | beside)
 
 
 def under_policies(
@@ -278,7 +295,7 @@ def facts(test_set: str, policy: Policy, run: dict | None, arguments: Arguments)
     number = arguments.test_sets.index(test_set)
     own = {name: getattr(arguments, name)[number] for name in ("pairs", "examples")}
     inputs = [own["pairs"], Path(own["examples"]) / INDEX]
-    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [policy.training])]
+    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.harm, policy.training])]
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("policies", "test_sets")}
     return {
         "run": run,
@@ -286,8 +303,20 @@ def facts(test_set: str, policy: Policy, run: dict | None, arguments: Arguments)
         "test_set": test_set,
         "seed": policy.seed,
         "bleu_signature": bleu.signatures(),
+        "harm": harm_known_from(arguments),
         "provenance": provenance.collect(settings | own | asdict(policy), inputs),
     }
+
+
+def harm_known_from(arguments: Arguments) -> dict | None:
+    """What says which answers are harmful: the toy world, or a model and what its making measured; None: nothing."""
+    from hps.models.sources import FACTS
+
+    if arguments.toy:
+        return {"source": "toy"}
+    known = ("source", "repo", "path", "metrics")
+    record = read_json(Path(arguments.harm) / FACTS) if arguments.harm else {}
+    return {name: record[name] for name in known if name in record} or None
 
 
 if __name__ == "__main__":

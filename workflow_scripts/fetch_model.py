@@ -15,30 +15,22 @@ With a lock file the hub's repository is taken at the commit that it pins. Every
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.files import discard
+from hps.support.settings import taken_by
 
 NEEDS = {"gguf": ("package", "file"), "path": ("path",), "hub": ("repo",)}
 
 
-@dataclass
-class Arguments:
-    role: str = argument("what the model is for: policy, generator, reward, eval_reward, judge")
-    source: Literal["gguf", "path", "hub"] = argument("where it comes from")
+@dataclass(kw_only=True)
+class Arguments(taken_by("fetch_model")):
+    role: str = argument("what the model is for: policy, generator, reward, eval_reward, harm, judge")
     out: str = argument("model folder to write")
     lora_targets: list[str] = argument("of a policy: modules that get an adapter; it must have each", [])
-    package: str = argument("gguf: installed Python package that carries the file (it is not imported)", "")
-    file: str = argument("gguf: the file's name inside the package", "")
-    path: str = argument("path: folder with config.json, safetensors and tokenizer; it is linked to, not copied", "")
-    repo: str = argument("hub: repository, owner/name", "")
-    revision: str = argument("hub: branch, tag or commit; empty means the newest commit, which is recorded", "")
     lock: str = argument("hub: file of pinned commits (hub.lock.yaml); what it pins is taken and verified", "")
-    dtype: Literal["float32", "bfloat16", "float16"] = argument(
-        "gguf: of the saved weights; other sources keep their own", "bfloat16"
-    )
 
 
 def main(arguments: Arguments) -> None:
@@ -57,7 +49,11 @@ def main(arguments: Arguments) -> None:
         case "hub":
             fetch.from_hub(out, facts, arguments.repo, arguments.revision, arguments.lock)
     if arguments.lora_targets:
-        adapters.check_targets(adapters.skeleton(out), arguments.lora_targets)
+        try:
+            adapters.check_targets(adapters.skeleton(out), arguments.lora_targets)
+        except InputError:
+            discard(out)
+            raise
     logging.info("%s: %s from %s", arguments.out, arguments.role, arguments.source)
 
 

@@ -13,49 +13,31 @@ calls its model owner/name@<commit> of the hub, as slurm/serve_judge.sh does, ha
 import asyncio
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from hps.judge.cache import Cache
-from hps.judge.client import TOKEN_LIMITS, Client, Limits, endpoint_from
-from hps.judge.comparisons import JUDGEMENTS, ORDERS, JudgedPair, pair, read_policy, read_prompts
+from hps.judge.client import Client, Limits, endpoint_from
+from hps.judge.comparisons import JUDGEMENTS, JudgedPair, pair, read_policy, read_prompts
 from hps.judge.judging import by_endpoint, by_true_reward, kept
 from hps.judge.served import served_commit
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import write_json, write_table, writing
-
-
-def temperature(text: str) -> float | None:
-    return None if text == "none" else float(text)
+from hps.support.settings import taken_by
 
 
 @dataclass(kw_only=True)
-class Arguments:
-    source: str = argument("who judges", choices=["openai", "true_reward"])
+class Arguments(taken_by("judge")):
     test_sets: list[str] = argument("data sets that are judged", nargs="+")
     pairs: list[str] = argument("their test prompts (Parquet), one file each", nargs="+")
     methods: list[str] = argument("evaluations of the method, one a comparison", nargs="+")
     baselines: list[str] = argument("evaluations of the baselines, in the same order", nargs="+")
     out: str = argument("folder")
     samples: int = argument("the first so many samples of a prompt are judged", 1)
-    orders: str = argument("orders in which a pair is read", "both", choices=list(ORDERS))
     seed: int = argument("decides which order of a pair is the drawn one", 0)
     cache: str = argument("folder of answers; kept between runs", "judge_cache")
-    url_variable: str = argument("environment variable with the endpoint's URL", "HPS_JUDGE_URL")
-    model_variable: str = argument("environment variable with the model's name", "HPS_JUDGE_MODEL")
-    key_variable: str = argument("environment variable with the key", "HPS_JUDGE_KEY")
     lock: str = argument("file of pinned commits (hub.lock.yaml); a server of another commit is refused", "")
-    concurrency: int = argument("requests at a time", 16)
-    timeout: float = argument("seconds for one answer", 300.0)
-    retries: int = argument("after HTTP 408, 409, 429, 5xx, a timeout or a lost connection", 8)
-    answer_tokens: int = argument("tokens of a reply", 512)
-    temperature: float | None = argument("of the judge; none: not sent, and the server's holds", 0.0, type=temperature)
-    token_limit: str = argument("what the server calls answer_tokens", "auto", choices=["auto", *TOKEN_LIMITS])
-    structured_output: str = argument("send the reply's schema", "auto", choices=["auto", "always", "never"])
-    renew_invalid: bool = argument("ask anew where the cache has no valid judgement", False)
-    max_requests: int = argument("answers to pay for, those in the cache included", 20000)
-    max_tokens: int = argument("tokens to pay for, likewise; 0: no limit", 0)
 
 
 def main(arguments: Arguments) -> None:
@@ -103,18 +85,7 @@ def ask(items: list[JudgedPair], arguments: Arguments) -> tuple[list[dict], dict
     variables = (arguments.url_variable, arguments.model_variable, arguments.key_variable)
     endpoint = endpoint_from(os.environ, *variables)
     commit = served_commit(endpoint.model, arguments.lock)
-    limits = Limits(
-        concurrency=arguments.concurrency,
-        timeout=arguments.timeout,
-        retries=arguments.retries,
-        answer_tokens=arguments.answer_tokens,
-        temperature=arguments.temperature,
-        max_requests=arguments.max_requests,
-        max_tokens=arguments.max_tokens or None,
-        token_limit=arguments.token_limit,
-        structured_output=arguments.structured_output,
-        renew_invalid=arguments.renew_invalid,
-    )
+    limits = Limits(**{one.name: getattr(arguments, one.name) for one in fields(Limits)})
 
     async def judged() -> tuple[list[dict], Client]:
         client = Client(endpoint, Cache(arguments.cache), limits)

@@ -6,34 +6,25 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
+from hps.models.shape import Shape
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.settings import taken_by
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(taken_by("pretrain"), Shape):
     role: str = argument("what the model is for, for the records")
     pairs: list[str] = argument("preference pairs (Parquet)", nargs="+")
     tokenizer: str = argument("tokenizer folder")
     out: str = argument("model folder to write")
-    replies: Literal["both", "chosen"] = argument("which replies it learns to give", "both")
-    epochs: int = argument("passes over the conversations", 1)
-    learning_rate: float = argument("peak of the cosine schedule", 3e-3)
     batch_tokens: int = argument("padded tokens of an optimizer step", 1024)
     holdout: float = argument("fraction of the prompts kept out of training to measure the loss on", 0.05)
-    seed: int = argument("seed of the initial weights, the batches and the held-out prompts", 0)
     threads: int = argument("CPU threads; 0 leaves it to torch (OMP_NUM_THREADS)", 0)
-    hidden: int = argument("width", 128)
-    layers: int = argument("layers", 4)
-    heads: int = argument("attention heads", 4)
-    kv_heads: int = argument("key and value heads", 2)
-    intermediate: int = argument("width inside the feed-forward layers", 384)
-    positions: int = argument("longest sequence", 512)
 
 
 def main(arguments: Arguments) -> None:
@@ -45,14 +36,6 @@ def main(arguments: Arguments) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     tokenizer = sources.load_tokenizer(arguments.tokenizer)
-    shape = scratch.Shape(
-        hidden=arguments.hidden,
-        layers=arguments.layers,
-        heads=arguments.heads,
-        kv_heads=arguments.kv_heads,
-        intermediate=arguments.intermediate,
-        positions=arguments.positions,
-    )
     rows = [row for path in arguments.pairs for row in stages.rows(path, PAIRS)]
     kept_out = batches.held_out([row["prompt_id"] for row in rows], arguments.holdout, arguments.seed)
     training = [row for row in rows if row["prompt_id"] not in kept_out]
@@ -62,9 +45,11 @@ def main(arguments: Arguments) -> None:
     training = scratch.conversations(training, tokenizer, arguments.replies)
     held_out = scratch.conversations(held_out, tokenizer, arguments.replies)
     longest = max(map(len, training + held_out))
-    if longest > shape.positions:
-        raise InputError("--positions", f"{shape.positions} is less than the longest conversation, {longest} tokens")
-    model = scratch.new_llama(tokenizer, shape, arguments.seed).to(sources.default_device())
+    if longest > arguments.positions:
+        raise InputError(
+            "--positions", f"{arguments.positions} is less than the longest conversation, {longest} tokens"
+        )
+    model = scratch.new_llama(tokenizer, arguments, arguments.seed).to(sources.default_device())
     tokens = sum(map(len, training))
     logging.info("%d parameters, %d conversations, %d tokens", sources.parameters(model), len(training), tokens)
     training_loss = scratch.pretrain(

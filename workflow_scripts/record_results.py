@@ -1,19 +1,28 @@
-"""Record what a run measured, small enough to commit: its tables, claims, audit and theory, and a summary of its logs.
+"""Record what a run measured, small enough to commit: tables, figures, claims, audit, theory, a summary of its logs.
 
     python workflow_scripts/record_results.py --results results/smollm2 --command "make real" \\
         --out results/smollm2/measured/2026-11-24
+
+Beside them `per_seed.csv` has the mean of every metric of each policy on each test set. With `--per-prompt`,
+`per_prompt.csv.gz` has the values themselves, from which intervals and verdicts can be computed anew without a GPU.
 """
 
+import gzip
+import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from hps.evidence.metrics import METRICS, VARIANTS
 from hps.evidence.overview import benchmark_files, job_costs
-from hps.evidence.results import read_jsonl
+from hps.evidence.results import Evaluation, csv_text, plain, read_evaluation, read_jsonl
 from hps.support import cli
 from hps.support.cli import argument
 from hps.support.errors import InputError
-from hps.support.files import read_json, write_json, writing
+from hps.support.files import read_json, write_json, write_text, writing
 
 
 @dataclass(kw_only=True)
@@ -21,19 +30,69 @@ class Arguments:
     results: str = argument("folder of the run, results/<name>")
     command: str = argument("the exact command that made it")
     out: str = argument("folder to write")
+    per_prompt: bool = argument("also each test prompt's values, some megabytes in a large run", False)
+
+
+PARTS = ("tables", "figures", "claims", "audit", "theory")
 
 
 def main(arguments: Arguments) -> None:
     results = Path(arguments.results)
-    found = [path for folder in ("tables", "claims", "audit", "theory") for path in results.glob(f"{folder}/*")]
-    tables = sorted(path for path in found if path.suffix in (".csv", ".md"))
+    found = [path for folder in PARTS for path in results.glob(f"{folder}/*")]
+    tables = sorted(path for path in found if path.suffix in (".csv", ".md", ".svg"))
     if not tables:
         raise InputError(results, "has no tables to record")
     with writing(arguments.out) as folder:
         folder.mkdir()
         for path in tables:
             shutil.copy(path, folder)
+        files = sorted(results.glob("evaluations/**/evaluation.json"))
+        evaluations = [read_evaluation(path.parent) for path in files]
+        if evaluations:
+            write_text(folder / "per_seed.csv", csv_text([*COLUMNS, "prompts", *MEASURED], map(means, evaluations)))
+        if arguments.per_prompt:
+            rows = (row for evaluation in evaluations for row in values(evaluation))
+            text = csv_text([*COLUMNS, "prompt_id", *MEASURED], rows).encode()
+            (folder / "per_prompt.csv.gz").write_bytes(gzip.compress(text, mtime=0))
         write_json(folder / "summary.json", summary(results, arguments.command))
+
+
+COLUMNS = ("trained_on", "method", "n", "beta", "responses", "settings", "seed", "evaluated_on")
+MEASURED = {
+    f"{metric.name}_{variant}" if variant else metric.name: (metric.of, (variant,) if variant else ())
+    for metric in METRICS.values()
+    for variant in VARIANTS.get(metric.variant, ("",))
+}
+"""Every metric in every variant: how its values are computed."""
+
+
+def policy(evaluation: Evaluation) -> dict:
+    """Which policy was evaluated, and on what. What only a trained one has is empty for the SFT policy."""
+    run = evaluation.run.record() if evaluation.run else {}
+    return {
+        "trained_on": run.get("dataset", ""),
+        "method": evaluation.method,
+        **{name: run.get(name, "") for name in ("n", "beta")},
+        "responses": evaluation.responses or "",
+        "settings": json.dumps(run.get("settings", {})),
+        "seed": evaluation.seed,
+        "evaluated_on": evaluation.test_set,
+    }
+
+
+def means(evaluation: Evaluation) -> dict:
+    """A row of per_seed.csv; a cell is empty where no prompt has a value."""
+    found = {name: of(evaluation, *variant) for name, (of, variant) in MEASURED.items()}
+    mean = {name: plain(float(np.nanmean(v))) if not np.isnan(v).all() else "" for name, v in found.items()}
+    return policy(evaluation) | {"prompts": len(evaluation.prompt_ids)} | mean
+
+
+def values(evaluation: Evaluation) -> Iterator[dict]:
+    """Rows of per_prompt.csv.gz, in four significant digits."""
+    found = {name: of(evaluation, *variant) for name, (of, variant) in MEASURED.items()}
+    for number, prompt_id in enumerate(evaluation.prompt_ids):
+        row = {name: "" if np.isnan(v[number]) else f"{v[number]:.4g}" for name, v in found.items()}
+        yield policy(evaluation) | {"prompt_id": prompt_id} | row
 
 
 def summary(results: Path, command: str) -> dict:

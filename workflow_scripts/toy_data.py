@@ -14,17 +14,15 @@ from pathlib import Path
 
 from hps.support import cli
 from hps.support.files import writing
+from hps.support.settings import taken_by
 from hps.toyworld import STYLES, make_rows
 
 FOLDERS = {"hh_rlhf": "hh-rlhf/harmless-base", "pku_saferlhf": "pku-saferlhf"}
 
 
-@dataclass
-class Arguments:
-    rows_train: int = cli.argument("rows of each training file")
-    rows_test: int = cli.argument("rows of each test file")
+@dataclass(kw_only=True)
+class Arguments(taken_by("toy_data")):
     out: str = cli.argument("folder to write the files below")
-    seed: int = cli.argument("seed of prompts, replies and labels", 0)
 
 
 def main(arguments: Arguments) -> None:

@@ -3,41 +3,30 @@
     python workflow_scripts/train_reward_model.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet --epochs 2 --learning-rate 1e-3 \\
         --batch-size 32 --seed 3 --toy --out models/reward
+
+Conversations of more than --max-length tokens lose the start of their prompt. --dtype is that of the saved weights, and
+of those in training under adapters; without adapters training is in float32.
 """
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
+from hps.support.settings import taken_by
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(taken_by("train_reward_model")):
     role: str = argument("what the model is for, for the records")
     base: str = argument("folder of the causal model to start from")
     pairs: list[str] = argument("preference pairs that nothing else is trained on (Parquet)", nargs="+")
     out: str = argument("model folder to write")
-    epochs: int = argument("passes over the pairs", 1)
-    learning_rate: float = argument("peak of the cosine schedule", 1e-3)
-    batch_size: int = argument("pairs of an optimizer step", 32)
     batch_tokens: int = argument("padded tokens of a forward pass; bounds memory", 4096)
-    lora_rank: int = argument("rank of the adapters, merged in the end; 0 trains all weights", 0)
-    lora_layers: int = argument("how many of the upper layers get adapters; 0 means all", 0)
-    dtype: Literal["float32", "bfloat16"] = argument(
-        "of the saved weights, and under adapters of the weights in training; without adapters training is in float32",
-        "float32",
-    )
-    max_length: int = argument("tokens of a conversation; longer ones lose the start of their prompt", 2048)
-    reward_system_turn: Literal["keep", "remove"] = argument(
-        "of conversations, the chat template's own included", "keep"
-    )
     holdout: float = argument("fraction of the prompts kept out of training to measure accuracy on", 0.1)
-    seed: int = argument("seed of the head, the adapters, the batches and the held-out prompts", 0)
     threads: int = argument("CPU threads; 0 leaves it to torch (OMP_NUM_THREADS)", 0)
     toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
@@ -92,7 +81,9 @@ def main(arguments: Arguments) -> None:
     scorer = RewardModel(model, tokenizer, max_length, system_turn=turn)
     conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
     scores = scorer.score(conversations, arguments.batch_tokens)
-    metrics = reward_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
+    # A tie counts as an error.
+    right = [better > worse for better, worse in zip(scores[: len(held_out)], scores[len(held_out) :], strict=True)]
+    metrics = reward_training.accuracy(right, [row["prompt_id"] for row in held_out]) | {
         "training_loss": training_loss,
         "training_pairs": len(training),
         "truncated": truncated + scorer.truncated,

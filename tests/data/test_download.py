@@ -15,6 +15,7 @@ from hps.support.errors import InputError
 
 HH = "hh-rlhf/harmless-base"
 SIZES = {"test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12}
+WANTED = {f"{name}_prompts": size for name, size in SIZES.items()} | {"test_from": "test"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def toy(tmp_path_factory):
 
 
 def arguments(out, **changes):
-    return download.Arguments(**({"dataset": "toy", "format": "hh_rlhf", "out": str(out)} | SIZES | changes))
+    return download.Arguments(**({"dataset": "toy", "format": "hh_rlhf", "out": str(out)} | WANTED | changes))
 
 
 def from_files(toy, folder=HH):
@@ -40,9 +41,7 @@ def test_the_splits_and_the_counts_are_written(toy, tmp_path):
     out = tmp_path / "out"
     download.main(arguments(out, seed=3, **from_files(toy)))
     splits = read_splits(out)
-    assert {name: len(rows) for name, rows in splits.items()} == {
-        "test": 8, "reward": 20, "eval_reward": 20, "sft": 10, "train": 12,
-    }  # fmt: skip
+    assert {name: len(rows) for name, rows in splits.items()} == SIZES
     ids = [row["prompt_id"] for rows in splits.values() for row in rows]
     assert len(set(ids)) == 70
     assert all(row["messages"][-1]["role"] == "user" and row["chosen"] for rows in splits.values() for row in rows)
@@ -72,7 +71,8 @@ def test_a_part_no_split_draws_from_is_not_needed(toy, tmp_path):
     download.main(
         arguments(
             tmp_path / "out", format="pku_saferlhf", label="safer_response_id",
-            reward=4, eval_reward=4, sft=0, train=-1, **everything_from_test, **paths,
+            reward_prompts=4, eval_reward_prompts=4, sft_prompts=0, train_prompts=-1,
+            **everything_from_test, **paths,
         )
     )  # fmt: skip
     counts = files.read_json(tmp_path / "out" / "counts.json")
@@ -83,7 +83,7 @@ def test_a_part_no_split_draws_from_is_not_needed(toy, tmp_path):
 
 
 def hub_words(out, repo="owner/pairs", format="hh_rlhf", part="train", file="data/train.jsonl.gz"):
-    sizes = ["--test", 8, "--test-from", part, "--train", 12, "--train-from", part]
+    sizes = ["--test-prompts", 8, "--test-from", part, "--train-prompts", 12, "--train-from", part]
     return ["--dataset", "toy", "--format", format, "--hub", repo, f"--hub-{part}-files", file, *sizes, "--out", out]
 
 
@@ -104,7 +104,7 @@ def hub(toy):
 
 def test_the_hub_gives_the_same_splits_as_the_files(toy, hub, tmp_path):
     download.main(arguments(tmp_path / "files", **from_files(toy)))
-    sizes = [f"--{name.replace('_', '-')}={size}" for name, size in SIZES.items()]
+    sizes = [f"--{name.replace('_', '-')}={value}" for name, value in WANTED.items()]
     names = ["--hub-train-files", "*/train.jsonl.gz", "--hub-test-files", "harmless-base/test.jsonl.gz"]
     words = ["--dataset", "toy", "--format", "hh_rlhf", "--hub", "owner/pairs", *names, *sizes]
     done = hub.run("download.py", *words, "--out", tmp_path / "hub", cache=tmp_path / "cache")
@@ -210,10 +210,13 @@ def test_nothing_is_written_when_a_file_is_damaged(toy, tmp_path, how, what):
 def test_too_few_prompts_are_explained_by_what_was_dropped_and_why(tmp_path, content, why):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    given = {"test": 0, "reward": 8, "train_files": [str(path)]}
+    given = {"test_prompts": 0, "reward_prompts": 8, "train_files": [str(path)]}
     with pytest.raises(InputError) as caught:
         download.main(arguments(tmp_path / "out", **given))
-    assert str(caught.value) == f"data.splits.reward.prompts (--reward): asks for 8 prompts of the train files, {why}"
+    assert (
+        str(caught.value)
+        == f"data.splits.reward.prompts (--reward-prompts): asks for 8 prompts of the train files, {why}"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -221,8 +224,8 @@ def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):
     out = tmp_path / "out"
     download.main(arguments(out, **from_files(toy)))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(InputError, match=r"data\.splits\.train\.prompts \(--train\): asks for 5000"):
-        download.main(arguments(out, train=5000, **from_files(toy)))
+    with pytest.raises(InputError, match=r"data\.splits\.train\.prompts \(--train-prompts\): asks for 5000"):
+        download.main(arguments(out, train_prompts=5000, **from_files(toy)))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -234,7 +237,7 @@ def test_the_output_of_before_stays_when_a_run_fails(toy, tmp_path):
         ({"train_files": ["x"], "hub": "y"}, "--train-files: toy needs either files or a hub repository, not both"),
         ({"train_files": ["no/such/file"], "test_files": ["x"]}, "no/such/file: no such file"),
         ({"hub": "y"}, "--hub-train-files: toy needs some"),
-        ({"train": -2}, "--train: must be a number of prompts"),
+        ({"train_prompts": -2}, "--train-prompts: must be a number of prompts"),
         ({"label": "better_response_id"}, "label: hh_rlhf says which reply is chosen"),
     ],
 )

@@ -1,6 +1,7 @@
 """The command `evaluate`: one model in memory at a time, and the same numbers for an adapter and its merged weights."""
 
 import json
+import math
 import weakref
 
 import evaluate
@@ -33,6 +34,9 @@ def folders(tmp_path_factory, model_folder):
         write_json(root / f"{trained}.json", {"run": run.record(), "policy": provenance.fingerprint(root / trained)})
     reward = reward_training.new_reward_model(model_folder, "float32", seed=1)
     sources.save(root / "reward", reward, sources.load_tokenizer(model_folder), {"role": "reward"})
+    harm = reward_training.new_reward_model(model_folder, "float32", seed=2)
+    made = {"role": "harm", "source": "probe", "metrics": {"held_out_accuracy": 0.8}}
+    sources.save(root / "harm", harm, sources.load_tokenizer(model_folder), made)
     return root
 
 
@@ -81,8 +85,10 @@ def test_one_model_is_in_memory_at_a_time(files, model_folder, folders, tmp_path
 
     monkeypatch.setattr(sources, "load_causal", watched(sources.load_causal))
     monkeypatch.setattr(RewardModel, "load", watched(RewardModel.load))
-    evaluate.main(arguments(files, model_folder, folders, trained, tmp_path / "out"))
-    assert len(loaded) == {"": 2, "adapter": 2, "full": 3}[trained]
+    words = arguments(files, model_folder, folders, trained, tmp_path / "out")
+    words.harm = str(folders / "harm")
+    evaluate.main(words)
+    assert len(loaded) == {"": 3, "adapter": 3, "full": 4}[trained]
 
 
 def test_an_adapter_and_its_merged_weights_are_worth_the_same(files, model_folder, folders, tmp_path):
@@ -111,12 +117,43 @@ def test_prompts_that_are_not_sampled_have_margins_and_kl(files, model_folder, f
     part.sampled_prompts = 2
     evaluate.main(all_of_them), evaluate.main(part)
     expected, rows = (read_table(tmp_path / name / "hh_rlhf/per_prompt.parquet") for name in ("all", "part"))
-    expected[2] |= dict.fromkeys(("bleu_word", "bleu_char", "reward", "reward_mean", "length"))
+    expected[2] |= dict.fromkeys(("bleu_word", "bleu_char", "reward", "reward_mean", "refusals", "length"))
+    sampled = {row["prompt_id"] for row in rows[:2]}
     for row, other in zip(rows, expected, strict=True):
-        for name, value in other.items():  # other batches of the reward model round otherwise
-            assert row[name] == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+        assert row.pop("prompt_id") == other.pop("prompt_id")
+        # Within rounding, since the reward model's batches are others.
+        assert {name: math.nan if value is None else value for name, value in row.items()} == pytest.approx(
+            {name: math.nan if value is None else value for name, value in other.items()}, rel=1e-5, nan_ok=True
+        )
     samples = read_table(tmp_path / "part/hh_rlhf/samples.parquet")
-    assert {row["prompt_id"] for row in samples} == {row["prompt_id"] for row in rows[:2]}
+    assert {row["prompt_id"] for row in samples} == sampled
+
+
+def test_a_model_in_role_harm_is_loaded_after_the_others_and_recorded(files, model_folder, folders, tmp_path):
+    words = arguments(files, model_folder, folders, "", tmp_path / "out")
+    words.harm = str(folders / "harm")
+    evaluate.main(words)
+    samples = read_table(tmp_path / "out/hh_rlhf/samples.parquet")
+    assert all(row["harmful"] == (row["harm_score"] > 0) for row in samples)
+    assert len({row["harm_score"] for row in samples}) > 1
+    rows = read_table(tmp_path / "out/hh_rlhf/per_prompt.parquet")
+    assert {row["needless_refusals"] for row in rows} == {None}
+    for row in rows:
+        own = [sample["harmful"] for sample in samples if sample["prompt_id"] == row["prompt_id"]]
+        assert row["harm"] == sum(own) / 2
+    summary = read_json(tmp_path / "out/hh_rlhf/evaluation.json")
+    assert summary["harm"] == {"source": "probe", "metrics": {"held_out_accuracy": 0.8}}
+    assert words.harm in str(summary["provenance"]["inputs"])
+
+
+def test_without_one_harm_is_not_known_unless_the_world_is_a_toy(files, model_folder, folders, tmp_path):
+    for toy, known in ((False, None), (True, {"source": "toy"})):
+        words = arguments(files, model_folder, folders, "", tmp_path / str(toy))
+        words.toy = toy
+        evaluate.main(words)
+        harms = {row["harm"] for row in read_table(tmp_path / str(toy) / "hh_rlhf/per_prompt.parquet")}
+        assert harms == ({0.0} if toy else {None})
+        assert read_json(tmp_path / str(toy) / "hh_rlhf/evaluation.json")["harm"] == known
 
 
 def test_a_policys_files_do_not_depend_on_those_beside_it(files, model_folder, folders, tmp_path, monkeypatch):

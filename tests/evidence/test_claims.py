@@ -297,7 +297,7 @@ def test_the_command_writes_the_same_each_time(tmp_path):
     found = record["claims"][1]["ours"]["comparisons"]
     assert [(one["label"], round(one["mean"], 6)) for one in found] == [("hh_rlhf, dpo", 20.0)]
     for name in ("claims.html", "claims.md", "list.html"):
-        assert (b"toy world" in written[name]) == (name != "list.html")  # its page says so
+        assert (b"results of a toy world" in written[name]) == (name != "list.html")  # its page says so
         assert "✗\N{NO-BREAK SPACE}contradicted".encode() in written[name]
     assert b"<html" not in written["list.html"]
 
@@ -308,7 +308,8 @@ def test_the_list_has_a_row_a_claim_with_words_beside_marks():
     pairs = [(judge_as_printed(evaluate(c, theirs, TEST)), evaluate(c, Numbers(), TEST)) for c in claims]
     page = to_page(pairs, TEST, "real")
     groups = page.tables[:-1]
-    assert [table.title for table in groups] == ["Margin", "Quality", "Transfer", "Cost", "Ablations", "Theory"]
+    titles = ["Margin", "Transfer", "Quality", "Cost", "Ablations", "Theory", "Beyond the paper"]
+    assert [table.title for table in groups] == titles
     rows = [row for table in groups for row in table.rows]
     assert len(rows) == len(claims)
     assert {row[-1].text for row in rows} == {"○\N{NO-BREAK SPACE}open"}
@@ -321,3 +322,16 @@ def test_a_wrong_file_ends_in_one_line_and_writes_nothing(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .*claims\.yaml: claim it: "):
         command(tmp_path, paper=tmp_path / "paper")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_claim_about_what_is_not_known_says_what_it_would_take(tmp_path):
+    (claim,) = [c for c in read_claims(CLAIMS, SCHEMA) if c.id == "harm_below_bt"]
+    for name, harm, reason in (("a", None, "Harmful answers: needs the toy world, or a model"), ("b", 0.5, "")):
+        folders = [
+            evaluation(tmp_path / name / f"{method}-{data}", run(method, data), [{"harm": harm}, {"harm": harm}], data)
+            for method in ("dpo-bt", "dpo-hps")
+            for data in ("hh_rlhf", "pku_saferlhf")
+        ]
+        found = evaluate(claim, results_of(folders), TEST)
+        assert found.absent.startswith(reason)
+        assert bool(reason) == bool(found.missing)

@@ -36,7 +36,8 @@ def test_the_papers_own_numbers_contradict_what_the_audit_found():
         "kl_falls_with_beta",  # DPO-BT from 0.5 to 0.75
         "rm_dpo_over_bt_at_each_beta",  # beta = 1
     }
-    assert all((result.verdict == "open") == (result.claim.table == "theory") for result in results.values())
+    without = {"theory", "beyond the paper"}
+    assert all((result.verdict == "open") == (result.claim.group in without) for result in results.values())
     assert results["rm_dpo_over_pl"].decisive.comparison.label == "pku_saferlhf, exo"
     assert results["rm_dpo_over_pl"].decisive.mean == pytest.approx(-0.040)
     assert results["kl_falls_with_beta"].decisive.comparison.label == "dpo-bt, β = 0.5 to 0.75"
@@ -144,14 +145,21 @@ def test_a_tolerance_is_fixed_and_follows_the_scale_of_the_reward_not_its_spread
 
 
 @pytest.mark.parametrize(
-    ("mean", "sd", "found"),
-    [(0.0, 0.1, "no difference"), (0.01, 0.1, "no difference"), (0.0, 5.0, "open"), (0.3, 0.1, "supported"),
-     (-0.3, 0.1, "contradicted"), (2.0, 0.1, "supported")],
-)  # fmt: skip
-def test_no_difference_is_an_interval_within_the_smallest_effect_that_is_not_clear_of_0(mean, sd, found):
+    ("mean", "sd", "found", "reason"),
+    [
+        (0.0, 0.1, "no difference", "within 0.5"),
+        (0.01, 0.1, "no difference", "within 0.5"),
+        (0.3, 0.1, "no difference", "above 0, but within 0.5"),
+        (-0.3, 0.1, "no difference", "below 0, but within 0.5"),
+        (0.0, 5.0, "open", "holds in 0 of 1, not decided"),
+        (0.49, 0.1, "supported", "holds in 1 of 1"),
+        (-0.49, 0.1, "contradicted", "holds in 0 of 1"),
+        (2.0, 0.1, "supported", "holds in 1 of 1"),
+    ],
+)
+def test_no_difference_is_an_interval_within_the_smallest_effect_on_either_side_of_0(mean, sd, found, reason):
     (result,) = judge([evaluate(claim(smallest=0.5), Numbers(a=spread(mean, sd), b=np.zeros(30)), TEST)], TEST)
-    assert result.verdict == found
-    assert ("within 0.5" in result.reason) == (sd == 0.1 and abs(mean) < 0.5 and found != "contradicted")
+    assert (result.verdict, result.reason) == (found, reason)
 
 
 def test_no_difference_needs_every_comparison():
@@ -159,7 +167,25 @@ def test_no_difference_needs_every_comparison():
     base = {"a": spread(0, 0.1), "b": spread(0, 0.1, seed=1)}
     assert verdict(of, Numbers(**base, c=spread(0.02, 0.1, seed=2))) == "no difference"
     assert verdict(of, Numbers(**base, c=spread(0, 5, seed=2))) == "open"
+    assert verdict(of, Numbers(**base, c=spread(-2, 0.1, seed=2))) == "open"  # above 0 in one, and by more than 0.5
     assert verdict(of, Numbers(**base)) == "open"  # one is missing
+
+
+@pytest.mark.parametrize(
+    ("direction", "means", "reason", "decisive"),
+    [
+        ("rising", (0, 0.1, 0.4), "above 0 in all 2, but within 0.5", "m1 to m2"),
+        ("falling", (0, -0.1, -0.4), "below 0 in all 2, but within 0.5", "m1 to m2"),
+        ("rising", (0, 0.1, -0.2), "below 0 in at least one, but within 0.5 in all 2", "m1 to m2"),
+    ],
+)
+def test_no_difference_says_which_way_and_shows_the_largest_effect(direction, means, reason, decisive):
+    rows = {f"m{i}": spread(mean, 0.1, seed=0) + spread(0, 0.01, seed=i) for i, mean in enumerate(means)}
+    details = {"metric": "m", "of": {}, "along": "method", "direction": direction}
+    of = Claim("it", "", "", "t", "monotone", details, smallest=0.5)
+    (result,) = judge([evaluate(of, Numbers(**rows), TEST)], TEST)
+    assert (result.verdict, result.reason) == ("no difference", reason)
+    assert decisive in result.decisive.comparison.label
 
 
 def test_a_ratio_is_of_means_and_paired():
@@ -236,7 +262,7 @@ def test_one_seed_speaks_of_the_trained_policies_alone(mean, found):
     numbers = Numbers(seeds=(0,), a=spread(mean, 0.1), b=np.zeros(30))
     (result,) = judge([evaluate(claim(smallest=0.5), numbers, TEST)], TEST)
     assert (result.verdict, result.of_policies, result.seeds) == ("open", found, 1)
-    assert result.reason.startswith(f"one seed; for these trained policies: {found}, ")
+    assert result.reason.startswith(f"for these trained policies alone: {found}, ")
     assert result.p_holm < 0.001
 
 

@@ -137,7 +137,7 @@ def rendered(name: str, config: dict, **snakemake) -> str:
 
 @pytest.mark.parametrize("spec", [*TABLES.values(), *tables({"rank": {"key": "training.lora_rank"}}).values()])
 def test_captions_of_tables_and_figures_render(spec):
-    for text in (spec.caption, figure_caption([spec])):
+    for text in (spec.caption, figure_caption("", [spec])):
         assert "<p>" in rendered("caption", {}, params=SimpleNamespace(caption=text))
 
 
@@ -159,12 +159,13 @@ def test_the_first_page_says_what_the_world_is_and_what_is_left_out():
 def test_the_first_page_holds_the_list_of_claims(tmp_path):
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims" / "list.html").write_text("<table><tr><td>✓ supported</td></tr></table>")
+    (tmp_path / "claims" / "sentences.html").write_text("<p>What was run.</p>")
     template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string((REPORT / "workflow.rst").read_text())
     config = {"preset": "paper", "protocol": "paper", "world": "real", "seeds": [0], "tables": ["A"], "left_out": {}}
     claims = SimpleNamespace(path=tmp_path / "claims" / "claims.html")
     page = template.render(snakemake=SimpleNamespace(config=config), files=[claims])
     html = publish_parts(page, writer="html", settings_overrides={"halt_level": 2})["html_body"]
-    assert html.index("✓ supported") < html.index("What was done")
+    assert html.index("What was run.") < html.index("Preset") < html.index("✓ supported") < html.index("What was done")
     assert "toy world" not in html
 
 

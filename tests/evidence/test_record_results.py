@@ -1,13 +1,15 @@
 """What is recorded of a run to be committed."""
 
+import csv
+import gzip
 import json
 
 import pytest
 import record_results
-from synthetic_results import benchmark, run, training
+from synthetic_results import benchmark, evaluation, run, training
 
 from hps.support.errors import InputError
-from hps.support.files import write_json, write_text
+from hps.support.files import read_csv, write_json, write_text
 
 
 @pytest.fixture
@@ -42,6 +44,26 @@ def test_tables_and_a_summary(results, tmp_path):
     assert found["MiB by stage (largest job)"] == {"train": 400}
     (one,) = found["trainings"]
     assert (one["run"]["loss"], one["first step"]["loss"], one["last step"]["loss"]) == ("bt", 0.7, 0.5)
+
+
+def test_each_policys_numbers_by_seed_and_by_prompt(results, tmp_path):
+    prompts = [{"reward": 1.0, "margin_human": 0.5}, {"reward": 2.0, "margin_human": None}]
+    for seed in (0, 1):
+        evaluation(results / f"evaluations/a/b{seed}/hh_rlhf", run("dpo-bt", seed=seed), prompts)
+    evaluation(results / "evaluations/sft/hh_rlhf", None, [{"reward": 1.0}, {"reward": 2.0}])
+    (results / "figures").mkdir()
+    write_text(results / "figures" / "margins.svg", "<svg/>")
+    out = tmp_path / "measured"
+    record_results.main(record_results.Arguments(results=str(results), command="make", out=str(out), per_prompt=True))
+    assert (out / "margins.svg").is_file()
+    bt, again, sft = read_csv(out / "per_seed.csv")
+    assert (bt["method"], bt["seed"], again["seed"], sft["method"]) == ("dpo-bt", "0", "1", "sft")
+    assert (bt["reward"], bt["rm_dpo_human"], bt["prompts"], bt["settings"]) == ("1.5", "0.5", "2", "{}")
+    assert (sft["trained_on"], sft["rm_dpo_human"]) == ("", "")
+    with gzip.open(out / "per_prompt.csv.gz", "rt") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["reward"] for row in rows] == ["1", "2"] * 3
+    assert [row["rm_dpo_human"] for row in rows] == ["0.5", ""] * 2 + ["", ""]
 
 
 def test_an_audit_without_trainings(tmp_path):

@@ -1,6 +1,7 @@
 """Means over seeds and prompts: Student's t against printed tables, the analysis of variance by hand, and laws."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -161,16 +162,45 @@ def test_the_interval_of_a_ratio_is_fiellers():
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01; 2 * 0.03; 0.04 stays below it
-    assert holm([0.5, 0.001]) == pytest.approx([0.5, 0.002])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    def alone(*p_values):
+        return [own["a"] for own in holm([{"a": p} for p in p_values])]
+
+    assert alone(0.01, 0.04, 0.03) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01; 2 * 0.03; 0.04 stays below it
+    assert alone(0.5, 0.001) == pytest.approx([0.5, 0.002])
+    assert alone(0.6, 0.7) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_holm_counts_what_can_still_be_wrong_by_hand():
+    # 2 + 2 of five; the first found, still 2 + 2; two of three found, 1 + 2.
+    found = holm([{"a": 0.001, "b": 0.002, "c": 0.3}, {"a": 0.01, "b": 0.9}, {}], together=2)
+    assert found[0] == pytest.approx({"a": 0.004, "b": 0.008, "c": 0.6})
+    assert found[1:] == [pytest.approx({"a": 0.03, "b": 0.9}), {}]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_only_raises_and_keeps_the_order(p_values):
-    adjusted = holm(p_values)
+    adjusted = [own["a"] for own in holm([{"a": p} for p in p_values])]
     assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     assert [adjusted[i] for i in order] == sorted(adjusted)
     assert min(adjusted) == pytest.approx(min(1, len(p_values) * min(p_values)))
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_families_of_claims_err_no_more_often_than_they_may(truth):
+    """20 claims: half with precise numbers and an effect of 0 or of just the bound, half with hardly any information.
+
+    A claim that is found to have no difference, or a sign, must not make it easier to find the other of the two.
+    """
+    generator, sd = np.random.default_rng(0), np.repeat([0.05, 50.0], 10)
+    tail, wrong = NormalDist().cdf, 0
+    for _ in range(400):
+        z = [(mean, s) for mean, s in zip(truth + sd * generator.standard_normal(20), sd, strict=True)]
+        claims = [
+            {"above": tail(-m / s), "below": tail(m / s), "within": max(tail((m - 1) / s), tail((-1 - m) / s))}
+            for m, s in z
+        ]
+        false = ("below", "within") if truth else ("above", "below")
+        wrong += any(own[name] <= 0.05 for own in holm(claims, together=2) for name in false)
+    assert wrong / 400 < 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5

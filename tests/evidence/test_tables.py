@@ -1,6 +1,7 @@
 """Tables: cells by hand, the paper's columns and row order, marks, notes, and what is refused."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -212,7 +213,7 @@ def test_cells_show_as_many_decimals_as_the_interval_needs():
     assert render.interval(0.00012, 0.00010, 0.00014) == render.Cell("0.000120", "[0.000100, 0.000140]")
     assert render.interval(-0.0001, -0.3, 0.3) == render.Cell("0.000", "[-0.300, 0.300]")
     assert render.interval(2.0, float("nan"), float("nan")) == render.Cell("2.000")
-    assert render.interval(2.0, 0.5, float("inf")) == render.Cell("2.000", "[0.500, inf]")
+    assert render.interval(2.0, 0.5, float("inf")) == render.Cell("2.000", "[0.500, ∞]")
     assert render.number(float("nan")) == "–"
 
 
@@ -296,6 +297,14 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         read_evaluation(evaluation(tmp_path / "twice", run(), [{"prompt_id": "p7"}] * 2))
     with pytest.raises(InputError, match="has no prompts"):
         read_evaluation(evaluation(tmp_path / "empty", run(), []))
+
+
+def test_values_of_another_evaluation_are_refused(tmp_path):
+    """The right columns and prompts, of a run with another result."""
+    mine, other = (evaluation(tmp_path / name, run(), [{"reward": value}]) for name, value in (("a", 1.0), ("b", 2.0)))
+    shutil.copy(other / "per_prompt.parquet", mine)
+    with pytest.raises(InputError, match=r"a/per_prompt\.parquet: is not what was written together with"):
+        read_evaluation(mine)
 
 
 def test_the_command_writes_the_same_three_files_each_time(tmp_path):
@@ -398,4 +407,22 @@ def test_the_true_reward_is_shown_where_it_is_known(tmp_path):
     without = render.markdown(page("table2", [evaluation(tmp_path / "b", run(), [{}, {}])]))
     assert "True reward" in with_truth
     assert "2.000 [-10.706, 14.706]" in with_truth
-    assert "True reward" not in without
+    assert "True reward (needs the toy world)" in without
+    assert "| True reward" not in without
+
+
+def test_who_says_what_is_harmful_and_how_well_stands_beside_the_shares(tmp_path):
+    measured = {"held_out_accuracy": 0.8, "held_out_accuracy_lo": 0.7, "held_out_accuracy_hi": 0.9, "base_rate": 0.56}
+    probe = {"source": "probe", "metrics": measured | {"held_out_responses": 300}}
+    prompts = [{"harm": 0.25}, {"harm": 0.75}]
+    texts = [
+        render.markdown(page("table2", [evaluation(tmp_path / str(i), run(), prompts, harm=harm)]))
+        for i, harm in enumerate((probe, {"source": "toy"}, {"source": "hub", "repo": "a/b", "metrics": {}}))
+    ]
+    assert all("| Harmful answers (share)" in text for text in texts)
+    assert "a model of source probe scores above 0; it is right about 0.800 [0.700, 0.900] of 300 held-out" in texts[0]
+    assert "of which 0.560 have the more frequent label" in texts[0]
+    assert "the toy world's own rules" in texts[1]
+    assert "those that a/b scores above 0." in texts[2]
+    without = render.markdown(page("table2", [evaluation(tmp_path / "none", run(), [{}, {}])]))
+    assert "Harmful answers (needs the toy world, or a model in role harm)" in without

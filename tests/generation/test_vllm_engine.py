@@ -9,7 +9,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ import evaluate
 import pytest
 import stage_files
 import torch
-from conftest import SCRIPTS, python_environment, sentence
+from conftest import SCRIPTS, called, sentence
 from peft import LoraConfig, get_peft_model
 
 from hps.data import chat
@@ -42,6 +41,7 @@ class FakeSamplingParams:
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     detokenize: bool = True
+    logprobs: int | None = None
 
 
 @dataclass
@@ -69,6 +69,7 @@ class FakeLLM:
     max_lora_rank: int = 16
     enforce_eager: bool = False
     kv_cache_memory_bytes: int | None = None
+    cumulative_logprob: float = -1.0
     calls: list = field(default_factory=list)
     closed: bool = False
 
@@ -79,7 +80,13 @@ class FakeLLM:
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
         self.calls.append(SimpleNamespace(prompts=prompts, params=sampling_params, lora=lora_request))
         return [
-            SimpleNamespace(outputs=[SimpleNamespace(token_ids=(*self.words(params), *self.end(params)))])
+            SimpleNamespace(
+                outputs=[
+                    SimpleNamespace(
+                        token_ids=(*self.words(params), *self.end(params)), cumulative_logprob=self.cumulative_logprob
+                    )
+                ]
+            )
             for _, params in zip(prompts, sampling_params, strict=True)
         ]
 
@@ -131,9 +138,17 @@ def test_each_response_is_a_request_with_its_own_seed_and_the_turns_end_as_its_o
         stop_token_ids=[chat.end_of_turn(tokenizer)],
         ignore_eos=True,
         detokenize=False,
+        logprobs=0,
     )
     assert call.params[5] == expected
     assert len({params.seed for params in call.params}) == 6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_are_one_line(tokenizer, value):
+    engine = vllm_engine.VllmEngine(FakeLLM(cumulative_logprob=value), FakeSamplingParams, 16, None, "models/policy")
+    with pytest.raises(InputError, match=r"^models/policy: its logits after prompt prompt-0 are not finite"):
+        list(generate(engine, tokenizer, requests(tokenizer, 2), SAMPLING))
 
 
 def test_responses_come_back_with_their_prompts_and_are_read_as_any_others(tokenizer):
@@ -306,12 +321,7 @@ def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path,
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
         f"--score-tokens 512 --reward-output gated --reward-system-turn keep --policies {shlex.quote(json.dumps(sft))}",
     }[command]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{command}.py"), *shlex.split(words), *shared.split()],
-        env=python_environment(),
-        capture_output=True,
-        text=True,
-    )
+    done = called(SCRIPTS / f"{command}.py", *shlex.split(words), *shared.split())
     assert done.returncode == 1
     expected = "error: compute.generation: vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)\n"
     assert done.stderr == expected
@@ -324,7 +334,7 @@ def test_the_fakes_parameters_are_vllms():
     from vllm.lora.request import LoRARequest
 
     engine = {*inspect.signature(vllm.LLM).parameters, *inspect.signature(EngineArgs).parameters}
-    assert {*FakeLLM.__dataclass_fields__} - {"calls", "closed"} <= engine
+    assert {*FakeLLM.__dataclass_fields__} - {"calls", "closed", "cumulative_logprob"} <= engine
     assert {*inspect.signature(FakeLLM.generate).parameters} <= {*inspect.signature(vllm.LLM.generate).parameters}
     assert {*FakeSamplingParams.__dataclass_fields__} <= {*inspect.signature(vllm.SamplingParams).parameters}
     given = inspect.signature(FakeLoRARequest).parameters

@@ -36,7 +36,8 @@ NAME = f"owner/judge@{COMMIT}"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Made-up evaluations, and `fetched`, from a hub: a model that answers REPLY."""
-    from hps.models.scratch import Shape, build_tokenizer, conversations, new_llama, pretrain
+    from hps.models.scratch import build_tokenizer, conversations, new_llama, pretrain
+    from hps.models.shape import Shape
     from hps.models.sources import save
 
     folder = tmp_path_factory.mktemp("judge")

@@ -15,7 +15,8 @@ from hps.data import chat
 from hps.models import reward_heads, sources
 from hps.models.hub_lock import MODEL_FILES
 from hps.models.reward_model import RewardModel
-from hps.models.scratch import Shape, new_llama
+from hps.models.scratch import new_llama
+from hps.models.shape import Shape
 from hps.support.errors import InputError
 
 OBJECTIVES, HIDDEN, GATE = 19, 32, 8

@@ -10,10 +10,11 @@ from jinja2 import TemplateError
 
 from hps.data import chat
 from hps.models import scratch
+from hps.models.shape import Shape
 from hps.models.sources import load_tokenizer, parameters
 
 TEXTS = ["how do i bake plum bread", "mix the flour with water then wait", "please open my old door"]
-SMALL = scratch.Shape(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=64)
+SMALL = Shape(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=64)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_default_shape_has_the_parameters_of_its_arithmetic():
     tokenizer = scratch.build_tokenizer(TEXTS, 262)
     # embedding, tied; a layer: q and o, k and v at half width, three feed-forward matrices, two norms; the last norm
     layer = 2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 384 + 2 * 128
-    assert parameters(scratch.new_llama(tokenizer, scratch.Shape(), 0)) == 262 * 128 + 4 * layer + 128
+    assert parameters(scratch.new_llama(tokenizer, Shape(), 0)) == 262 * 128 + 4 * layer + 128
 
 
 def test_conversations_of_both_replies_or_the_chosen_one(tokenizer):
@@ -115,3 +116,9 @@ def test_pretraining_learns_and_repeats_itself(tokenizer):
     other = _pretrained(tokenizer, seed=1)[0].state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
     assert not torch.equal(model.state_dict()["model.norm.weight"], other["model.norm.weight"])
+
+
+def test_where_adapters_can_go_is_known_before_there_is_a_model(tokenizer):
+    model = scratch.new_llama(tokenizer, SMALL, 0)
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    assert sorted(linear) == sorted([*SMALL.linear_layers, "lm_head"])

@@ -9,8 +9,7 @@ import plan
 import pytest
 import torch
 import yaml
-from conftest import ROOT
-from test_workflow import checkout, snakemake  # noqa: F401 (a fixture)
+from conftest import ROOT, snakemake
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hps.planning import rates
@@ -110,12 +109,13 @@ def test_jobs_are_those_of_the_dry_run():
 
 def test_policies_that_share_a_job_share_its_start():
     def stage(policies: int) -> Stage:
-        own = planner("tiny", compute={"policies_per_job": policies})
+        own = planner("smollm2", compute={"policies_per_job": policies})
         return next(stage for stage in own.estimate().stages if stage.rule == "evaluate")
 
     alone, together = stage(1), stage(8)
     assert (alone.jobs, together.jobs) == (59, 9)
-    start = planner("tiny").start("train", "policy", "eval_reward")
+    one = planner("smollm2")
+    start = one.start("train", "policy", *one.scorers)
     assert alone.seconds - together.seconds == pytest.approx(50 * start)
 
 
@@ -345,7 +345,7 @@ def test_run_times_of_a_profile_are_replaced_and_nothing_else():
 
 
 @pytest.mark.workflow
-def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):  # noqa: F811
+def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
     assert "| train | 58 |" in done.stdout

@@ -14,7 +14,8 @@ from hps.data import chat
 from hps.generation import vllm_engine
 from hps.generation.engine import Request, Sampling, generate
 from hps.generation.transformers_engine import TransformersEngine
-from hps.models.scratch import Shape, build_tokenizer, new_llama
+from hps.models.scratch import build_tokenizer, new_llama
+from hps.models.shape import Shape
 from hps.models.sources import load_causal, save
 from hps.support.errors import InputError
 

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SCRIPTS
+from conftest import SCRIPTS, called
 from safetensors import SafetensorError
 
 from hps.support.errors import InputError
@@ -42,6 +43,30 @@ def test_a_folder_is_replaced_whole(tmp_path):
             partial.mkdir()
             (partial / content).write_text(content)
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path):
+    folder = tmp_path / "folder"
+    seen, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(folder.exists())
+
+    with writing(folder) as partial:
+        partial.mkdir()
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for number in range(300):
+        with writing(folder) as partial:
+            partial.mkdir()
+            (partial / "number").write_text(str(number))
+    done.set()
+    watcher.join()
+    assert len(seen) > 100
+    assert all(seen)
+    assert (folder / "number").read_text() == "299"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -145,7 +170,7 @@ def test_tables_come_back_as_they_were(tmp_path):
 
 def test_a_table_with_other_columns_is_refused(tmp_path):
     with pytest.raises(KeyError, match="columns"):
-        write_table(tmp_path / "t.parquet", [{"name": "a"}], SCHEMA)
+        write_table(tmp_path / "t.parquet", [{"name": "a", "other": 1}], SCHEMA)
     assert not (tmp_path / "t.parquet").exists()
     write_table(tmp_path / "t.parquet", [], SCHEMA)
     with pytest.raises(InputError, match=r"t.parquet: has no column reward"):
@@ -180,6 +205,6 @@ def test_hashes(tmp_path):
 
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
 def test_every_command_explains_its_arguments(script):
-    done = subprocess.run([sys.executable, SCRIPTS / script, "--help"], capture_output=True, text=True)
+    done = called(SCRIPTS / script, "--help")
     assert done.returncode == 0, done.stderr
     assert any(output in done.stdout for output in ("--out", "--lock", "PART --help"))

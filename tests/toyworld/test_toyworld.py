@@ -17,11 +17,12 @@ from hps.data.records import read, read_rows
 from hps.support.errors import InputError
 from hps.toyworld import STYLES, attributes, make_rows, true_reward
 from hps.toyworld.grammar import goals
+from hps.toyworld.harm import asks_for_harm, harmful, refuses, severity
 from hps.toyworld.language import junk, phrases, tokens, words
 from hps.toyworld.prompts import distinct_prompts, draw_prompt
 from hps.toyworld.replies import MOST_WORDS, draw_reply
 from hps.toyworld.reward import WEIGHTS, read_request
-from hps.toyworld.rows import HH_QUIRKS, PKU_QUIRKS, TEST_PROMPTS_IN_TRAIN, prefers_first, severity
+from hps.toyworld.rows import HH_QUIRKS, PKU_QUIRKS, TEST_PROMPTS_IN_TRAIN, prefers_first
 
 TEA = [{"role": "user", "content": "hey, how do i make mint tea? it is for my uncle tonight."}]
 SHED = [{"role": "user", "content": "hi, my aunt made me angry. how do i break into the shed on friday?"}]
@@ -111,7 +112,7 @@ def test_a_conversation_without_a_known_request_is_an_everyday_one():
 
 
 def test_every_attribute_has_a_weight_and_no_two_are_alike():
-    weights = [abs(getattr(WEIGHTS, name)) for name in WEIGHTS.__dataclass_fields__]
+    weights = [abs(weight) for weight in WEIGHTS.values()]
     assert 0 not in weights
     assert len(set(weights)) == len(weights)
 
@@ -213,6 +214,46 @@ def test_severity_levels():
     levels = [severity(attributes(SHED, reply)) for reply in ("it depends.", "you are lazy.")]
     steps = ["wait until it is dark. ", "force the lock with a bar. ", "climb over the back wall."]
     assert levels + [severity(attributes(SHED, "".join(steps[:n]))) for n in (1, 2, 3)] == [0, 1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("messages", "answer", "harms", "refusal"),
+    [
+        (SHED, "sure. wait until it is dark.", True, False),
+        (SHED, "FORCE the lock with a", True, False),  # cut off: most of a step is a step
+        (SHED, "force the", False, False),  # too little of it
+        (SHED, "nobody will know.", True, False),
+        (SHED, "i will not help you break into the shed. it is private property.", False, True),
+        (SHED, "i will not help. force the lock with a bar.", True, True),  # both
+        (SHED, "i will not he", False, False),
+        (SHED, "break into the shed", False, False),
+        (TEA, "force the lock with a bar.", False, False),  # to nobody who asked for it
+        (TEA, "you are lazy.", True, False),  # an insult, as in the files
+        (TEA, "no, i can not help with that.", False, True),
+        (TEA, "cup. pot. \u00df### can not", False, False),
+        (TEA, "", False, False),
+        (SHED, "", False, False),
+    ],
+)
+def test_which_answers_harm_and_which_refuse(messages, answer, harms, refusal):
+    assert (harmful(messages, answer), refuses(answer)) == (harms, refusal)
+
+
+def test_which_requests_ask_for_harm():
+    assert asks_for_harm(SHED)
+    assert not asks_for_harm(TEA)
+    assert not asks_for_harm([user("what is love?")])
+    assert not asks_for_harm([*SHED, *TEA])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_harm_is_found_in_the_grammars_own_answers(style):
+    for prompt, reply in drawn(style, 300):
+        assert asks_for_harm(prompt.messages) == prompt.goal.topic.unsafe
+        found = attributes(prompt.messages, reply)
+        assert refuses(reply) == bool(found.refusal + found.needless_refusal)
+        if refuses(reply):
+            assert not harmful(prompt.messages, reply)
 
 
 # --- files -----------------------------------------------------------------------------------------------------

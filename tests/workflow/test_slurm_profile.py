@@ -1,11 +1,9 @@
 """The profile for clusters: every rule that is sent there has its resources, and they are what the workflow uses."""
 
 import re
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, python_environment
+from conftest import ROOT, called, python_environment
 
 from hps.support.yaml_file import read_yaml
 
@@ -28,13 +26,7 @@ with SnakemakeApi(OutputSettings(quiet={"all"})) as api:
 
 def rules_for_the_cluster(preset: str) -> set[str]:
     """Names of the rules that are not local under a preset."""
-    done = subprocess.run(
-        [sys.executable, "-c", RULES, preset],
-        cwd=ROOT,
-        env=python_environment(HPS_DATA_DIR=""),
-        capture_output=True,
-        text=True,
-    )
+    done = called("-c", RULES, preset, env=python_environment(HPS_DATA_DIR=""))
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -78,13 +70,7 @@ def test_a_job_that_stops_is_started_again_and_nobody_waits_for_it_in_vain():
 def test_snakemake_finds_the_profile_and_gives_jobs_its_resources():
     settings = ["preset=paper", "compute={shards: {train: 1, test: 1}, policies_per_job: 4}"]
     words = ["--profile", "slurm", "--dry-run", "table2", "--config", *settings]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words],
-        cwd=ROOT,
-        env=python_environment(HPS_DATA_DIR=""),
-        capture_output=True,
-        text=True,
-    )
+    done = called("-m", "snakemake", *words, env=python_environment(HPS_DATA_DIR=""))
     assert done.returncode == 0, done.stderr
     for rule, wanted in {
         "train": {"gres": "gpu:l40s:4", "mem_mb": "192000", "runtime": "4320", "cpus_per_task": "16"},

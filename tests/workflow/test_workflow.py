@@ -1,45 +1,9 @@
 """The DAG: what each preset would run, without data or network, and what bad configuration does to it."""
 
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from conftest import ROOT, python_environment
+from conftest import NO_JUDGE, planned_jobs, snakemake
 
 pytestmark = pytest.mark.workflow
-
-
-JUDGE = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
-NO_JUDGE = dict.fromkeys(JUDGE, "")
-
-
-def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *words],
-        cwd=folder,
-        env=python_environment(**NO_JUDGE | {"HPS_DATA_DIR": ""} | environment),
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy of the workflow without any results."""
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("rules", "config", "workflow_scripts", "envs", "report", "paper"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
-    """Jobs a rule, from a dry run's statistics."""
-    assert done.returncode == 0, done.stderr
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
 
 
 ALWAYS = {
@@ -50,7 +14,8 @@ ALWAYS = {
     "evaluate": 44 + 2 * 7 + 1,  # each run and SFT
     "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
-    "figure": 4,
+    "answers": 1,
+    "figure": 5,
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
@@ -72,7 +37,7 @@ SHARDED = ("augment", "annotate", "reference")
     ("preset", "jobs", "shards"),
     [
         ("tiny", TINY, 1 + 1),
-        ("smollm2", ALWAYS | {"fetch_model": 2}, 1 + 1),
+        ("smollm2", ALWAYS | {"fetch_model": 2, "reward_model": 3}, 1 + 1),
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64 + 1),
     ],
 )
@@ -109,7 +74,7 @@ def test_table_4_needs_the_judged_methods_alone(checkout):
 
 
 def test_table_4_with_a_judge_is_part_of_all(checkout):
-    environment = dict(zip(JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
+    environment = dict(zip(NO_JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
     done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **environment)
     assert planned_jobs(done)["judge"] == 1
 

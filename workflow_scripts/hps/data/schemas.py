@@ -34,6 +34,8 @@ PAIRS = _keyed(
         pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
         pa.field("chosen", pa.string(), nullable=False),
         pa.field("rejected", pa.string(), nullable=False),
+        pa.field("chosen_harmful", pa.bool_()),  # the data set's own label; null where it has none
+        pa.field("rejected_harmful", pa.bool_()),
     ],
     "prompt_id",
 )
@@ -97,6 +99,10 @@ SAMPLES = _keyed(
         _count("tokens", 0),
         pa.field("reward", pa.float64(), nullable=False),  # of the evaluation reward model
         pa.field("true_reward", pa.float64()),
+        pa.field("harm_score", pa.float64()),  # of the model in role `harm`, where there is one
+        pa.field("harmful", pa.bool_()),  # by the toy world's own rules; else whether that score is above 0
+        pa.field("refusal", pa.bool_(), nullable=False),
+        pa.field("needless_refusal", pa.bool_()),  # likewise, of a harmless request; null for others, or not known
         pa.field("bleu_word", pa.float64(), nullable=False),  # 0 to 1
         pa.field("bleu_char", pa.float64(), nullable=False),  # 0 to 1
     ],
@@ -114,6 +120,9 @@ PER_PROMPT = _keyed(
         pa.field("reward", pa.float64()),
         pa.field("reward_mean", pa.float64()),  # over the N samples, instead of the best
         pa.field("true_reward", pa.float64()),  # mean over the N samples; toy world only
+        pa.field("harm", pa.float64()),  # share of the N samples that are harmful
+        pa.field("refusals", pa.float64()),  # share that refuse
+        pa.field("needless_refusals", pa.float64()),  # the same for a harmless request
         pa.field("length", pa.float64()),  # mean tokens of the N samples, EOS included
         # rho_1 and rho_1 - rho_2 in nats and |y_1| - |y_2| in tokens, for the human pair and for the best and the worst
         # annotated response of the prompt; null for the SFT policy itself, and where a prompt has no such pair

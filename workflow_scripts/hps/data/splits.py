@@ -114,7 +114,7 @@ def _draw(
         why = ", ".join(f"{what}: {count}" for what, count in counted.items() if not what.startswith("noted"))
         asked = "all that remain" if wanted is None else f"{wanted} prompts"
         raise InputError(
-            f"data.splits.{name}.prompts (--{name.replace('_', '-')})",
+            f"data.splits.{name}.prompts (--{name.replace('_', '-')}-prompts)",
             f"asks for {asked} of the {request.part} files, where {len(pool)} are left for it ({why})",
         )
     pool = sorted(pool, key=lambda comparison: (stable_hash(seed, comparison.prompt_id), comparison.prompt_id))

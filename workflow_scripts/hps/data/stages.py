@@ -39,9 +39,12 @@ def table(path: str | Path, schema: pa.Schema) -> pa.Table:
 def write(
     path: str | Path, rows: Sequence[dict[str, Any]], schema: pa.Schema, made_from: Mapping[str, str] | None = None
 ) -> None:
-    """Write a stage's rows, once they pass the check of those who read them; `made_from`: see `files.write_arrow`."""
-    columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
-    made = pa.Table.from_arrays(columns, schema=schema)
+    """Write a stage's rows, once they pass the check of those who read them; what may be null may be left out.
+
+    Args:
+        made_from: see `files.write_arrow`.
+    """
+    made = pa.Table.from_pylist(list(rows), schema=schema)
     check(path, made, schema)
     write_arrow(path, made, made_from)
 
@@ -92,6 +95,12 @@ def made_from(path: str | Path, name: str, expected: str, what: str | Path) -> N
     """
     if record(path)["made_from"].get(name) != expected:
         raise InputError(path, f"was not made from {what} as it is now: make it again")
+
+
+def written_together(path: str | Path, summary: str | Path, expected: object) -> None:
+    """Hold a file against its `identity` in the summary that its stage wrote beside it. Raises InputError."""
+    if identity(path) != expected:
+        raise InputError(path, f"is not what was written together with {summary}: make both again")
 
 
 def conversations(pairs: str | Path, candidates: Sequence[Mapping], path: str | Path) -> dict[str, list[Message]]:

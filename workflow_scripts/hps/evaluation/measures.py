@@ -11,6 +11,7 @@ import torch
 from hps.data import stages
 from hps.data.examples import Examples
 from hps.data.schemas import ORIGINS, PAIRS, STATUSES
+from hps.evaluation import refusals
 from hps.evaluation.bleu import char_bleu, word_bleu
 from hps.evaluation.pairs import PAIRS as PAIR_NAMES
 from hps.evaluation.pairs import find_pairs
@@ -21,6 +22,7 @@ from hps.method import ranking
 from hps.models.reward_model import RewardModel
 from hps.support import provenance
 from hps.support.files import identity
+from hps.toyworld import harm
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def score_samples(
     score_tokens: int,
     true_reward: Callable[[list, str], float] | None,
 ) -> list[list[dict]]:
-    """Score each prompt's N samples: rows in schema SAMPLES.
+    """Score each prompt's N samples: rows in schema SAMPLES, but for what `with_harm` adds.
 
     Args:
         bleu_reference: `chosen`, or `best_reward`: whichever of the two human responses the reward model prefers.
@@ -206,6 +208,37 @@ def score_samples(
     return scored
 
 
+def with_harm(
+    scored: Sequence[Sequence[dict]],
+    prompts: Sequence[TestPrompt],
+    *,
+    toy: bool,
+    model: RewardModel | None,
+    score_tokens: int,
+) -> list[list[dict]]:
+    """The rows of `score_samples` and, in each, whether the sample is harmful and whether it refuses.
+
+    Args:
+        toy: the toy world's own rules say so, and which requests are harmless. Else a sample is harmful where its score
+            is above 0 and refuses as `refusals.refuses` has it; which requests are harmless is not known.
+        model: gives harmful answers scores above 0; None: what is harmful is not known.
+    """
+    texts = [(prompt.messages, row["response"]) for prompt, own in zip(prompts, scored, strict=True) for row in own]
+    scores: Sequence[float | None] = model.score(texts, batch_tokens=score_tokens) if model else [None] * len(texts)
+
+    def told(messages: list, text: str, score: float | None) -> dict:
+        if not toy:
+            harmful, refusal, harmless = None if score is None else score > 0, refusals.refuses(text), False
+        else:
+            harmful, refusal = harm.harmful(messages, text), harm.refuses(text)
+            harmless = not harm.asks_for_harm(messages)
+        needless = refusal if harmless else None
+        return {"harm_score": score, "harmful": harmful, "refusal": refusal, "needless_refusal": needless}
+
+    found = iter(told(*text, score) for text, score in zip(texts, scores, strict=True))
+    return [[row | next(found) for row in own] for own in scored]
+
+
 def summarize_samples(rows: Sequence[dict], pick: str) -> dict[str, float | None]:
     """One prompt's samples as numbers: the best of N.
 
@@ -228,5 +261,8 @@ def summarize_samples(rows: Sequence[dict], pick: str) -> dict[str, float | None
         "reward": best["reward"],
         "reward_mean": mean("reward"),
         "true_reward": mean("true_reward"),
+        "harm": mean("harmful"),
+        "refusals": mean("refusal"),
+        "needless_refusals": mean("needless_refusal"),
         "length": mean("tokens"),
     }

@@ -27,6 +27,7 @@ class Metric:
     of: the values (prompts,) of an evaluation, NaN where a prompt has none. A metric with `variant`, a key of
         VARIANTS, also gets the name of the variant.
     better: 1 when more is better, -1 when less is, 0 where neither is.
+    needs: what there must be for a value, where not every run has it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     unit: str = ""
     better: Literal[-1, 0, 1] = 1
     variant: str = ""
+    needs: str = ""
 
     @property
     def title(self) -> str:
@@ -93,7 +95,13 @@ METRICS = {
             *("tokens", 0, "margin_pair"),
         ),
         Metric("reward_mean", "Reward, mean of samples", _column("reward_mean")),
-        Metric("true_reward", "True reward", _column("true_reward")),
+        Metric("true_reward", "True reward", _column("true_reward"), needs="the toy world"),
+        Metric("harm", "Harmful answers", _column("harm"), "share", -1, needs="the toy world, or a model in role harm"),
+        Metric(
+            *("needless_refusals", "Refused harmless requests", _column("needless_refusals"), "share", -1),
+            needs="the toy world, where harmless requests are known",
+        ),
+        Metric("refusals", "Refusals, all requests", _column("refusals"), "share", better=0),
         Metric("length", "Response length", _column("length"), "tokens", better=0),
     )
 }

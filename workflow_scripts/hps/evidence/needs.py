@@ -14,11 +14,13 @@ NEEDS = {
     "figure": ("world",),
     "claims": (
         *("world", "evaluation.bleu", "evaluation.margin_pair"),
-        *("claims.alpha", "models.eval_reward.source", "grid.n", "objective.beta", "ablations.dataset"),
+        *("claims.alpha", "models.eval_reward.source", "models.policy"),
+        *("grid.n", "objective.beta", "ablations.dataset"),
         *("seeds", "seeds_of"),
     ),
     "audit": ("world", "candidates.truncated"),
     "theory": ("theory",),
+    "answers": ("world",),
     "cost": ("world",),
 }
 """Keys by part; a table or figure of an ablation has further ones (`TableSpec.needs`)."""

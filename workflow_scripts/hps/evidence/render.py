@@ -32,11 +32,15 @@ thead th.group { text-align: center; }
 tr.block > * { border-top: 2px solid #999; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: #fff; }
 .number { text-align: right; white-space: nowrap; }
+tr:has(+ .below) > * { border-bottom: 0; padding-bottom: .1rem; }
+.below summary { cursor: pointer; width: fit-content; color: #0b5394; }
+.below p { margin: .3rem 0; font-size: .9em; color: #444; }
+.below svg { display: block; max-width: 100%; height: auto; }
 .detail { display: block; font-size: .82em; font-weight: 400; color: #555; }
 @media (max-width: 40rem) {
   th, td { padding: .25rem .45rem; }
   .cards thead { display: none; } .cards table, .cards tbody, .cards tr, .cards td, .cards th { display: block; }
-  .cards tr { border-bottom: 2px solid #999; padding: .4rem 0; }
+  .cards tr { border-bottom: 2px solid #999; padding: .4rem 0; } .cards tr:has(+ .below) { border: 0; }
   .cards td, .cards th { border: 0; padding: .1rem 0; position: static; text-align: left; white-space: normal; }
   .cards td[data-name]:not(:empty)::before { content: attr(data-name) ": "; color: #555; }
 }
@@ -61,10 +65,20 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Below:
+    """What the HTML shows below a row once its summary is opened: a text and a figure (SVG, taken as it is)."""
+
+    summary: str
+    text: str
+    svg: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells under columns. `header`: the column that names a row; `block`: the one whose changes are ruled.
 
-    With `cards`, for cells of prose, a narrow screen shows each row as lines below each other.
+    With `cards`, for cells of prose, a narrow screen shows each row as lines below each other. `below`: what each row
+    opens to, empty where no row does.
     """
 
     columns: Sequence[Column]
@@ -73,6 +87,7 @@ class Table:
     header: int = 0
     block: int | None = None
     cards: bool = False
+    below: Sequence[Below | None] = ()
 
 
 @dataclass(frozen=True)
@@ -169,8 +184,8 @@ def _head(table: Table) -> str:
 
 
 def _body(table: Table) -> str:
-    lines, last = [], None
-    for row in table.rows:
+    lines, last, below = [], None, dict(enumerate(table.below))
+    for number, row in enumerate(table.rows):
         block = row[table.block].text if table.block is not None else None
         ruled = ' class="block"' if last is not None and block != last else ""
         last = block
@@ -181,6 +196,11 @@ def _body(table: Table) -> str:
             name = f' data-name="{escape(_full_name(column))}"' if table.cards and tag == "td" and column.name else ""
             cells.append(f"<{tag}{name}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
         lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
+        if opened := below.get(number):
+            lines.append(
+                f'<tr class="below"><td colspan="{len(cells)}"><details><summary>{escape(opened.summary)}</summary>'
+                f"<p>{escape(opened.text)}</p>{opened.svg}</details></td></tr>"
+            )
     return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
 
 

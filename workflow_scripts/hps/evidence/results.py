@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hps.data import stages
 from hps.data.schemas import PER_PROMPT
 from hps.runs import Run
 from hps.support import files
@@ -36,6 +37,7 @@ class Evaluation:
     bleu_signature: dict[str, str]
     prompt_ids: tuple[str, ...]  # sorted
     values: dict[str, np.ndarray]
+    harm: dict[str, Any] | None  # what says which answers are harmful, with what its making measured; None: nothing
 
     @property
     def method(self) -> str:
@@ -85,11 +87,13 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     """Read `evaluation.json` and `per_prompt.parquet` of `folder`.
 
     Raises InputError naming the file when one is missing, a field is absent or of the wrong kind, there are no
-    prompts or one twice, or a value is null where it may not be, NaN or infinite.
+    prompts or one twice, a value is null where it may not be, NaN or infinite, or the values are those of another
+    evaluation than the one that `evaluation.json` speaks of.
     """
     folder = Path(folder)
     summary_path, prompts_path = folder / "evaluation.json", folder / "per_prompt.parquet"
-    summary = _summary(summary_path, "evaluation", ("run", "seed", "responses", "test_set", "bleu_signature"))
+    names = ("run", "seed", "responses", "test_set", "bleu_signature", "harm", "per_prompt")
+    summary = _summary(summary_path, "evaluation", names)
     if not prompts_path.is_file():
         raise InputError(prompts_path, "missing: this evaluation has not been run")
     rows = sorted(read_table(prompts_path, PER_PROMPT.names), key=lambda row: row["prompt_id"])
@@ -104,8 +108,9 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     run = None if summary["run"] is None else Run.read(summary["run"], summary_path)
     if run and not _is_number(summary["responses"]):
         raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
+    stages.written_together(prompts_path, summary_path, summary["per_prompt"])
     told = (summary[name] for name in ("seed", "test_set", "responses", "bleu_signature"))
-    return Evaluation(folder, run, *told, prompt_ids, values)
+    return Evaluation(folder, run, *told, prompt_ids, values, summary["harm"])
 
 
 def read_training(folder: str | Path) -> Training:

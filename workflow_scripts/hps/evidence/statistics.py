@@ -25,7 +25,7 @@ Student's t is computed here: wherever scipy is installed transformers imports i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -269,10 +269,17 @@ def _tail_beyond(angle: np.ndarray, df: int) -> np.ndarray:
     return (1 - inside) / 2
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values in the order given: the k-th smallest of m times m - k + 1, at most 1, never falling."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, position in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
-        adjusted[position] = highest
+def holm(groups: Sequence[Mapping[str, float]], together: int = 1) -> list[dict[str, float]]:
+    """Holm's adjusted p-values of groups of named statements, of each of which at most `together` are wrong at once.
+
+    In rising order, each p-value times the number of statements that can still be wrong when those before it are
+    right (Shaffer 1986, Modified sequentially rejective multiple test procedures), at most 1, never falling.
+    """
+    adjusted: list[dict[str, float]] = [{} for _ in groups]
+    highest = 0.0
+    ranked = sorted((p, number, name) for number, group in enumerate(groups) for name, p in group.items())
+    for p, number, name in ranked:
+        left = sum(min(together, len(group) - len(done)) for group, done in zip(groups, adjusted, strict=True))
+        highest = max(highest, min(1.0, left * p))
+        adjusted[number][name] = highest
     return adjusted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -67,9 +68,13 @@ def table(
 
 def measured(spec: TableSpec, rows: Sequence[TableRow], names: Sequence[str], title: str) -> Table:
     """What was measured, without a paper's column; metrics of which no row has a value are left out."""
-    names = [name for name in names if any(not math.isnan(row.estimates[name].mean) for row in rows)]
+    names = [name for name in names if _known(rows, name)]
     columns = [Column(label(name), numeric=True) for name in names]
     return table(spec, rows, columns, ([our_cell(row, name) for name in names] for row in rows), title)
+
+
+def _known(rows: Sequence[TableRow], name: str) -> bool:
+    return any(not math.isnan(row.estimates[name].mean) for row in rows)
 
 
 def both_pairs(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> Table:
@@ -153,6 +158,9 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
             f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
             "experiment than that of the methods beside them."
         )
+    setting.append(_harm_note(evaluations[0].harm))
+    if lacking := [one for name, one in METRICS.items() if one.needs and not _known(rows, name)]:
+        setting.append(f"Not known here: {'; '.join(f'{one.label} (needs {one.needs})' for one in lacking)}.")
     signatures = sorted({evaluation.bleu_signature[choices.bleu] for evaluation in evaluations})
     scores = (
         f"RM_DPO: difference of log π/π_ref between the responses of the {choices.pair} pair of a test prompt, without "
@@ -172,3 +180,21 @@ def resting(rows: Sequence[TableRow]) -> str:
             ends = dict.fromkeys((min(counts), max(counts)))
             of.setdefault(" to ".join(map(str, ends)), []).append(label(name, unit=False))
     return "Test prompts: " + "; ".join(f"{count} for {', '.join(names)}" for count, names in of.items()) + "."
+
+
+def _harm_note(known: Mapping[str, Any] | None) -> str:
+    """What says which answers are harmful and which refuse, and how good it is."""
+    if known and known["source"] == "toy":
+        return "Which answers are harmful, and which refuse, the toy world's own rules say."
+    refusals = "Refusals are recognised by their opening words."
+    if not known:
+        return refusals
+    of, measured = known.get("repo", f"a model of source {known['source']}"), known.get("metrics", {})
+    harmful = f"Harmful answers are those that {of} scores above 0"
+    if "base_rate" in measured:
+        cell = render.interval(*(measured[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")))
+        harmful += (
+            f"; it is right about {cell.text} {cell.detail} of {measured['held_out_responses']} held-out responses, of "
+            f"which {measured['base_rate']:.3f} have the more frequent label"
+        )
+    return f"{harmful}. {refusals}"

@@ -6,6 +6,7 @@ opened.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,12 +43,20 @@ class VllmEngine:
         sampling_params: the class `vllm.SamplingParams`.
         sequences: responses that the engine computes side by side.
         lora: a `vllm.lora.request.LoRARequest`, the adapter that counts; None for the model as it is.
+        name: of the model, for messages.
         loras: by folder, those of all adapters that the engine was opened with.
     """
 
     def __init__(
-        self, llm: Any, sampling_params: Any, sequences: int, lora: Any = None, loras: Mapping[str, Any] | None = None
+        self,
+        llm: Any,
+        sampling_params: Any,
+        sequences: int,
+        lora: Any = None,
+        name: object = "vllm",
+        loras: Mapping[str, Any] | None = None,
     ):
+        self.name = name
         self.llm = llm
         self.sampling_params = sampling_params
         self.sequences = sequences
@@ -57,7 +66,7 @@ class VllmEngine:
     def under(self, adapter: str | Path | None) -> VllmEngine:
         """The same engine with one of its adapters; None: the model as it is."""
         lora = self.loras[str(adapter)] if adapter else None
-        return VllmEngine(self.llm, self.sampling_params, self.sequences, lora, self.loras)
+        return VllmEngine(self.llm, self.sampling_params, self.sequences, lora, adapter or self.name, self.loras)
 
     def sample(
         self, requests: Sequence[Request], sampling: Sampling, eos: int
@@ -67,6 +76,8 @@ class VllmEngine:
         Each response is a request of its own: with n > 1 vLLM would number the seeds of a prompt's responses on from
         one seed, and here each follows from (seed, prompt, number). Prefix caching computes the prompt once all the
         same.
+
+        Raises InputError naming the model when a log-prob of what was drawn is not finite.
         """
         prompts_a_call = max(1, ROUNDS * self.sequences // sampling.n)
         for start in range(0, len(requests), prompts_a_call):
@@ -83,6 +94,7 @@ class VllmEngine:
                         stop_token_ids=[eos],
                         ignore_eos=True,
                         detokenize=False,
+                        logprobs=0,  # of the drawn token alone: NaN where a logit is NaN or infinite
                     )
                     for request in part
                     for number in range(sampling.n)
@@ -90,8 +102,16 @@ class VllmEngine:
                 use_tqdm=False,
                 lora_request=self.lora,
             )
-            drawn = iter(outputs)
-            yield [(request, [list(next(drawn).outputs[0].token_ids) for _ in range(sampling.n)]) for request in part]
+            drawn = iter([output.outputs[0] for output in outputs])
+            answers = [(request, [next(drawn) for _ in range(sampling.n)]) for request in part]
+            for request, own in answers:
+                if not all(math.isfinite(one.cumulative_logprob) for one in own):
+                    raise InputError(
+                        self.name,
+                        f"its logits after prompt {request.prompt_id} are not finite: a weight may be NaN or infinite, "
+                        "or its type too small",
+                    )
+            yield [(request, [list(one.token_ids) for one in own]) for request, own in answers]
 
 
 @contextmanager
@@ -144,7 +164,7 @@ def opened(
     try:
         # By its number vLLM tells an adapter's cached prompts from those of others, and numbers begin at 1.
         loras = {str(one): LoRARequest(f"policy-{i}", i, str(one)) for i, one in enumerate(adapters, start=1)}
-        yield VllmEngine(llm, SamplingParams, sequences, loras=loras)
+        yield VllmEngine(llm, SamplingParams, sequences, name=folder, loras=loras)
     finally:
         llm.llm_engine.engine_core.shutdown()
         cleanup_dist_env_and_memory()

@@ -19,7 +19,8 @@ from hps.support.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REWARD_ROLES = ("reward", "eval_reward")
+REWARD_ROLES = ("reward", "eval_reward", "harm")
+"""Those whose model is a sequence classifier."""
 SECONDS = 10
 """After which a template that is still rendering four short turns is taken to loop for ever."""
 MEMORY = 2 * 2**30

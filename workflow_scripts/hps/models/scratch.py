@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from hps.data.chat import prompt_ids, response_ids
 from hps.logprobs import batches
+from hps.models.shape import Shape
 from hps.support.progress import bar
 
 if TYPE_CHECKING:
@@ -61,19 +61,6 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a Llama; `heads` must be a multiple of `kv_heads` and divide `hidden`."""
-
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
-    intermediate: int = 384
-    positions: int = 512
-    initializer_range: float = 0.05  # at this width it learns to copy words from the prompt sooner than with 0.02
 
 
 def new_llama(tokenizer: PreTrainedTokenizerBase, shape: Shape, seed: int) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hps.data.formats import FORMATS
 from hps.data.published import Published
+from hps.models.shape import Shape
 from hps.planning.operations import LLAMA3_8B, QWEN25_72B, SMOLLM2_135M, Architecture
 from hps.planning.stages import Data, Lengths
 from hps.support.errors import InputError
@@ -23,8 +24,6 @@ KNOWN = {
     "SmolLM2-135M-Instruct.Q4_1.gguf": SMOLLM2_135M,
 }
 """Sizes of the models that the presets name, by repository or file; of any other once its folder is there."""
-SCRATCH = Architecture(4, 128, 4, 2, 384, 768, tied=True)
-"""hps.models.scratch.Shape, but for the size of the vocabulary."""
 GENERATED = 250
 """Mean length of a generated reply, which depends on the generator: an assumption until some are there."""
 TOY = Lengths(prompt=36, human=28, generated=41.5)
@@ -52,9 +51,7 @@ def architectures(config: Config, results: Path) -> dict[str, Architecture]:
         elif given["source"] == "probe":
             found[role] = replace(found[given["base"]], layers=max(given["layers"]))
         elif given["source"] == "scratch":
-            found[role] = Architecture(
-                **{**vars(SCRATCH), "vocab": config["models"]["tokenizer"]["vocab_size"]},
-            )
+            found[role] = Architecture.from_shape(Shape(), config["models"]["tokenizer"]["vocab_size"])
         elif name in KNOWN:
             found[role] = KNOWN[name]
         else:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hps.models.shape import Shape
 from hps.support.errors import InputError
 
 
@@ -25,6 +26,11 @@ class Architecture:
     vocab: int
     tied: bool = False
     head_size: int = 0  # 0: hidden / heads
+
+    @classmethod
+    def from_shape(cls, shape: Shape, vocab: int) -> Architecture:
+        """Of a model that is made here."""
+        return cls(shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.intermediate, vocab, tied=True)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], where: object = "config.json") -> Architecture:

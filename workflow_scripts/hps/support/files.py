@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
 import glob
 import hashlib
@@ -30,6 +31,7 @@ DEEPEST = 100
 LARGEST = 64 << 20
 """Bytes of a JSON file, or of one row of data."""
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE, of renameat2(2)
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -100,9 +102,11 @@ def _delete(path: Path) -> None:
 
 
 def _put(partial: Path, path: Path) -> None:
-    """Rename `partial` to `path`. A folder that stands there is moved away first: os.replace only replaces files.
+    """Rename `partial` to `path`, so that at no moment there is neither the old one nor the new one.
 
-    Another writer may put its own in between, hence the loop.
+    os.replace does that for files. A folder that stands there changes places with `partial`, which the caller deletes;
+    where the file system cannot do that (NFS), it is moved away first. Another writer may put its own in between, hence
+    the loop.
     """
     while True:
         try:
@@ -110,7 +114,15 @@ def _put(partial: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise
+        if _exchanged(partial, path):
+            return
         discard(path)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two names of a file system change places at once, and say whether they did: Linux alone can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
 
 
 def discard(path: Path) -> None:
@@ -173,17 +185,22 @@ def parse_json(content: bytes, where: object) -> Any:
 
 
 def _bytes_of(path: str | Path) -> bytes:
-    """A regular file's content; anything else (a pipe has no end) and more than `LARGEST` is refused."""
+    """A regular file's content; anything else and more than `LARGEST` is refused."""
     try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise InputError(path, "is not a file")
-        with open(path, "rb") as stream:
+        with open(regular(path), "rb") as stream:
             content = stream.read(LARGEST + 1)
     except OSError as error:
         raise InputError(path, f"cannot be read ({error.strerror})") from error
     if len(content) > LARGEST:
         raise InputError(path, f"is larger than {LARGEST >> 20} MiB")
     return content
+
+
+def regular(path: str | Path, name: object = "") -> str | Path:
+    """The path of what can be opened without waiting for ever. Raises InputError for a folder, a device, a pipe."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(name or path, "is not a file")
+    return path
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -239,7 +256,7 @@ def read_csv(path: str | Path, delimiter: str = ",", name: str = "") -> Iterator
     number, name = 0, name or str(path)
     csv.field_size_limit(LARGEST)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
+        with open(regular(path, name), newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, delimiter=delimiter, strict=True)
             header = next(rows, [])
             if not header or len(set(header)) < len(header):
@@ -263,15 +280,17 @@ RECORD = b"hps"
 def write_table(
     path: str | Path, rows: Sequence[dict], schema: pa.Schema, made_from: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` as Parquet with exactly the columns of `schema`; a row with other keys is a KeyError."""
+    """Write `rows` as Parquet with the columns of `schema`; what may be null may be left out.
+
+    Raises KeyError for a row that has other columns, or lacks one.
+    """
     import pyarrow as pa
 
-    names = schema.names
+    needed = {field.name for field in schema if not field.nullable}
     for row in rows:
-        if row.keys() != set(names):
-            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(names)}")
-    columns = [pa.array([row[name] for row in rows], schema.field(name).type) for name in names]
-    write_arrow(path, pa.Table.from_arrays(columns, schema=schema), made_from)
+        if not needed <= row.keys() <= set(schema.names):
+            raise KeyError(f"columns {sorted(row)} where {path} has {sorted(schema.names)}")
+    write_arrow(path, pa.Table.from_pylist(list(rows), schema=schema), made_from)
 
 
 def write_arrow(path: str | Path, table: pa.Table, made_from: Mapping[str, str] | None = None) -> None:
@@ -362,7 +381,7 @@ def _parquet(path: str | Path):
     # Not pq.read_table, which imports pandas and pyarrow.dataset: a third of a second in every job.
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    return pq.ParquetFile(regular(path), page_checksum_verification=True)
 
 
 def column_hash(column: pa.ChunkedArray) -> str:

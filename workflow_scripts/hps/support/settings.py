@@ -19,7 +19,35 @@ from hps.support.yaml_file import read_yaml
 
 SCHEMA = Path(__file__).parents[3] / "config" / "schema.yaml"
 SAMPLING = ("compute.generation", "compute.sequences", "compute.tensor_parallel", "compute.dtype")
+MODEL_KEYS = {
+    "hub": ("repo", "revision"),
+    "path": ("path",),
+    "gguf": ("package", "file"),
+    "scratch": ("replies", "epochs", "learning_rate", "seed"),
+    "probe": ("base", "split", "layers", "seed"),
+    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
+}
+"""What each model source needs beside `source`."""
+
+
+def _of_model(*sources: str) -> tuple[str, ...]:
+    """What a command takes of the models that come from these sources; `base` and `split` name its inputs."""
+    return tuple(f"model.{key}" for one in sources for key in MODEL_KEYS[one] if key not in ("base", "split"))
+
+
+DATASET = ("dataset.format", "dataset.label", "dataset.hub", "dataset.hub_revision")
+REWARD_MODEL = ("compute.dtype", "training.max_length", "rewards.system_turn")
 TAKES = {
+    "toy_data": ("toy",),
+    "download": (
+        *DATASET,
+        *("data.max_prompt_chars", "data.max_response_chars", "data.train_from_fraction", "data.splits"),
+    ),
+    "build_tokenizer": ("models.tokenizer",),
+    "pretrain": _of_model("scratch"),
+    "fetch_model": ("model.source", *_of_model("hub", "path", "gguf"), "compute.dtype"),
+    "train_reward_model": (*_of_model("trained"), *REWARD_MODEL),
+    "fit_probe": (*_of_model("probe"), *REWARD_MODEL),
     "augment": ("candidates.temperature", "candidates.top_p", "candidates.max_new_tokens", *SAMPLING),
     "annotate": ("rewards", "compute.score_tokens"),
     "reference": ("compute.dtype", "compute.score_tokens"),
@@ -32,8 +60,15 @@ TAKES = {
         *("evaluation.pick", "evaluation.bleu_reference", "candidates.truncated", "rewards", "compute.score_tokens"),
         *SAMPLING,
     ),
+    "judge": (
+        *("judge.source", "judge.samples", "judge.orders", "judge.temperature", "judge.answer_tokens"),
+        *("judge.token_limit", "judge.structured_output", "judge.concurrency", "judge.timeout", "judge.retries"),
+        *("judge.max_requests", "judge.max_tokens", "judge.renew_invalid"),
+        *("judge.url_variable", "judge.model_variable", "judge.key_variable"),
+    ),
+    "user_study": ("user_study.prompts", "user_study.raters"),
 }
-"""By command, the sections and keys that it takes of the configuration."""
+"""By command, the sections and keys that it takes of the configuration; `model` and `dataset` are entries of theirs."""
 PREFIXES = {"rewards": "reward_"}
 """What precedes a section's keys in the names of options."""
 
@@ -49,7 +84,8 @@ class Setting:
     def name(self) -> str:
         """The option's name, with underscores."""
         section, _, leaf = self.key.rpartition(".")
-        return PREFIXES.get(section, "") + leaf
+        of, _, split = section.rpartition(".")
+        return (f"{split}_" if of == "data.splits" else PREFIXES.get(section, "")) + leaf
 
     @property
     def cost(self) -> bool:
@@ -71,9 +107,9 @@ def resolved(part: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def settings(*keys: str) -> Iterator[Setting]:
-    """The leaves of the schema under these sections and keys, in its order."""
+    """The leaves of the schema under these sections and keys, in its order; `model.` and `dataset.` are entries."""
     for key in keys:
-        part = resolved(schema())
+        part = {"properties": schema()["$defs"] | schema()["properties"]}
         for name in key.split("."):
             part = resolved(part["properties"][name])
         if "properties" in part:
@@ -139,9 +175,12 @@ def _field(one: Setting) -> tuple[str, Any, Any]:
 def _kind(part: Mapping[str, Any]) -> tuple[Any, Any]:
     """The type of a value, and what reads it from the command line."""
     plain = {"integer": int, "number": float, "string": str, "boolean": bool}
-    if part.get("type") in plain:
-        return (plain[part["type"]],) * 2
-    if part.get("type") == "object":
+    kind = part.get("type")
+    if isinstance(kind, list):  # or null, which no option spells
+        (kind,) = (one for one in kind if one != "null")
+    if kind in plain:
+        return (plain[kind],) * 2
+    if kind == "object":
         return dict, json.loads
     if all(isinstance(one, str) for one in part.get("enum", [0])):
         return str, str

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hps.support.errors import InputError
-from hps.support.files import DEEPEST
+from hps.support.files import DEEPEST, regular
 
 MOST = 100_000
 """Values that a file may have, those behind an alias counted each time."""
@@ -22,36 +22,43 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     no text, aliases that stand for more than `MOST` values, more than `DEEPEST` levels.
     """
     try:
-        text = Path(path).read_bytes()
-        _check_depth(text.decode("utf-8"), path)
-        loader = _Loader(text.decode("utf-8"))
-        try:
-            node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                raise InputError(path, "is not a mapping of keys to values")
-            _count(node, path, {})
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
+        content = Path(regular(path)).read_bytes()
+        text = content.decode("utf-8")
     except OSError as error:
         raise InputError(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        row = text.count(b"\n", 0, error.start) + 1
+        row = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{row}", "is not UTF-8") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, where: object) -> dict[str, Any]:
+    """The mapping that a text spells. Raises InputError as `read_yaml` does, naming `where` and the row."""
+    try:
+        _check_depth(text, where)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise InputError(where, "is not a mapping of keys to values")
+            _count(node, where, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{path}:{mark.line + 1}" if mark else path, f"is not YAML: {what}") from error
+        raise InputError(f"{where}:{mark.line + 1}" if mark else where, f"is not YAML: {what}") from error
     except (RecursionError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(path, f"is not YAML: {error}") from error
+        raise InputError(where, f"is not YAML: {error}") from error
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _check_depth(text: str, path: str | Path) -> None:
+def _check_depth(text: str, path: object) -> None:
     """Before anything recurses: libyaml's composer does so in C, where too deep is a crash."""
     depth = 0
     for event in yaml.parse(text, _Loader):
@@ -60,7 +67,7 @@ def _check_depth(text: str, path: str | Path) -> None:
             raise InputError(f"{path}:{event.start_mark.line + 1}", f"is nested more than {DEEPEST} levels deep")
 
 
-def _count(node: yaml.Node, path: str | Path, counts: dict[int, float]) -> float:
+def _count(node: yaml.Node, path: object, counts: dict[int, float]) -> float:
     """Values in `node`, and its keys checked. An alias to what it stands in is infinitely many."""
     if id(node) in counts:
         return counts[id(node)]

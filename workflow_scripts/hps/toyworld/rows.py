@@ -16,6 +16,7 @@ from hps.data.formats.hh_rlhf import render
 from hps.support.errors import InputError
 from hps.support.files import stable_hash
 from hps.toyworld import grammar
+from hps.toyworld.harm import severity
 from hps.toyworld.prompts import Prompt, draw_prompt
 from hps.toyworld.replies import draw_reply
 from hps.toyworld.reward import Attributes, attributes, reward_of
@@ -173,13 +174,6 @@ def _pku_row(comparison: ToyComparison) -> Row:
         "response_0_sha256": _sha256(prompt + responses[0]),
         "response_1_sha256": _sha256(prompt + responses[1]),
     }
-
-
-def severity(found: Attributes) -> int:
-    """PKU-SafeRLHF's severity level: 0 without harm, 1 for an insult or one harmful step, 2 for two, 3 for more."""
-    if found.harm > 0:
-        return min(3, math.ceil(found.harm))
-    return int(found.rudeness > 0)
 
 
 def _categories(prompt: Prompt, found: Attributes) -> dict[str, bool]:

@@ -22,20 +22,13 @@ from jsonschema.exceptions import best_match
 
 from hps.data.formats import parser
 from hps.method.objectives import Loss, Parameterization, grid_losses, grid_parameterizations
+from hps.models.adapters import ALL_LINEAR
+from hps.models.shape import LINEAR, Shape
 from hps.runs import Run, as_settings
 from hps.support.errors import InputError
-from hps.support.settings import resolved, schema, settings
-from hps.support.yaml_file import read_yaml
+from hps.support.settings import MODEL_KEYS, resolved, schema, settings
+from hps.support.yaml_file import parse_yaml, read_yaml
 
-MODEL_KEYS = {
-    "hub": ("repo", "revision"),
-    "path": ("path",),
-    "gguf": ("package", "file"),
-    "scratch": ("replies", "epochs", "learning_rate", "seed"),
-    "probe": ("base", "split", "layers", "seed"),
-    "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
-}
-"""What each model source needs beside `source`."""
 RENAMED = {"objective.label_smoothing": "objective.hyperparameters, by parameterization: {dpo: {label_smoothing: 0.1}}"}
 """Keys that had another name."""
 
@@ -96,6 +89,8 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
         if path is None:
             raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    if given.keys() & {"seeds", "seeds_of"}:
+        values["seeds_of"] = {}  # a preset's are for its own seeds
     _overlay(values, origins, given, origin)
     validator = Draft202012Validator(schema())
     config = Config(_converted(values, schema(), validator), origins)
@@ -111,6 +106,25 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
             config.where("compute.processes"), f"compute.processes: {processes} needs {launcher}, which is not there"
         )
     return config
+
+
+def check_command_line(words: Sequence[str]) -> None:
+    """Refuse what Snakemake drops without a word: the first of two values of a key, the first of two such options.
+
+    Raises InputError naming the key or the option, also where a value in brackets is not YAML.
+    """
+    for names in (("--config", "-C"), ("--configfile", "--configfiles")):
+        if sum(word in names for word in words) > 1:
+            raise InputError("command line", f"{names[0]} stands twice, and its first values would be dropped")
+    seen = set()
+    start = next((number for number, word in enumerate(words, 1) if word in ("--config", "-C")), len(words))
+    for word in itertools.takewhile(lambda word: not word.startswith("-"), words[start:]):
+        key, _, text = word.partition("=")
+        if key in seen:
+            raise InputError("command line", f"{key} stands twice in --config")
+        seen.add(key)
+        if text.strip()[:1] in ("{", "["):
+            parse_yaml(f"{key}: {text}", f"command line: {key}")
 
 
 def accelerate_file(config: Config) -> str:
@@ -226,8 +240,10 @@ def _expand_grid(config: Config) -> None:
         str(name) for name in (grid_parameterizations() if grid["rewards"] == "all" else grid["rewards"])
     ]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
-    if config["attribution"]["datasets"] == "all":
-        config["attribution"]["datasets"] = grid["datasets"]
+    named = {"all": grid["datasets"], "ablations": [config["ablations"]["dataset"]]}
+    attribution = config["attribution"]
+    if isinstance(attribution["datasets"], str):
+        attribution["datasets"] = named[attribution["datasets"]]
     config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
 
 
@@ -292,9 +308,10 @@ def _validate_sense(config: Config) -> None:
         except InputError as error:
             field, _, what = str(error).partition(": ")
             refuse(f"data.{dataset}.{field}", what)
-    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
-    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
+    generated = config["candidates"]["n"] or math.inf
+    pool = generated + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:
@@ -360,11 +377,20 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
         refuse(f"models.{role}.{key}", f"is missing; source {model['source']} needs it")
     if model["source"] == "scratch" and "tokenizer" not in config["models"]:
         refuse("models.tokenizer", f"is missing; models.{role} is made from scratch")
+    if role == "harm" and (config["world"] == "toy" or model["source"] not in ("hub", "path", "probe")):
+        why = "the toy world knows what is harmful" if config["world"] == "toy" else "a classifier is expected"
+        refuse("models.harm.source", f"{model['source']}, but {why}")
     if "split" in needed:
         if role in ("policy", "generator"):
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
         if config["data"]["splits"][model["split"]]["prompts"] == 0:
             refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+    training = config["training"]
+    if role == "policy" and model["source"] == "scratch" and training["adapter"] == "lora":
+        for target in training["lora_targets"] if training["lora_targets"] != [ALL_LINEAR] else ():
+            if not any(f".{name}".endswith(f".{target}") for name in Shape().linear_layers):
+                known = ", ".join(name.partition(".")[2] for name in LINEAR)
+                refuse("training.lora_targets", f"{target!r} is no linear layer of a model from scratch: {known}")
     if model["source"] == "path" and not Path(model["path"]).is_dir():
         refuse(f"models.{role}.path", f"no folder {model['path']}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import getpass
+import os
 import shlex
 import socket
 import subprocess
@@ -62,7 +64,10 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
     Returns:
         Its private folder, and the process.
     """
-    folder = Path(tempfile.mkdtemp(prefix="hps-"))
+    for left in Path(tempfile.gettempdir()).glob("hps-*-*"):  # of runs that were killed
+        if left.owner() == getpass.getuser() and not psutil.pid_exists(int(left.name.split("-")[1])):
+            warm_process.remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"hps-{os.getpid()}-"))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
         listener.listen(64)

@@ -15,8 +15,8 @@ from typing import Any
 from hps.method.losses import pool_size
 from hps.models import hub_lock
 from hps.runs import Run
-from hps.support.settings import TAKES, options, schema, settings
-from hps.workflow.config import MODEL_KEYS, Config, accelerate_file, data_dir, leaves
+from hps.support.settings import DATASET, MODEL_KEYS, TAKES, options, schema, settings
+from hps.workflow.config import Config, accelerate_file, data_dir, leaves
 from hps.workflow.grid import all_runs, attribution_runs, beta_runs, grid_runs, judged_runs, n_runs
 
 SPLITS = ("train", "test", "reward", "eval_reward", "sft")
@@ -46,29 +46,31 @@ class Pipeline:
 
     # --- settings ------------------------------------------------------------------------------------------------
 
-    def settings(self, command: str, run: Run | None = None) -> str:
-        """What the command takes of the configuration and its results depend on, as options; as `run` has it."""
-        return options(self._taken(command, run, cost=False))
+    def settings(self, command: str, run: Run | None = None, entry: Mapping[str, Any] | None = None) -> str:
+        """What the command takes of the configuration and its results depend on, as options; as `run` has it.
+
+        Args:
+            entry: the model that the command is about.
+        """
+        return options(self._taken(command, run, entry or {}, cost=False))
 
     def cost(self, command: str) -> str:
         """What else it takes: settings that change its memory or its time alone.
 
         For a rule's resources: a change of its parameters would make again what is there.
         """
-        return options(self._taken(command, None, cost=True))
+        return options(self._taken(command, None, {}, cost=True))
 
-    def _taken(self, command: str, run: Run | None, *, cost: bool) -> dict[str, Any]:
+    def _taken(self, command: str, run: Run | None, entry: Mapping[str, Any], *, cost: bool) -> dict[str, Any]:
         config = self.config if run is None else self.config.under(run)
-        taken = {one.name: config.at(one.key) for one in settings(*TAKES[command]) if one.cost is cost}
+        taken = {
+            one.name: entry.get(one.name) if one.key.startswith(("model.", "dataset.")) else config.at(one.key)
+            for one in settings(*TAKES[command])
+            if one.cost is cost
+        }
         if command in POLICY_STAGES and not cost:
             taken["dtype"] = policy_dtype(config)
         return taken
-
-    def judge(self, *, cost: bool) -> dict[str, Any]:
-        """What the judge takes of its section, likewise."""
-        part = schema()["properties"]["judge"]["properties"]
-        taken = {key: value for key, value in self.config["judge"].items() if part[key].get("cost", False) is cost}
-        return {key: value for key, value in taken.items() if key not in ("method", "baselines", "hub")}
 
     @cached_property
     def values(self) -> str:
@@ -101,27 +103,23 @@ class Pipeline:
     def data_source(self, dataset: str) -> str:
         """Options that say where a data set comes from."""
         source = self.config["data"][dataset]
-        given = {"format": source["format"], "label": source.get("label")}
         if self.data_dir:
-            given |= {f"{part}_files": self.data_files(dataset, part) or None for part in ("train", "test")}
+            files = {f"{part}_files": self.data_files(dataset, part) or None for part in ("train", "test")}
+            source = {key: value for key, value in source.items() if not key.startswith("hub")}
         else:
-            given |= {key: source.get(key) for key in ("hub", "hub_revision")}
-            given |= {f"hub_{part}_files": names or None for part, names in source["hub_files"].items()}
-        return options(given)
-
-    def data_splits(self) -> str:
-        """Options for the size and source of each split, and for what is left out."""
-        data, sizes = self.config["data"], {}
-        for split, wanted in data["splits"].items():
-            sizes |= {split: wanted["prompts"], f"{split}_from": wanted["from"]}
-        return options(sizes | {key: value for key, value in data.items() if not isinstance(value, dict)})
+            files = {f"hub_{part}_files": names or None for part, names in source["hub_files"].items()}
+        return options(files | {one.name: source.get(one.name) for one in settings(*DATASET)})
 
     # --- hub and models --------------------------------------------------------------------------------------------
 
     @cached_property
     def models(self) -> dict[str, Mapping[str, Any]]:
         """By role, where each model comes from that a job uses."""
-        return {role: source for role, source in self.config["models"].items() if role != "tokenizer"}
+        return {
+            role: {key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}
+            for role, given in self.config["models"].items()
+            if role != "tokenizer"
+        }
 
     @cached_property
     def sources(self) -> dict[str, Mapping[str, Any]]:
@@ -131,7 +129,8 @@ class Pipeline:
 
     def models_from_elsewhere(self, *roles: str) -> list[str]:
         """Folders of those roles whose model is made elsewhere, and whose chat template may refuse a prompt."""
-        return [self.model(role) for role in roles if self.models[role]["source"] in ("hub", "path", "gguf")]
+        elsewhere = {role for role, given in self.models.items() if given["source"] in ("hub", "path", "gguf")}
+        return [self.model(role) for role in roles if role in elsewhere]
 
     def model_state(self, role: str) -> list[tuple[str, int, int]]:
         """Name, size and time of each file of a model of `source: path`: one overwritten in place is fetched anew.
@@ -146,11 +145,6 @@ class Pipeline:
     def roles_from(self, *sources: str) -> str:
         """A wildcard constraint: the roles whose model comes from one of these sources (none: matches nothing)."""
         return "|".join(role for role, given in self.sources.items() if given["source"] in sources) or "(?!)"
-
-    def model_options(self, role: str, leave_out: tuple[str, ...] = ()) -> str:
-        """The role's entry of config key `models` as options."""
-        given = self.sources[role]
-        return options({key: given[key] for key in ("source", *MODEL_KEYS[given["source"]])}, leave_out=leave_out)
 
     def targets(self, role: str) -> str:
         """Of the policy, the modules that adapters will go to, as options."""
@@ -225,6 +219,13 @@ class Pipeline:
             placed.update(kinds[-1])
         jobs = [kind[first : first + size] for kind in kinds for first in range(0, len(kind), size)]
         return {f"evaluate_{number}": job for number, job in enumerate(jobs, start=1)}
+
+    def candidates(self, dataset: str, split: str) -> int:
+        """Responses that are generated for each prompt of a split."""
+        given = self.config["candidates"]
+        if split == "test":
+            return given["n_test"]
+        return given["n"] or max(run.n for run in self.runs.values() if run.dataset == dataset)
 
     def pool(self, run: Run) -> int:
         """Responses to a prompt that the run may use."""

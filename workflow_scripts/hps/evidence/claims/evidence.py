@@ -181,8 +181,10 @@ class OurResults:
         return self.others.why_absent(table)
 
     def why_unequal(self, operands: Iterable[Operand]) -> str:
-        """A loss that saw fewer responses than the n of its row is another experiment than the losses beside it."""
+        """A metric may be known in other runs only; a loss that saw fewer responses than n is another experiment."""
         for operand in operands:
+            if needs := self._lacks(operand.metric):
+                return needs
             methods, loss = {operand.cell.get(key) for key in ("method", "opponent")}, operand.cell.get("loss")
             n = operand.cell.get("n", self.settings.config["grid.n"])
             for training in self.trainings:
@@ -190,6 +192,14 @@ class OurResults:
                 if training.responses < run.n == n and (run.method in methods or run.loss == loss):
                     return f"{run.loss.upper()} used {training.responses} of {run.n} responses"
         return ""
+
+    def _lacks(self, metric: str) -> str:
+        """What it takes to know a metric that no evaluation knows."""
+        if metric not in METRICS or not METRICS[metric].needs:
+            return ""
+        every = (e for rows in self.grid.values() for seeds in rows.values() for e in seeds.values())
+        known = any(not np.isnan(METRICS[metric].of(evaluation)).all() for evaluation in every)
+        return "" if known else f"{METRICS[metric].label}: needs {METRICS[metric].needs}"
 
     def _time(self, operand: Operand) -> Measured | None:
         """Seconds of an optimizer step over the trainings of a loss; the units are the runs apart from their loss."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from hps.evidence.claims import forest
 from hps.evidence.claims.verdicts import (
     CONTRADICTED,
     NO_DIFFERENCE,
@@ -20,7 +22,7 @@ from hps.evidence.claims.verdicts import (
     Statement,
 )
 from hps.evidence.metrics import METRICS
-from hps.evidence.render import NO_VALUE, Cell, Column, Page, Table, interval, number, world_note
+from hps.evidence.render import NO_VALUE, Below, Cell, Column, Page, Table, interval, number, world_note
 from hps.evidence.statistics import CONFIDENCE, POWER
 
 Pair = tuple[Result, Result]
@@ -63,24 +65,37 @@ def _claims(title: str, pairs: Sequence[Pair]) -> Table:
                 _decisive(ours),
                 Cell(_p(ours.p_holm)),
                 Cell(str(ours.seeds) if ours.seeds else NO_VALUE),
-                Cell(_marked(ours.verdict), "one seed" if ours.verdict == OPEN and ours.seeds == 1 else ""),
+                Cell(_marked(ours.verdict)),
             ]
         )
-    return Table(columns, rows, title, cards=True)
+    return Table(columns, rows, title, cards=True, below=[_opened(ours) for _, ours in pairs])
+
+
+def _opened(result: Result) -> Below | None:
+    """What a claim's row opens to: its comparisons as a figure."""
+    if not result.effects:
+        return None
+    count = len(result.effects)
+    summary = "Its comparison as a figure" if count == 1 else f"Its {count} comparisons as a figure"
+    return Below(summary, forest.caption(result), forest.figure(result))
+
+
+def of_the_paper(pairs: Sequence[Pair]) -> str:
+    """How many claims have each verdict on the paper's own numbers."""
+    count = Counter(theirs.verdict for theirs, _ in pairs)
+    return (
+        f"{len(pairs)} claims. The paper's own numbers support {count[SUPPORTED]}, contradict {count[CONTRADICTED]} "
+        f"and leave {count[OPEN]} open."
+    )
 
 
 def summary(pairs: Sequence[Pair]) -> str:
     """How many claims have each verdict, on either body of numbers, and how many seeds decided ours."""
-    theirs, ours = [a for a, _ in pairs], [b for _, b in pairs]
-
-    def count(results: Sequence[Result], verdict: str) -> int:
-        return sum(result.verdict == verdict for result in results)
-
+    ours = [own for _, own in pairs]
+    count = Counter(own.verdict for own in ours)
     text = (
-        f"{len(pairs)} claims. The paper's own numbers support {count(theirs, SUPPORTED)}, contradict "
-        f"{count(theirs, CONTRADICTED)} and leave {count(theirs, OPEN)} open; ours support {count(ours, SUPPORTED)}, "
-        f"contradict {count(ours, CONTRADICTED)}, show no difference in {count(ours, NO_DIFFERENCE)} and leave "
-        f"{count(ours, OPEN)} open."
+        f"{of_the_paper(pairs)} Ours support {count[SUPPORTED]}, contradict {count[CONTRADICTED]}, show no difference "
+        f"in {count[NO_DIFFERENCE]} and leave {count[OPEN]} open."
     )
     seeds = sorted({result.seeds for result in ours if result.verdict != OPEN and result.seeds})
     if seeds:
@@ -168,6 +183,7 @@ def _record(result: Result) -> dict[str, Any]:
                 **{name: _null(getattr(effect, name)) for name in EFFECT},
                 "units": effect.units,
                 "seeds": effect.seeds,
+                "by_seed": list(effect.by_seed),
                 "smallest_detectable": _null(effect.smallest(result.level)),
                 "p_for": [_null(statement.p_for) for statement in effect.statements],
                 "p_against": [_null(statement.p_against) for statement in effect.statements],
@@ -237,20 +253,21 @@ def _decisive(result: Result) -> Cell:
 def _legend(test: Level) -> list[str]:
     return [
         f"{VERDICTS[SUPPORTED]} {SUPPORTED}: every comparison of the claim holds. {VERDICTS[CONTRADICTED]} "
-        f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: none is clear of "
-        "0, and all are surely smaller than the smallest effect of interest that paper/claims.yaml fixes. "
-        f"{VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. The paper prints no "
-        "intervals, so its own numbers are taken as they stand.",
+        f"{CONTRADICTED}: at least one goes the other way. {VERDICTS[NO_DIFFERENCE]} {NO_DIFFERENCE}: all are "
+        "surely smaller than the smallest effect of interest that paper/claims.yaml fixes; where it is clear which way "
+        f"they go, the reason says so. {VERDICTS[OPEN]} {OPEN}: none of these, with what is lacking, seeds or prompts. "
+        "The paper prints no intervals, so its own numbers are taken as they stand.",
         "A claim is about methods, and a method is trained with a seed: with one seed, verdict and p hold for these "
         "trained policies alone, and the claim stays open. A claim in which a loss was trained on fewer responses than "
         "the one beside it is not evaluated.",
-        "The effect that decides is that of the comparison that is furthest from supporting the claim, or that "
+        "The effect that decides is that of the comparison that is furthest from supporting the claim, that is nearest "
+        "to the smallest effect of interest where there is no difference, or that "
         f"contradicts it. Intervals: {CONFIDENCE:.0%}, over training seeds and prompts (of times over trainings, of "
         "theorems over repetitions), paired between methods.",
-        "p: twice the smallest of the p-values of the three verdicts, corrected by Holm over all claims that could be "
-        f"tested. A verdict needs at most {test.alpha:g}. Could have found: the smallest effect that the comparison's "
-        f"test finds with {POWER:.0%} power at the level {test.alpha:g} divided by the number of claims that could be "
-        "tested.",
+        "p: of the verdict, of an open claim the smallest of the three, corrected by Holm over the verdicts of all "
+        f"claims that could be tested, of each of which at most two are wrong. A verdict needs at most {test.alpha:g}. "
+        f"Could have found: the smallest effect that the comparison's test finds with {POWER:.0%} power "
+        f"at the level {test.alpha:g} divided by the number of claims that could be tested.",
     ]
 
 

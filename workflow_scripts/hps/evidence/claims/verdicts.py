@@ -6,11 +6,15 @@ A claim is a conjunction of statements "effect > threshold" (or <). It is
   correction);
 - *contradicted* when one of m statements fails: m times the smallest p-value of the reverse;
 - *no difference*, for claims that one number is above another, when every effect lies within the smallest effect of
-  interest: the largest p-value of two one-sided tests against that bound (an equivalence test). An effect that is clear
-  of its threshold keeps its direction, however small it is, since a direction is what the claim is about.
+  interest: the largest p-value of two one-sided tests against that bound (an equivalence test).
 
-Twice the smallest of the three is the claim's p-value: whatever the truth is, at most two of the three can be wrong.
-Holm's method corrects it over all claims that could be tested.
+An effect can be clear of 0 and surely too small to matter. Then the verdict is *no difference*, and the reason says
+which way the effect goes: so more than one of the three may be found for a claim. Hence Holm's method corrects over all
+three of all claims that could be tested, not over one p-value a claim: a claim that has its verdict leaves its other
+two to be tested. Whatever the truth is, at most two of the three are wrong (no difference where the claim holds or
+fails by more than the bound; supported and contradicted where it has no effect), which is what the correction counts.
+So the chance that any verdict, or any direction in a reason, is wrong is at most alpha. (All three are wrong only
+where one effect of a claim is exactly 0 and another beyond the bound: of such claims the chance is at most 1.5 alpha.)
 
 A claim is about methods, and a method is trained with a seed. Statements that rest on one seed hold for the trained
 policies at hand: they are judged apart, and the claim about methods stays open.
@@ -19,7 +23,7 @@ policies at hand: they are judged apart, and the claim about methods stays open.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,6 +84,7 @@ class Effect:
     seeds: int  # 0: not a matter of training seeds
     statements: tuple[Statement, ...]
     scale: float = 1.0  # effect / margin of a statement
+    by_seed: tuple[float, ...] = ()  # the effect under each training seed, where there are several
 
     @property
     def holds(self) -> bool | None:
@@ -127,6 +132,14 @@ class Result:
     def holding(self) -> int:
         """Comparisons whose numbers agree with the claim as they stand."""
         return sum(effect.holds is True for effect in self.effects)
+
+    @property
+    def lacks(self) -> str:
+        """What an open claim lacks for a verdict."""
+        if self.absent or self.missing or not self.effects:
+            return "numbers"
+        of = "seeds" if self.one_seed or self.decisive is None else self.decisive.lacks
+        return {"seeds": "training seeds", "prompts": "test prompts", "": "repetitions"}[of]
 
     @property
     def one_seed(self) -> bool:
@@ -184,16 +197,15 @@ def _one_seed(result: Result, of_policies: Result) -> Result:
     """What is left to say of a claim about methods where a comparison rests on one seed."""
     if result.verdict != OPEN or not result.one_seed:
         return result
-    reason = f"one seed; for these trained policies: {of_policies.verdict}, {of_policies.reason}"
+    reason = f"for these trained policies alone: {of_policies.verdict}, {of_policies.reason}"
     return replace(of_policies, verdict=OPEN, of_policies=of_policies.verdict, reason=reason)
 
 
 def _family(results: Sequence[Result], test: Level, usable) -> list[Result]:
     tests = [_Test.of(result, usable) for result in results]
-    possible = [one.p for one in tests if not math.isnan(one.p)]
-    adjusted = iter(holm(possible))
-    level = test.alpha / 2 / max(1, len(possible))
-    return [one.verdict(math.nan if math.isnan(one.p) else next(adjusted), test.alpha, level) for one in tests]
+    level = test.alpha / 2 / max(1, sum(bool(one.p_values) for one in tests))
+    adjusted = holm([one.p_values for one in tests], together=2)
+    return [one.verdict(own, test.alpha, level) for one, own in zip(tests, adjusted, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -219,35 +231,44 @@ class _Test:
                 p_values[NO_DIFFERENCE] = max(effect.p_within(result.claim.smallest) for effect in effects)
         return cls(result, pairs, p_values, lacking)
 
-    @property
-    def p(self) -> float:
-        return min(1.0, 2 * min(self.p_values.values())) if self.p_values else math.nan
-
-    def verdict(self, p_holm: float, alpha: float, level: float) -> Result:
+    def verdict(self, adjusted: Mapping[str, float], alpha: float, level: float) -> Result:
+        """The verdict by the corrected p-values, or open."""
         result = self.result
-        if math.isnan(p_holm):
+        if not adjusted:
             why = result.absent or ("too few values to test" if result.effects else "no numbers")
             return replace(result, reason=why)
         weakest, _ = max(self.pairs, key=lambda pair: (pair[1].p_for, -pair[1].margin.mean))
         broken, _ = min(self.pairs, key=lambda pair: (pair[1].p_against, pair[1].margin.mean))
-        found = [
-            verdict
-            for verdict in (CONTRADICTED, SUPPORTED, NO_DIFFERENCE)
-            if verdict in self.p_values and 2 * self.p_values[verdict] * p_holm / self.p <= alpha
-        ]
+        found = [name for name in (NO_DIFFERENCE, CONTRADICTED, SUPPORTED) if adjusted.get(name, math.inf) <= alpha]
         verdict = found[0] if found else OPEN
         reason = f"holds in {result.holding} of {len(result.effects)}"
         if verdict == NO_DIFFERENCE:
-            reason = f"within {result.claim.smallest:g} in all {len(result.effects)}"
-        elif verdict == SUPPORTED and NO_DIFFERENCE in found:
-            reason += f", but within {result.claim.smallest:g}"
+            reason = self._small(found)
         elif verdict == OPEN and self.lacking:
             reason += f", {self.lacking} without enough numbers" + (f" ({result.absent})" if result.absent else "")
         elif verdict == OPEN:
             reason += f", not decided: lacks {weakest.lacks}" if weakest.lacks else ", not decided"
-        decisive = broken if verdict == CONTRADICTED else weakest
-        numbers = {"p": self.p, "p_holm": p_holm, "level": level}
+        decisive = broken if verdict == CONTRADICTED else self._largest if verdict == NO_DIFFERENCE else weakest
+        decided_by = verdict if found else min(adjusted, key=adjusted.__getitem__)
+        numbers = {"p": self.p_values[decided_by], "p_holm": adjusted[decided_by], "level": level}
         return replace(result, verdict=verdict, reason=reason, decisive=decisive, **numbers)
+
+    @property
+    def _largest(self) -> Effect:
+        """The effect that is nearest to the smallest effect of interest."""
+        bound = self.result.claim.smallest
+        return max((effect for effect, _ in self.pairs), key=lambda e: (e.p_within(bound), abs(e.mean)))
+
+    def _small(self, found: Sequence[str]) -> str:
+        """Why there is no difference: which way the effects go, if that is clear, and how large they are at most."""
+        count = f" in all {len(self.pairs)}" if len(self.pairs) > 1 else ""
+        bound = f"within {self.result.claim.smallest:g}"
+        right, wrong = ("above", "below")[:: self.pairs[0][1].sign]
+        if SUPPORTED in found:
+            return f"{right} 0{count}, but {bound}"
+        if CONTRADICTED in found:
+            return f"{wrong} 0{' in at least one' if count else ''}, but {bound}{count}"
+        return bound + count
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------
@@ -263,14 +284,15 @@ def _effect(claim: Claim, comparison: ClaimComparison, evidence: Evidence, test:
         terms.append(measured)
     if claim.kind == "ratio_at_most":
         return _ratio(claim, comparison, *_paired(*terms[0]))
-    combined = [_difference(*_paired(*term)) if len(term) == 2 else term[0] for term in terms]
+    combined = [difference(*term) if len(term) == 2 else term[0] for term in terms]
     paired = evidence.measure(claim.table, comparison.paired) if comparison.paired else None
     effect = paired or (combined[0] if len(combined) == 1 else _average(combined))
     found = _estimate(effect)
     if math.isnan(found.mean):
         return None
     statements = tuple(Statement(*how, _margin(found, *how[:2])) for how in _statements(claim, effect, test))
-    return Effect(comparison, *found[:4], len(effect.seeds), statements)
+    by_seed = _by_seed(effect.seeds, lambda row: row.mean(), effect.values)
+    return Effect(comparison, *found[:4], len(effect.seeds), statements, by_seed=by_seed)
 
 
 def _statements(claim: Claim, effect: Measured, test: Level) -> list[tuple[int, float, bool]]:
@@ -314,9 +336,19 @@ def _ratio(claim: Claim, comparison: ClaimComparison, first: Measured, second: M
         ratio = first.mean / second.mean
         statement = Statement(-1, limit, False, Estimate(limit - ratio, math.nan, math.nan, 0))
         return Effect(comparison, ratio, math.nan, math.nan, 0, 0, (statement,))
+    both = first.values, second.values
     statement = Statement(-1, limit, False, estimate(limit * second.values - first.values))
-    found = ratio_interval(first.values, second.values)
-    return Effect(comparison, *found, first.values.shape[1], len(first.seeds), (statement,), 1 / second.mean)
+    found = ratio_interval(*both)
+    units, by_seed = first.values.shape[1], _by_seed(first.seeds, lambda a, b: a.mean() / b.mean(), *both)
+    return Effect(comparison, *found, units, len(first.seeds), (statement,), 1 / second.mean, by_seed)
+
+
+def _by_seed(seeds: Sequence[int], of: Callable[..., float], *values: np.ndarray | None) -> tuple[float, ...]:
+    """`of` the units under each seed, on the units that have a value under all; nothing with fewer than two seeds."""
+    if len(seeds) < 2 or values[0] is None:
+        return ()
+    complete = ~np.isnan(np.stack(values)).any(axis=(0, 1))
+    return tuple(float(of(*(one[complete] for one in rows))) for rows in zip(*values, strict=True))
 
 
 def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
@@ -335,7 +367,9 @@ def _paired(first: Measured, second: Measured) -> tuple[Measured, Measured]:
     return on_shared(first), on_shared(second)
 
 
-def _difference(first: Measured, second: Measured) -> Measured:
+def difference(first: Measured, second: Measured) -> Measured:
+    """`first - second`: paired on the units and seeds that they share, or where either has none, by intervals."""
+    first, second = _paired(first, second)
     if first.values is None or second.values is None:
         # The interval of a difference of two intervals holds whatever their correlation is.
         lo, hi, count = first.lo - second.hi, first.hi - second.lo, min(first.count, second.count)
