@@ -107,6 +107,18 @@ def test_jobs_are_those_of_the_dry_run():
     }
 
 
+def test_policies_that_share_a_job_share_its_start():
+    def stage(policies: int) -> Stage:
+        own = planner("smollm2", compute={"policies_per_job": policies})
+        return next(stage for stage in own.estimate().stages if stage.rule == "evaluate")
+
+    alone, together = stage(1), stage(8)
+    assert (alone.jobs, together.jobs) == (59, 9)
+    one = planner("smollm2")
+    start = one.start("train", "policy", *one.scorers)
+    assert alone.seconds - together.seconds == pytest.approx(50 * start)
+
+
 def test_losses_use_two_responses_or_all():
     assert [responses_used(loss, 100) for loss in ("bt", "hps", "pl", "hps_full")] == [2, 2, 100, 100]
 

@@ -46,6 +46,16 @@ def test_the_sft_policy_is_sampled_with_each_seed():
         assert pipeline.evaluation_seed(run.name) == pipeline.evaluation_seed(pipeline.policy(None, run.seed))
 
 
+def test_policies_are_evaluated_in_jobs_of_the_same_kind():
+    assert Pipeline(load(preset="paper")).evaluation_jobs == {"evaluate": ["{policy}"]}
+    pipeline = Pipeline(load(preset="paper", compute={"policies_per_job": 8}))
+    jobs = list(pipeline.evaluation_jobs.values())
+    assert list(pipeline.evaluation_jobs)[:2] == ["evaluate_1", "evaluate_2"]
+    assert sorted(name for job in jobs for name in job) == sorted([*pipeline.sft, *pipeline.runs])
+    assert [len(job) for job in jobs] == [1, 8, 8, 8, 6, 6, 8, 8, 6]  # SFT, grid, n, beta, Table A
+    assert jobs == list(Pipeline(load(preset="paper", compute={"policies_per_job": 8})).evaluation_jobs.values())
+
+
 def test_as_many_responses_are_generated_as_the_data_sets_trainings_use():
     needed = Pipeline(load(grid={"n": 6}, candidates={"n": None, "n_test": 4}, ablations={"n": [5, 9]}))
     splits = [("hh_rlhf", "train"), ("pku_saferlhf", "train"), ("pku_saferlhf", "test")]

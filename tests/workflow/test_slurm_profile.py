@@ -68,12 +68,13 @@ def test_a_job_that_stops_is_started_again_and_nobody_waits_for_it_in_vain():
 
 @pytest.mark.workflow
 def test_snakemake_finds_the_profile_and_gives_jobs_its_resources():
-    settings = ["preset=paper", "compute={shards: {train: 1, test: 1}}"]
+    settings = ["preset=paper", "compute={shards: {train: 1, test: 1}, policies_per_job: 4}"]
     words = ["--profile", "slurm", "--dry-run", "table2", "--config", *settings]
     done = called("-m", "snakemake", *words, env=python_environment(HPS_DATA_DIR=""))
     assert done.returncode == 0, done.stderr
     for rule, wanted in {
         "train": {"gres": "gpu:l40s:4", "mem_mb": "192000", "runtime": "4320", "cpus_per_task": "16"},
+        "evaluate_2": {"gres": "gpu:l40s:1", "mem_mb": "64000", "runtime": "1440"},  # one of the jobs of `evaluate`
         "augment": {"gres": "gpu:l40s:1", "scattered": "1", "slurm_partition": "gpu"},
     }.items():
         line = re.search(rf"^rule {rule}:.*?resources: (.*?)$", done.stdout, re.MULTILINE | re.DOTALL)[1]

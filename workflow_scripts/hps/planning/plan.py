@@ -263,16 +263,16 @@ class Planner:
     def evaluation(self) -> Stage:
         stage = Stage("evaluate")
         policy = self.models["policy"]
-        for name in [*self.pipeline.sft, *self.pipeline.runs]:
-            sets = self.pipeline.test_sets(name)
-            trained = name in self.pipeline.runs
+        one_each = [[name] for name in [*self.pipeline.sft, *self.pipeline.runs]]
+        several = self.config["compute"]["policies_per_job"] > 1
+        for job in self.pipeline.evaluation_jobs.values() if several else one_each:
             seconds = self.start("train", "policy", *self.scorers)  # adapters and all models
             disk = 0.0
             # One model after another is in memory.
             memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
-            for test_set in sets:
+            for policy_name, test_set in [(name, one) for name in job for one in self.pipeline.test_sets(name)]:
                 data, limit = self.data[test_set], self._evaluation_limit()
-                seconds += self.test_seconds(data, trained)
+                seconds += self.test_seconds(data, trained=policy_name in self.pipeline.runs)
                 prompts = data.prompts["test"]
                 sampled = sampled_prompts(self.config, prompts)
                 disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
