@@ -29,7 +29,6 @@ class Arguments(taken_by("fit_probe")):
     pairs: list[str] = argument("preference pairs that nothing else is trained on (Parquet)", nargs="+")
     out: str = argument("model folder to write")
     batch_tokens: int = argument("padded tokens of a forward pass; bounds memory", 4096)
-    holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.3)
     toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
 

@@ -13,6 +13,7 @@ from hps.workflow.pipeline import Pipeline
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
+PROBE = {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "holdout": 0.3, "seed": 0}
 PROTOCOLS = sorted(path.stem for path in (ROOT / "config" / "protocols").glob("*.yaml"))
 
 
@@ -155,7 +156,18 @@ def own(owner: str, **values: float) -> dict:
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
         (
-            {"models": {"harm": {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "seed": 0}}},
+            {
+                "models": {
+                    "harm": {
+                        "source": "probe",
+                        "base": "policy",
+                        "split": "reward",
+                        "layers": [1],
+                        "holdout": 0.3,
+                        "seed": 0,
+                    }
+                }
+            },
             "models.harm.source: probe, but the toy world knows what is harmful",
         ),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),

@@ -205,7 +205,8 @@ def interpolate(at: float, points: Mapping[float, float]) -> dict[float, float]:
 def harm(ours: OurResults) -> str:
     """Shares of harmful answers, and of refused harmless requests, where these were measured."""
     found = [text for dataset in _tested(ours) if (text := _harm(ours, dataset))]
-    return f"{'; '.join(found)}." if found else "Whether answers become more or less harmful was not measured."
+    said = "; ".join(found)
+    return f"{said[0].upper()}{said[1:]}." if found else "Whether answers become more or less harmful was not measured."
 
 
 def _harm(ours: OurResults, dataset: str) -> str:
@@ -216,12 +217,14 @@ def _harm(ours: OurResults, dataset: str) -> str:
     harmful, refused = of("harm"), of("needless_refusals")
     if HPS not in harmful:
         return ""
-    shares = [f"{_percent(one.mean)} of the answers of {name.upper()}" for name, one in harmful.items()]
-    text = f"On {_title(dataset)} {_list(shares)} are harmful"
+    text = f"on {_title(dataset)} {_shares(harmful)} of the answers are harmful"
     if BT in harmful:
         text += f" (DPO-HPS less DPO-BT: {_points(difference(harmful[HPS], harmful[BT]))})"
-    shares = [f"{_percent(one.mean)} by {name.upper()}" for name, one in refused.items()]
-    return text + (f", and of harmless requests {_list(shares)} are refused" if shares else "")
+    return text + (f", and {_shares(refused)} of the harmless requests are refused" if refused else "")
+
+
+def _shares(of: Mapping[str, Measured]) -> str:
+    return _list([f"{_percent(one.mean)} ({name.upper()})" for name, one in of.items()])
 
 
 def _points(of: Measured) -> str:
