@@ -101,6 +101,9 @@ def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subproces
     return called("-m", "snakemake", "--cores", "1", *words, folder=folder, env=env)
 
 
+ONCE = ("--configfile", str(ROOT / "tests" / "once.yaml"))
+
+
 def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
     """Jobs a rule, from a dry run's statistics."""
     assert done.returncode == 0, done.stderr

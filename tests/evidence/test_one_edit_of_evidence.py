@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, called
+from conftest import ONCE, ROOT, called
 from synthetic_results import configuration, evaluation, run
 
 from hps.evidence.tables import TABLES
@@ -67,7 +67,7 @@ def test_a_metric_is_one_entry(checkout, tmp_path):
 @pytest.mark.workflow
 def test_a_table_is_one_entry(checkout):
     edit(checkout / "workflow_scripts/hps/evidence/tables.py", LAST_TABLE, NEW_TABLE)
-    target = planned(checkout, "table9")
+    target = planned(checkout, "table9", *ONCE)
     assert (target["train"], target["table"]) == (8, 1)
     everything = planned(checkout, "report_contents")
     assert (everything["table"], everything["figure"]) == (len(TABLES) + 1, 5 + 1)
@@ -77,7 +77,7 @@ def test_a_table_is_one_entry(checkout):
 def test_an_ablation_is_a_table_and_a_figure_by_configuration_alone(checkout):
     path = checkout / "config.yaml"
     path.write_text(path.read_text().replace("over: {}", "over: {rank: {key: training.lora_rank, values: [4, 8]}}"))
-    target = planned(checkout, "ablation_rank")
+    target = planned(checkout, "ablation_rank", *ONCE)
     assert (target["train"], target["evaluate"], target["table"]) == (4, 4, 1)
     everything = planned(checkout, "all")
     assert (everything["table"], everything["figure"]) == (len(TABLES) + 1, 5 + 1)

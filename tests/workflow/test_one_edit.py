@@ -1,7 +1,7 @@
 """One edit each: what a stranger adds in one place, in a copy of the workflow, is planned everywhere."""
 
 import pytest
-from conftest import called, planned_jobs, snakemake
+from conftest import ONCE, called, planned_jobs, snakemake
 
 from hps.support.files import read_table
 
@@ -67,10 +67,10 @@ def extended(checkout):
 
 def test_a_parameterization_and_a_loss_are_in_every_table_of_the_grid(extended):
     targets = ("table2", "table5", "training_time")
-    planned = planned_jobs(snakemake("--dry-run", *targets, folder=extended))
+    planned = planned_jobs(snakemake("--dry-run", *targets, *ONCE, folder=extended))
     assert planned["train"] == 6 * 4 * 2
     given = "objective={hyperparameters: {power: {sharpness: 3}, near: {width: 0.5}}}"
-    shown = snakemake("--dry-run", "--printshellcmds", "table2", "--config", given, folder=extended).stdout
+    shown = snakemake("--dry-run", "--printshellcmds", "table2", *ONCE, "--config", given, folder=extended).stdout
     lines = [one for one in shown.splitlines() if "--parameterization power --loss near" in one]
     assert len(lines) == 2
     assert all('"power": {"sharpness": 3}, "near": {"width": 0.5}' in one for one in lines)
@@ -84,11 +84,11 @@ def test_their_hyperparameters_have_the_bounds_that_they_declare(extended):
 
 def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout):
     (checkout / "third.yaml").write_text(THIRD)
-    planned = planned_jobs(snakemake("--dry-run", "all", "--configfile", "third.yaml", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "third.yaml", folder=checkout))
     assert planned["download"] == 3
     assert planned["train"] == 3 * 3 + 3 * 2 + 4 * 2 + 3 * 5
     given = ["--config", "evaluation={transfer: [[hh_rlhf, third]]}", "--printshellcmds"]
-    done = snakemake("--dry-run", "table5", "--configfile", "third.yaml", *given, folder=checkout)
+    done = snakemake("--dry-run", "table5", *ONCE, "third.yaml", *given, folder=checkout)
     assert planned_jobs(done)["train"] == 3
     assert "--test-sets hh_rlhf third " in done.stdout
 
@@ -102,8 +102,8 @@ def test_a_format_is_a_module(checkout, tmp_path):
     assert "--format two_columns" in snakemake(*words, folder=checkout).stdout
     (tmp_path / "rows.csv").write_text("better,worse\nyes,no\n")
     out = tmp_path / "out"
-    words = ["--dataset", "third", "--format", "two_columns", "--test-files", tmp_path / "rows.csv"]
-    done = called(scripts / "download.py", *words, "--test-prompts", "1", "--test-from", "test", "--out", out)
+    given = ["--dataset", "third", "--format", "two_columns", "--test-files", tmp_path / "rows.csv"]
+    done = called(scripts / "download.py", *given, "--test-prompts", "1", "--test-from", "test", "--out", out)
     assert done.returncode == 0, done.stderr
     (row,) = read_table(out / "test.parquet")
     assert (row["chosen"], row["rejected"]) == ("yes", "no")
@@ -114,7 +114,7 @@ def test_a_format_is_a_module(checkout, tmp_path):
 
 def test_an_ablation_over_any_key_is_configuration_alone(checkout):
     over = "{rank: {key: training.lora_rank, values: [4, 8, 16], methods: [dpo-hps]}}"
-    words = ["--dry-run", "--printshellcmds", "ablation_rank", "--config", f"ablations={{over: {over}}}"]
+    words = ["--dry-run", "--printshellcmds", "ablation_rank", *ONCE, "--config", f"ablations={{over: {over}}}"]
     done = snakemake(*words, folder=checkout)
     assert planned_jobs(done)["train"] == 3
     assert planned_jobs(snakemake(*words[:2], "table2", *words[2:], folder=checkout))["train"] == 30 + 2

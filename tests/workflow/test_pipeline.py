@@ -47,7 +47,7 @@ def test_the_sft_policy_is_sampled_with_each_seed():
 
 
 def test_policies_are_evaluated_in_jobs_of_the_same_kind():
-    assert Pipeline(load(preset="paper")).evaluation_jobs == {"evaluate": ["{policy}"]}
+    assert Pipeline(load(preset="smollm2")).evaluation_jobs == {"evaluate": ["{policy}"]}
     pipeline = Pipeline(load(preset="paper", compute={"policies_per_job": 8}))
     jobs = list(pipeline.evaluation_jobs.values())
     assert list(pipeline.evaluation_jobs)[:2] == ["evaluate_1", "evaluate_2"]

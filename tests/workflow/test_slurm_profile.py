@@ -38,7 +38,7 @@ def gpus(rule: str) -> int:
 
 @pytest.mark.parametrize("preset", ["tiny", "smollm2", "paper"])
 def test_every_rule_that_is_not_local_has_its_resources_and_no_other_has(preset):
-    rules = rules_for_the_cluster(preset)
+    rules = {rule.partition("_")[0] if rule.startswith("evaluate_") else rule for rule in rules_for_the_cluster(preset)}
     assert {"augment", "train", "evaluate"} <= rules
     assert rules == RESOURCES.keys()
 

@@ -1,7 +1,7 @@
 """The DAG: what each preset would run, without data or network, and what bad configuration does to it."""
 
 import pytest
-from conftest import NO_JUDGE, planned_jobs, snakemake
+from conftest import NO_JUDGE, ONCE, planned_jobs, snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -42,7 +42,7 @@ SHARDED = ("augment", "annotate", "reference")
     ],
 )
 def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkout, preset, jobs, shards):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", f"preset={preset}", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "--config", f"preset={preset}", folder=checkout))
     expected = jobs | dict.fromkeys(SHARDED, 2 * shards)
     assert planned.pop("total") == sum(expected.values())
     assert planned == expected
@@ -63,13 +63,13 @@ def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkou
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
-    planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", target, *ONCE, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
 
 
 def test_table_4_needs_the_judged_methods_alone(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "table4", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table4", *ONCE, folder=checkout))
     assert (planned["train"], planned["evaluate"], planned["judge"]) == (3 * 2, 3 * 2 + 1, 1)
 
 
@@ -149,29 +149,33 @@ def test_the_audit_alone_takes_the_annotated_pairs_that_are_there(checkout):
 
 
 def test_tables_together_train_nothing_twice(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "table2", "table6", "table8", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table2", "table6", "table8", *ONCE, folder=checkout))
     assert planned["train"] == 44
 
 
 def test_a_parameterization_added_to_the_grid_is_a_row_everywhere(checkout):
     given = 'grid={"rewards": ["dpo", "kto"]}'
-    planned = planned_jobs(snakemake("--dry-run", "table2", "--config", given, folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table2", *ONCE, "--config", given, folder=checkout))
     assert planned["train"] == 2 * 3 * 2
 
 
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "--config", given, folder=checkout))
     assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 7, 15 + 6 + 8 + 7 + 1, 3 + 4)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
+    planned = planned_jobs(
+        snakemake("--dry-run", "all", *ONCE, "--config", "evaluation={transfer: false}", folder=checkout)
+    )
     assert (planned["train"], planned["evaluate"], planned["table"]) == (58, 59, 3 + 4)
 
 
 def test_without_data_sets_for_table_a_there_is_none(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "attribution={datasets: []}", folder=checkout))
+    planned = planned_jobs(
+        snakemake("--dry-run", "all", *ONCE, "--config", "attribution={datasets: []}", folder=checkout)
+    )
     assert (planned["train"], planned["table"]) == (44, 5 + 3)
 
 
