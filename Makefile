@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
+.PHONY: help reproduce real study bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +27,10 @@ reproduce: $(VENV)/installed  ## the paper's 44 trainings in a toy world, on 2 C
 real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps on real data with SmolLM2-135M
 	$(SNAKEMAKE) table2 --config preset=smollm2 'grid={rewards: [dpo]}' 'evaluation={transfer: false}'
 	@echo "The table: $(CURDIR)/results/smollm2/tables/table2.md"
+
+study: $(VENV)/installed $(VENV)/smollm2  ## dpo-bt, dpo-pl, dpo-hps on real text with three seeds: hours; goes on where it was stopped
+	$(SNAKEMAKE) all --configfile config/study.yaml
+	@echo "The report: $(CURDIR)/results/study/report.html"
 
 # cpu: SmolLM2-135M beside TRL, at most 15 minutes on two cores. cuda: Llama-3-8B's architecture, at most 8 on one H100.
 DEVICE ?= cpu

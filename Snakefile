@@ -37,6 +37,7 @@ include: "rules/figures.smk"
 include: "rules/audit.smk"
 include: "rules/theory.smk"
 include: "rules/claims.smk"
+include: "rules/answers.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
 
@@ -61,6 +62,7 @@ localrules:
     audit,
     theory,
     claims,
+    answers,
     cost,
     configuration,
     overview,

@@ -89,6 +89,7 @@ def make(folder: Path, prompts: int, responses: int) -> None:
         return identity(folder / f"{name}.parquet")
 
     texts = {"chosen": ["mix flour"] * prompts, "rejected": ["mix water"] * prompts}
+    texts |= dict.fromkeys(("chosen_harmful", "rejected_harmful"), [None] * prompts)
     pairs = write("pairs", PAIRS, {"prompt_id": ids, "messages": message, **texts}, {})
     texts = {"response": np.full(count, "mix"), "status": np.full(count, "ok"), "tokens": lengths}
     candidates = write("candidates", CANDIDATES, key | texts, {"pairs": pairs})

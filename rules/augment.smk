@@ -6,7 +6,7 @@ rule augment:
         # Only their chat templates count, so another reward model leaves what was generated as it is; for the same
         # reason `rewards.system_turn` is no parameter.
         policy=ancient(PIPELINE.models_from_elsewhere("policy")),
-        rewards=ancient(PIPELINE.models_from_elsewhere("reward", "eval_reward")),
+        rewards=ancient(PIPELINE.models_from_elsewhere("reward", "eval_reward", "harm")),
     output:
         candidates=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.parquet",
         stats=f"{RESULTS}/candidates/{{dataset}}/{{split}}.{{scatteritem}}.json",
@@ -21,7 +21,7 @@ rule augment:
         # For a check of the prompts alone: it changes no response.
         system_turn=CONFIG["rewards"]["system_turn"],
     params:
-        n=lambda w: CONFIG["candidates"]["n" if w.split == "train" else "n_test"],
+        n=lambda w: PIPELINE.candidates(w.dataset, w.split),
         settings=PIPELINE.settings("augment"),
         seed=CONFIG["data_seed"],
     shell:

@@ -18,6 +18,7 @@ from hps.models import hub_lock
 from hps.workflow.pipeline import Pipeline
 from hps.workflow.grid import (
     ablation_runs,
+    answer_runs,
     attribution_runs,
     beta_runs,
     grid_runs,
@@ -106,6 +107,16 @@ def generation_env(env):
     return "../envs/vllm.yaml" if COMPUTE["generation"] == "vllm" else f"../envs/{env}.yaml"
 
 
+# Where jobs evaluate several policies, each is a rule; what a profile says of `evaluate` holds for all of them.
+# Snakemake reads this when the first rule is defined.
+SAID = workflow.resource_settings.overwrite_resources
+if "evaluate" in SAID:
+    workflow.resource_settings.overwrite_resources = {
+        **dict.fromkeys(PIPELINE.evaluation_jobs, SAID["evaluate"]),
+        **SAID,
+    }
+
+
 # --- hub ---------------------------------------------------------------------------------------------------------------
 
 
@@ -148,9 +159,43 @@ def lock_option(pinned):
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
-def trained(wildcards):
-    """The policy under evaluation; the policy before training has none."""
-    if wildcards.policy in PIPELINE.sft:
-        return {}
-    run = f"{RESULTS}/runs/{wildcards.policy}"
-    return {"trained": f"{run}/policy", "training": f"{run}/training.json"}
+def policies_sets(policies):
+    """The data sets that a job evaluates its policies on."""
+    return list(dict.fromkeys(test_set for policy in policies for test_set in test_sets(policy)))
+
+
+def tested(policies):
+    return lambda w: policies_sets([policy.format(**w) for policy in policies])
+
+
+def evaluated(policies):
+    """What a job evaluates its policies with; the policy before training has no training."""
+
+    def files(wildcards):
+        own = [policy.format(**wildcards) for policy in policies]
+        runs = [f"{RESULTS}/runs/{policy}" for policy in own if policy in RUN_OF]
+        return {
+            "pairs": [f"{RESULTS}/data/{test_set}/test.parquet" for test_set in policies_sets(own)],
+            "examples": [f"{RESULTS}/examples/{test_set}/test" for test_set in policies_sets(own)],
+            "trained": [f"{run}/policy" for run in runs],
+            "trainings": [f"{run}/training.json" for run in runs],
+        }
+
+    return files
+
+
+def evaluation_file(job):
+    """The name of a job's log: that of its policy, or where it has several its number."""
+    return "{policy}" if COMPUTE["policies_per_job"] == 1 else job
+
+
+def policy_option(policy):
+    """A policy as `evaluate` takes it."""
+    run = f"{RESULTS}/runs/{policy}"
+    trained = {"trained": f"{run}/policy", "training": f"{run}/training.json"} if policy in RUN_OF else {}
+    own = {
+        "seed": PIPELINE.evaluation_seed(policy),
+        "test_sets": test_sets(policy),
+        "out": f"{RESULTS}/evaluations/{policy}",
+    }
+    return shlex.quote(json.dumps(own | trained))

@@ -70,7 +70,16 @@ def study_evaluations():
     """Folders of the evaluations whose responses are rated: test set by test set, the methods in their order."""
     if why := why_no_study():
         raise WorkflowError(f"Table 3: {why}")
-    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in STUDY_RUNS]
+    return evaluations_of(STUDY_RUNS)
+
+
+def evaluations_of(runs):
+    """Folders of the evaluations of (test set, run), no run being the SFT policy."""
+    return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in runs]
+
+
+# The page of answers.
+ANSWERED = answer_runs(CONFIG)
 
 
 def study_ratings(wildcards):

@@ -1,30 +1,39 @@
 # Each policy on the test prompts of its own data set (fine-tuning, Sec. 6.1) and of others (transfer, Sec. 6.2).
-rule evaluate:
-    input:
-        unpack(trained),
-        policy=model("policy"),
-        eval_reward=model("eval_reward"),
-        harm=[model("harm")] if "harm" in ROLES else [],
-        pairs=lambda w: expand(f"{RESULTS}/data/{{test_set}}/test.parquet", test_set=test_sets(w.policy)),
-        examples=lambda w: expand(f"{RESULTS}/examples/{{test_set}}/test", test_set=test_sets(w.policy)),
-    output:
-        directory(f"{RESULTS}/evaluations/{{policy}}"),
-    log:
-        f"{LOGS}/evaluate/{{policy}}.log",
-    benchmark:
-        f"{BENCHMARKS}/evaluate/{{policy}}.tsv"
-    conda:
-        generation_env("evaluate")
-    resources:
-        cost=PIPELINE.cost("evaluate"),
-    params:
-        test_sets=lambda w: test_sets(w.policy),
-        trained=lambda w, input: options({key: input[key] for key in ("trained", "training") if key in input.keys()}),
-        settings=lambda w: PIPELINE.settings("evaluate", RUN_OF.get(w.policy)),
-        harm=lambda w, input: options({"harm": input.harm or None}),
-        seed=lambda w: PIPELINE.evaluation_seed(w.policy),
-        toy=TOY_FLAG,
-    shell:
-        "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --policy {input.policy} {params.trained} "
-        "--eval-reward {input.eval_reward} {params.harm} --pairs {input.pairs} --examples {input.examples} "
-        "{params.settings} {resources.cost} --seed {params.seed} {params.toy} --out {output} > {log} 2>&1"
+# A rule's outputs cannot depend on a wildcard, so where jobs evaluate several policies each job is a rule of its own.
+for job, policies in PIPELINE.evaluation_jobs.items():
+    # What a profile gives to rule `evaluate` is for each of them.
+    for overwritten in (
+        workflow.resource_settings._parsed_overwrite_resources,
+        workflow.resource_settings._parsed_overwrite_threads,
+    ):
+        if "evaluate" in overwritten:
+            overwritten[job] = overwritten["evaluate"]
+
+    rule:
+        name:
+            job
+        input:
+            unpack(evaluated(policies)),
+            policy=model("policy"),
+            eval_reward=model("eval_reward"),
+            harm=[model("harm")] if "harm" in ROLES else [],
+        output:
+            [directory(f"{RESULTS}/evaluations/{policy}") for policy in policies],
+        log:
+            f"{LOGS}/evaluate/{evaluation_file(job)}.log",
+        benchmark:
+            f"{BENCHMARKS}/evaluate/{evaluation_file(job)}.tsv"
+        conda:
+            generation_env("evaluate")
+        resources:
+            cost=PIPELINE.cost("evaluate"),
+        params:
+            test_sets=tested(policies),
+            policies=lambda w, own=policies: [policy_option(policy.format(**w)) for policy in own],
+            settings=PIPELINE.settings("evaluate"),
+            harm=lambda w, input: options({"harm": input.harm or None}),
+            toy=TOY_FLAG,
+        shell:
+            "python workflow_scripts/evaluate.py --test-sets {params.test_sets} --pairs {input.pairs} "
+            "--examples {input.examples} --policy {input.policy} --eval-reward {input.eval_reward} "
+            "{params.harm} --policies {params.policies} {params.settings} {resources.cost} {params.toy} > {log} 2>&1"

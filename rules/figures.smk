@@ -13,7 +13,9 @@ rule figure:
         "../envs/report.yaml"
     params:
         config=lambda w: REPORTED.config("figure", [SPECS[name] for name in FIGURES[w.figure]]),
-        caption=lambda w: REPORTED.caption(evidence.figure_caption([SPECS[name] for name in FIGURES[w.figure]])),
+        caption=lambda w: REPORTED.caption(
+            evidence.figure_caption(w.figure, [SPECS[name] for name in FIGURES[w.figure]])
+        ),
         out=output_folder,
     shell:
         "python workflow_scripts/report.py figure --name {wildcards.figure} --config {params.config} "

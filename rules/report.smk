@@ -82,6 +82,7 @@ rule report_contents:
         all_figures(),
         rules.audit.output,
         rules.theory.output,
+        rules.answers.output,
         rules.overview.output,
         rules.cost.output,
 

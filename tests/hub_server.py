@@ -7,7 +7,6 @@ another host, whose SHA-256 and size stand in headers; the rest is served direct
 import hashlib
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from conftest import SCRIPTS, python_environment
+from conftest import SCRIPTS, called, python_environment
 
 COMMIT = "c0ffee0000000000000000000000000000000000"
 NEWER = "decaf00000000000000000000000000000000000"
@@ -157,12 +156,7 @@ class Server:
 
     def run(self, script: str, *words: object, cache: Path, **more: str) -> subprocess.CompletedProcess:
         """A command of the workflow as a process of its own."""
-        return subprocess.run(
-            [sys.executable, str(SCRIPTS / script), *map(str, words)],
-            env=self.environment(cache, **more),
-            capture_output=True,
-            text=True,
-        )
+        return called(SCRIPTS / script, *words, env=self.environment(cache, **more))
 
 
 @contextmanager

@@ -154,6 +154,8 @@ def _pair(comparison: Comparison) -> dict[str, Any]:
         "messages": comparison.messages,
         "chosen": comparison.chosen,
         "rejected": comparison.rejected,
+        "chosen_harmful": comparison.chosen_harmful,
+        "rejected_harmful": comparison.rejected_harmful,
     }
 
 

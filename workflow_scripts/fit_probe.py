@@ -1,13 +1,17 @@
 """Fit a probe: a reward model made of a frozen causal model's lower layers and a linear head, from preference pairs.
 
+With role `harm` it is a classifier instead, from the responses of those pairs that the data set labels harmful or not:
+its score is the log-odds of harmful.
+
     python workflow_scripts/fit_probe.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet \\
-        --layers 16 20 24 --max-length 512 --reward-system-turn keep --seed 3 --out models/reward
+        --layers 16 20 24 --seed 3 --out models/reward
 
 Without --layers, cross-validation chooses among thirds of the depth. The head is float32, whatever --dtype is.
 """
 
 import logging
+import time
 from dataclasses import asdict, dataclass
 
 from hps.data import stages
@@ -20,12 +24,11 @@ from hps.support.settings import taken_by
 
 @dataclass(kw_only=True)
 class Arguments(taken_by("fit_probe")):
-    role: str = argument("what the model is for, for the records")
+    role: str = argument("what the model is for; harm: it is fitted to the labels of responses, else to pairs")
     base: str = argument("folder of the causal model whose layers are used")
     pairs: list[str] = argument("preference pairs that nothing else is trained on (Parquet)", nargs="+")
     out: str = argument("model folder to write")
     batch_tokens: int = argument("padded tokens of a forward pass; bounds memory", 4096)
-    holdout: float = argument("fraction of the prompts kept out of fitting to measure accuracy on", 0.3)
     toy: bool = argument("the toy world's true reward is known: correlate the scores with it", False)
 
 
@@ -38,10 +41,26 @@ def main(arguments: Arguments) -> None:
     from hps.models.reward_model import conversation_ids
 
     rows = [row for path in arguments.pairs for row in stages.rows(path, PAIRS)]
-    kept_out = batches.held_out([row["prompt_id"] for row in rows], arguments.holdout, arguments.seed)
-    held_out = np.array([row["prompt_id"] in kept_out for row in rows])
-    if held_out.all() or not held_out.any() or (~held_out).sum() < 2 * probe.FOLDS:
-        raise InputError(" ".join(arguments.pairs), f"{len(rows)} pairs are too few to fit on and hold some out")
+    responses = [(row, reply) for reply in ("chosen", "rejected") for row in rows]
+    labelled = arguments.role == "harm"
+    if labelled:
+        responses = [(row, reply) for row, reply in responses if row[f"{reply}_harmful"] is not None]
+    signs = np.array([1 if row.get(f"{reply}_harmful") else -1 for row, reply in responses])
+
+    def examples(states: np.ndarray) -> np.ndarray:
+        """What a head should score above 0, (examples, hidden): differences, or responses, negated if harmless."""
+        return signs[:, None] * states if labelled else states[: len(rows)] - states[len(rows) :]
+
+    what = "responses" if labelled else "pairs"
+    prompts = np.array([row["prompt_id"] for row, _ in responses])
+    own = prompts if labelled else prompts[: len(rows)]  # of the examples
+    kept_out = list(batches.held_out(list(dict.fromkeys(prompts)), arguments.holdout, arguments.seed))
+    out, measured = np.isin(prompts, kept_out), np.isin(own, kept_out)
+    where = " ".join(arguments.pairs)
+    if measured.all() or not measured.any() or (~measured).sum() < 2 * probe.FOLDS:
+        raise InputError(where, f"{len(own)} {'labelled ' * labelled}{what} are too few to fit on and hold some out")
+    if labelled and len(set(signs[~out])) == 1:
+        raise InputError(where, "all responses to fit on have the same label")
     depth = probe.decoder_layers(arguments.base)
     layers = sorted(set(arguments.layers)) or sorted({max(1, depth * part // 6) for part in (3, 4, 5)})
 
@@ -51,36 +70,40 @@ def main(arguments: Arguments) -> None:
     max_length = min(arguments.max_length, model.config.max_position_embeddings)
     encoded = [
         conversation_ids(tokenizer, row["messages"], row[reply], max_length, arguments.reward_system_turn)
-        for reply in ("chosen", "rejected")
-        for row in rows
+        for row, reply in responses
     ]
+    start = time.perf_counter()
     states = probe.features(model, [ids for ids, _ in encoded], layers, arguments.batch_tokens)
+    logging.info("features: %.3f s a response", (time.perf_counter() - start) / len(responses))
     # Of unit variance, so that one ridge suits all features; the scale goes into the head.
-    scales = states[:, np.tile(~held_out, 2)].std(axis=1) + 1e-6
-    differences = (states[:, : len(rows)] - states[:, len(rows) :])[:, ~held_out] / scales[:, None]
-    prompts = [row["prompt_id"] for row, out in zip(rows, held_out, strict=True) if not out]
-    chosen = probe.choose(dict(zip(layers, differences, strict=True)), prompts, arguments.seed)
+    scales = states[:, ~out].std(axis=1) + 1e-6
+    fitted = {k: examples(states[i])[~measured] / scales[i] for i, k in enumerate(layers)}
+    chosen = probe.choose(fitted, own[~measured], arguments.seed)
     number = layers.index(chosen.layers)
-    head = probe.fit(differences[number], chosen.ridge) / scales[number]
+    head = probe.fit(fitted[chosen.layers], chosen.ridge) / scales[number]
 
-    measured = [row for row, out in zip(rows, held_out, strict=True) if out]
-    scores = (states[number] @ head)[np.tile(held_out, 2)]
-    metrics = reward_training.accuracy(scores[: len(measured)], scores[len(measured) :]) | {
-        "longer_one_accuracy": float(np.mean([len(row["chosen"]) > len(row["rejected"]) for row in measured])),
-        "training_pairs": len(rows) - len(measured),
+    metrics = reward_training.accuracy((examples(states[number]) @ head > 0)[measured], own[measured], what)
+    if labelled:
+        baseline, chance = "base_rate", max(np.mean(signs[out] > 0), np.mean(signs[out] < 0))
+    else:
+        longer = np.array([len(row["chosen"]) > len(row["rejected"]) for row in rows])
+        baseline, chance = "longer_one_accuracy", longer[measured].mean()
+    metrics |= {
+        baseline: float(chance),
+        f"training_{what}": int((~measured).sum()),
         "layers": chosen.layers,
         "ridge": chosen.ridge,
         "cross_validation_loss": chosen.loss,
         "truncated": sum(cut for _, cut in encoded),
     }
     if arguments.toy:
-        conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in measured]
-        metrics["spearman_true_reward"] = reward_training.spearman_true_reward(scores, conversations)
+        told = [(row["messages"], row[reply]) for (row, reply), held in zip(responses, out, strict=True) if held]
+        metrics["spearman_true_reward"] = reward_training.spearman_true_reward((states[number] @ head)[out], told)
     logging.info(
-        "%d of %d layers, ridge %g: held-out accuracy %.3f (%.3f to %.3f) on %d pairs; the longer one %.3f",
+        "%d of %d layers, ridge %g: held-out accuracy %.3f (%.3f to %.3f) on %d %s; %s %.3f",
         *(chosen.layers, depth, chosen.ridge),
         *(metrics[f"held_out_accuracy{end}"] for end in ("", "_lo", "_hi")),
-        *(len(measured), metrics["longer_one_accuracy"]),
+        *(measured.sum(), what, baseline.replace("_", " "), chance),
     )
     model = probe.classifier(arguments.base, chosen.layers, arguments.dtype)
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -19,7 +19,7 @@ from typing import Any
 
 from hps.evidence import render, results
 from hps.evidence.needs import needed, read_config
-from hps.evidence.tables import EVALUATIONS, FOLDER, JUDGEMENTS, RATINGS, TRAININGS, TableSpec, tables
+from hps.evidence.tables import EVALUATIONS, FOLDER, FRONTIER, JUDGEMENTS, RATINGS, TRAININGS, TableSpec, tables
 from hps.support import cli, files
 from hps.support.cli import argument
 from hps.support.errors import InputError
@@ -155,13 +155,15 @@ class FigurePart(PaperPart):
 def figure(arguments: FigurePart) -> None:
     """One figure of tables, PNG and SVG; with --paper '' without the paper's numbers."""
     from hps.evidence.figures.ablations import ablation
+    from hps.evidence.figures.frontier import frontier
     from hps.evidence.figures.margins import margins
     from hps.evidence.figures.training import training_time
 
     config = read_config(arguments.config)
     specs = [named(config, Path(path).stem) for path in arguments.tables]
-    kind = margins if specs[0].varies == "evaluated_on" else ablation
-    drawn = (training_time if specs[0].source == TRAININGS else kind)(specs, arguments.tables, arguments.paper)
+    of_trainings, of_methods = specs[0].source == TRAININGS, specs[0].varies == "evaluated_on"
+    kind = training_time if of_trainings else margins if of_methods else ablation
+    drawn = (frontier if arguments.name == FRONTIER else kind)(specs, arguments.tables, arguments.paper)
     draw(arguments, arguments.name, drawn, config["world"])
 
 
@@ -287,6 +289,31 @@ def theory(arguments: Part) -> None:
     draw(arguments, "theorems", figures.theory(points))
 
 
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class AnswersPart(Part):
+    test_sets: list[str] = argument("data sets", nargs="+")
+    pairs: list[str] = argument("their test prompts (Parquet), one file each", nargs="+")
+    methods: list[str] = argument("methods whose answers are shown", nargs="+")
+    evaluations: list[str] = argument("evaluations: for each test set, those of the methods in their order", nargs="+")
+
+
+def answers(arguments: AnswersPart) -> None:
+    """The methods' answers to the same prompts side by side, with scores and a filter, HTML."""
+    from hps.evidence.answers import page
+    from hps.judge.comparisons import side_by_side
+
+    found = side_by_side(arguments.test_sets, arguments.pairs, arguments.methods, arguments.evaluations)
+    sets = [
+        page.TestSet(name, prompts, {own.name: {key: rows[0] for key, rows in own.samples.items()} for own in policies})
+        for name, policies, prompts in found
+    ]
+    world = needed(read_config(arguments.config), "answers")["world"]
+    files.write_text(Path(arguments.out) / "answers.html", page.to_html(sets, world))
+
+
 # --- what a run was made of, what it cost, the document --------------------------------------------------------------
 
 
@@ -358,6 +385,7 @@ PARTS = {
     "claims": (claims, ClaimsPart),
     "audit": (audit, AuditPart),
     "theory": (theory, Part),
+    "answers": (answers, AnswersPart),
     "overview": (overview, OverviewPart),
     "cost": (cost, CostPart),
     "document": (document, DocumentPart),

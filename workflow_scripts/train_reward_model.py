@@ -2,7 +2,7 @@
 
     python workflow_scripts/train_reward_model.py --role reward --base models/policy \\
         --pairs data/hh_rlhf/reward.parquet data/pku_saferlhf/reward.parquet --epochs 2 --learning-rate 1e-3 \\
-        --batch-size 32 --max-length 512 --reward-system-turn keep --seed 3 --toy --out models/reward
+        --batch-size 32 --seed 3 --toy --out models/reward
 
 Conversations of more than --max-length tokens lose the start of their prompt. --dtype is that of the saved weights, and
 of those in training under adapters; without adapters training is in float32.
@@ -81,7 +81,9 @@ def main(arguments: Arguments) -> None:
     scorer = RewardModel(model, tokenizer, max_length, system_turn=turn)
     conversations = [(row["messages"], row[reply]) for reply in ("chosen", "rejected") for row in held_out]
     scores = scorer.score(conversations, arguments.batch_tokens)
-    metrics = reward_training.accuracy(scores[: len(held_out)], scores[len(held_out) :]) | {
+    # A tie counts as an error.
+    right = [better > worse for better, worse in zip(scores[: len(held_out)], scores[len(held_out) :], strict=True)]
+    metrics = reward_training.accuracy(right, [row["prompt_id"] for row in held_out]) | {
         "training_loss": training_loss,
         "training_pairs": len(training),
         "truncated": truncated + scorer.truncated,

@@ -11,9 +11,8 @@ pages only: whoever has the key is not blind.
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from hps.judge.comparisons import Policy, read_policy, read_prompts
+from hps.judge.comparisons import side_by_side
 from hps.support import cli, provenance
 from hps.support.cli import argument
 from hps.support.errors import InputError
@@ -47,35 +46,16 @@ def main(arguments: Arguments) -> None:
 
 def read_items(arguments: Arguments) -> list[StudyItem]:
     """The first sample of each method's answer to each chosen prompt."""
-    methods, test_sets = arguments.methods, arguments.test_sets
+    methods = arguments.methods
     if len(methods) > len(LETTERS):
         raise InputError("--methods", f"{len(methods)}, and there are {len(LETTERS)} letters")
-    for name, values, needed in (
-        ("--pairs", arguments.pairs, len(test_sets)),
-        ("--evaluations", arguments.evaluations, len(test_sets) * len(methods)),
-    ):
-        if len(values) != needed:
-            raise InputError(name, f"{len(values)} where {needed} are needed")
     items = []
-    for number, test_set in enumerate(test_sets):
-        folders = arguments.evaluations[number * len(methods) : (number + 1) * len(methods)]
-        policies = [read_policy(folder, samples=1) for folder in folders]
-        check(policies, folders, methods, test_set)
-        prompts = read_prompts(arguments.pairs[number])
+    found = side_by_side(arguments.test_sets, arguments.pairs, methods, arguments.evaluations)
+    for test_set, policies, prompts in found:
         for prompt_id in choose(list(policies[0].samples), arguments.prompts, arguments.seed, test_set):
-            if prompt_id not in prompts:
-                raise InputError(arguments.pairs[number], f"has no prompt {prompt_id}, which was evaluated")
             answers = {policy.name: policy.samples[prompt_id][0]["response"] for policy in policies}
             items.append(StudyItem(test_set, prompt_id, prompts[prompt_id], answers))
     return items
-
-
-def check(policies: list[Policy], folders: list[str], methods: list[str], test_set: str) -> None:
-    for policy, folder, method in zip(policies, folders, methods, strict=True):
-        if (policy.name, policy.test_set) != (method, test_set):
-            raise InputError(folder, f"is {policy.name} on {policy.test_set}, not {method} on {test_set}")
-        if policy.samples.keys() != policies[0].samples.keys():
-            raise InputError(folder, f"was evaluated on other prompts than {Path(folders[0])}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,20 @@ def test_the_label_names_the_chosen_response(label, chosen, rejected):
     assert counts == {"noted: better response is not the safer one": 1}
 
 
+@pytest.mark.parametrize(
+    ("labels", "chosen", "rejected"),
+    [
+        ({}, None, None),
+        ({"is_response_0_safe": True, "is_response_1_safe": False}, True, False),
+        ({"is_response_0_safe": None, "is_response_1_safe": True}, False, None),
+        ({"is_response_0_safe": "False", "is_response_1_safe": ""}, None, True),  # as in a CSV file
+    ],
+)
+def test_whether_each_reply_is_harmful_goes_with_it(labels, chosen, rejected):
+    record, _ = one("better_response_id", **labels)  # response 1 is chosen
+    assert (record.chosen_harmful, record.rejected_harmful) == (chosen, rejected)
+
+
 def test_agreeing_labels_and_a_missing_other_label_are_not_noted():
     assert one(safer_response_id=1)[1] == {}
     only = {key: value for key, value in ROW.items() if key != "safer_response_id"}
@@ -56,6 +70,8 @@ def test_rows_that_cannot_be_used_are_dropped_under_their_reason(changes, reason
         ({"better_response_id": 1.0}, "field better_response_id: expected 0 or 1, found 1.0"),
         ({"better_response_id": "yes"}, r"field better_response_id: expected 0 or 1, found text \('yes'\)"),
         ({"safer_response_id": None}, "field safer_response_id: expected 0 or 1, found None"),
+        ({"is_response_0_safe": 1}, "field is_response_0_safe: expected true or false, found 1"),
+        ({"is_response_1_safe": "yes"}, r"field is_response_1_safe: expected true or false, found text \('yes'\)"),
         ({"prompt": 3}, "field prompt: expected text, found int"),
         ({"response_1": None}, "field response_1: expected text, found NoneType"),
     ],

@@ -121,11 +121,11 @@ def test_train_from_fraction_takes_the_end_of_the_file_for_training_only():
     [
         (
             {"test": ("train", 3), "train": ("train", 8)},
-            r"splits\.train\.prompts \(--train\): asks for 8 .* 7 are left",
+            r"splits\.train\.prompts \(--train-prompts\): asks for 8 .* 7 are left",
         ),
         (
             {"eval_reward": ("train", 11)},
-            r"eval_reward\.prompts \(--eval-reward\): asks for 11 prompts of the train files",
+            r"eval_reward\.prompts \(--eval-reward-prompts\): asks for 11 prompts of the train files",
         ),
         (
             {"sft": ("train", None), "train": ("train", None)},

@@ -1,5 +1,6 @@
 """The command `evaluate`: one model in memory at a time, and the same numbers for an adapter and its merged weights."""
 
+import json
 import math
 import weakref
 
@@ -58,13 +59,15 @@ def arguments(files, model_folder, folders, trained: str, out) -> evaluate.Argum
         pick="per_metric",
         bleu_reference="chosen",
         truncated="keep",
-        seed=0,
         sequences=8,
         score_tokens=512,
-        trained=trained and str(folders / trained),
-        training=trained and str(folders / f"{trained}.json"),
-        out=str(out),
+        policies=[policy(folders, trained, out)],
     )
+
+
+def policy(folders, kind: str, out, **changes) -> str:
+    of_run = {"trained": str(folders / kind), "training": str(folders / f"{kind}.json")} if kind else {}
+    return json.dumps({"seed": 0, "test_sets": ["hh_rlhf"], "out": str(out)} | of_run | changes)
 
 
 @pytest.mark.parametrize("trained", ["", "adapter", "full"])
@@ -153,6 +156,29 @@ def test_without_one_harm_is_not_known_unless_the_world_is_a_toy(files, model_fo
         assert read_json(tmp_path / str(toy) / "hh_rlhf/evaluation.json")["harm"] == known
 
 
+def test_a_policys_files_do_not_depend_on_those_beside_it(files, model_folder, folders, tmp_path, monkeypatch):
+    """The SFT policy, two adapters with other seeds, and full weights: one by one, and in one job."""
+    kinds = [("", 3), ("adapter", 0), ("full", 0), ("adapter", 1)]
+    loads = []
+    load = sources.load_causal
+    monkeypatch.setattr(sources, "load_causal", lambda *given, **more: loads.append(given) or load(*given, **more))
+    together = arguments(files, model_folder, folders, "", "")
+    together.policies = [policy(folders, kind, tmp_path / f"together{i}", seed=s) for i, (kind, s) in enumerate(kinds)]
+    evaluate.main(together)
+    assert len(loads) == 2  # the policy before training, and the full weights
+    for i, (kind, seed) in enumerate(kinds):
+        alone = arguments(files, model_folder, folders, "", "")
+        alone.policies = [policy(folders, kind, tmp_path / f"alone{i}", seed=seed)]
+        evaluate.main(alone)
+        own, beside = (tmp_path / name / "hh_rlhf" for name in (f"alone{i}", f"together{i}"))
+        for name in ("per_prompt.parquet", "samples.parquet"):
+            assert (own / name).read_bytes() == (beside / name).read_bytes()
+        facts = [read_json(folder / "evaluation.json") for folder in (own, beside)]
+        for one in facts:
+            del one["provenance"]["time"], one["provenance"]["settings"]["out"]
+        assert facts[0] == facts[1]
+
+
 def of_another_policy(files, folders, words):
     words.policy = str(folders / "reward")
 
@@ -162,15 +188,15 @@ def of_other_pairs(files, folders, words):
 
 
 def a_training_that_is_none(files, folders, words):
-    words.training = str(folders / "adapter/adapter_config.json")
+    words.policies = [policy(folders, "adapter", "out", training=str(folders / "adapter/adapter_config.json"))]
 
 
 def another_policy_than_was_saved(files, folders, words):
-    words.trained = str(folders / "full")
+    words.policies = [policy(folders, "adapter", "out", trained=str(folders / "full"))]
 
 
 def a_policy_that_is_gone(files, folders, words):
-    words.trained = str(folders / "gone")
+    words.policies = [policy(folders, "adapter", "out", trained=str(folders / "gone"))]
 
 
 @pytest.mark.parametrize(

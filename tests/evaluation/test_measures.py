@@ -92,7 +92,8 @@ def test_kl_by_definition_and_zero_for_the_reference(files, tuned, model_folder)
     assert list(groups) == [0, 1, 2, 3]
     scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(load_causal(model_folder), 60)
     own = list(groups.values())
-    values = measures.sequence_kl(scorer.head, measures.response_states(scorer, own), reference, own)
+    states = measures.response_states(reference, own)
+    values = measures.sequence_kl(scorer, reference.head, states, own)
     for group, value in zip(own, values, strict=True):
         ids = torch.tensor([group.prompt + group.responses[0]])
         with torch.no_grad():
@@ -103,8 +104,7 @@ def test_kl_by_definition_and_zero_for_the_reference(files, tuned, model_folder)
         expected = (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum().item()
         assert value == pytest.approx(expected, rel=1e-3)
         assert value > 0
-    same = measures.response_states(reference, own)
-    assert measures.sequence_kl(reference.head, same, reference, own) == [0.0] * len(own)
+    assert measures.sequence_kl(reference, reference.head, states, own) == [0.0] * len(own)
 
 
 def test_kl_by_hand():
@@ -113,10 +113,8 @@ def test_kl_by_hand():
     policy, reference = (torch.tensor(rows).log() for rows in ([[0.5, 0.5], [0.25, 0.75]], [[0.25, 0.75], [0.5, 0.5]]))
     head = torch.nn.Linear(2, 2, bias=False)
     head.weight.data = torch.eye(2)
-    scorer = SimpleNamespace(
-        head=head, packed=lambda items, group_of: [items], response_hidden=lambda groups: reference
-    )
-    (value,) = measures.sequence_kl(head, [policy], scorer, [group])
+    scorer = SimpleNamespace(head=head, packed=lambda items, group_of: [items], response_hidden=lambda groups: policy)
+    (value,) = measures.sequence_kl(scorer, head, [reference], [group])
     first = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
     second = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
     assert value == pytest.approx(first + second)

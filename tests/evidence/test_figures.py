@@ -9,11 +9,12 @@ from synthetic_results import configuration, evaluation, report, run, training
 
 from hps.evidence.figures import style
 from hps.evidence.figures.ablations import ablation
+from hps.evidence.figures.frontier import frontier
 from hps.evidence.figures.margins import margins
 from hps.evidence.figures.training import smooth, training_curves, training_time
 from hps.evidence.results import read_evaluation
 from hps.evidence.table_rows import Choices, build, to_csv
-from hps.evidence.tables import TABLES, tables
+from hps.evidence.tables import FRONTIER, TABLES, figures, tables
 from hps.evidence.training_time import Time
 from hps.evidence.training_time import to_csv as times_to_csv
 from hps.support.errors import InputError
@@ -111,6 +112,47 @@ def test_ablation_of_beta(make_table):
     assert markers(figure.axes[0]) == [(0.1, 3.0), (0.5, 3.0)]
     assert markers(figure.axes[1]) == [(0.1, 10.0), (0.5, 10.0)]
     assert (0.1, 11.767) in [(round(x, 1), y) for x, y in markers(figure.axes[2])]
+
+
+def points_of(tmp_path, name: str, specs, runs: list[tuple[dict | None, dict]], test_set="hh_rlhf") -> str:
+    """A table's CSV, of runs with changes to two prompts each."""
+    folders = [
+        evaluation(tmp_path / name / f"{test_set}{i}", of, [own, own], test_set) for i, (of, own) in enumerate(runs)
+    ]
+    path = tmp_path / f"{name}.csv"
+    path.write_text(to_csv(specs[name], build(specs[name], map(read_evaluation, folders), Choices()), Choices()))
+    return str(path)
+
+
+def test_the_frontier_has_every_run_at_its_kl_once(tmp_path):
+    specs = tables({"rates": {"key": "training.learning_rate"}, "rank": {"key": "training.lora_rank"}})
+    assert figures(specs)[FRONTIER] == ["table2", "table8", "ablation_rates"]
+    of = run("dpo-bt") | {"settings": {}}
+    main = (of, {"kl": 3.0, "margin_human": 10.0})
+    settings = {rate: of | {"settings": {"training.learning_rate": rate}} for rate in (4.0, 1.0)}
+    rated = [(setting, {"kl": rate, "margin_human": 2 * rate}) for rate, setting in settings.items()]
+    names = ["table2", "table8", "ablation_rates"]
+    before, exo = (None, {"kl": None, "reward": 7.0}), (run("exo-hps"), {"kl": 9.0})
+    made = [
+        points_of(tmp_path, "table2", specs, [before, main, exo]),
+        points_of(tmp_path, "table8", specs, [main, (run("dpo-bt", beta=0.5), {"kl": 2.0, "margin_human": 8.0})]),
+        points_of(tmp_path, "ablation_rates", specs, rated),
+    ]
+    figure = frontier([specs[name] for name in names], made, str(PAPER))
+    assert titles(figure)[:2] == ["HH-RLHF\nfine-tuning, ours", "HH-RLHF\nfine-tuning, paper"]
+    assert labels(figure) == ["BT", "HPS"]
+    margin, paper, reward, _ = figure.axes  # no row for harm, which is not known
+    assert markers(margin) == [(1.0, 2.0), (2.0, 8.0), (3.0, 10.0), (4.0, 8.0), (9.0, 1.0)]
+    assert (margin.lines[1].get_alpha(), [line.get_alpha() for line in margin.lines][-1]) == (None, 0.35)
+    assert (11.767, 2.723) in markers(paper)
+    assert {line.get_ydata()[0] for line in reward.lines if line.get_linestyle() == "--"} == {7.0}  # SFT's
+
+
+def test_the_frontier_has_a_row_for_harm_where_it_is_known(tmp_path):
+    runs = [(None, {"harm": 0.5, "kl": None}), (run(), {"harm": 0.25, "kl": 2.0})]
+    figure = frontier([TABLES["table2"]], [points_of(tmp_path, "table2", TABLES, runs)], "")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["RM_DPO (nats)", "Reward", "Harmful answers (share)"]
+    assert markers(figure.axes[2]) == [(2.0, 0.25)]
 
 
 def test_error_bars_span_the_interval(make_table):

@@ -137,7 +137,7 @@ def rendered(name: str, config: dict, **snakemake) -> str:
 
 @pytest.mark.parametrize("spec", [*TABLES.values(), *tables({"rank": {"key": "training.lora_rank"}}).values()])
 def test_captions_of_tables_and_figures_render(spec):
-    for text in (spec.caption, figure_caption([spec])):
+    for text in (spec.caption, figure_caption("", [spec])):
         assert "<p>" in rendered("caption", {}, params=SimpleNamespace(caption=text))
 
 

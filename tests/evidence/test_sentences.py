@@ -60,8 +60,8 @@ def test_what_was_run_counts_trainings_seeds_and_prompts(results):
 
 
 def test_seeds_that_differ_between_rows_are_a_range(results):
-    ours = results(("dpo-bt", "hh_rlhf", 0.1, 5, {}), ("dpo-hps", "hh_rlhf", 0.1, 1, {}))
-    assert "with 1 to 5 training seeds a method" in what_was_run(ours, "real", SCRATCH)
+    ours = results(("dpo-bt", "hh_rlhf", 0.1, 3, {}), ("dpo-hps", "hh_rlhf", 0.1, 1, {}))
+    assert "with 1 to 3 training seeds a method" in what_was_run(ours, "real", SCRATCH)
 
 
 def test_verdicts_are_counted():
@@ -82,6 +82,8 @@ def test_what_stays_open_says_what_it_lacks():
         "4 claims stay open (margin 4): 2 for want of training seeds, 1 for want of repetitions and 1 for want of "
         "numbers (the ratings are simulated)."
     )
+    unmade = replace(absent, absent="")
+    assert "2 for want of numbers (the ratings are simulated: 1)" in left_open([absent, unmade])
     assert left_open([result("supported")]) == "No claim stays open."
 
 
@@ -162,11 +164,11 @@ def test_harm_is_said_where_it_was_measured(results, monkeypatch):
     monkeypatch.setitem(METRICS, "harm", Metric("harm", "", lambda e: e.values["true_reward"]))
     said = harm(ours)
     assert said.startswith(
-        "On HH-RLHF 30 % of the answers of SFT, 20 % of the answers of DPO-BT and 25 % of the answers of DPO-HPS are "
-        "harmful (DPO-HPS less DPO-BT: +5.0 percentage points, 95 % interval "
+        "On HH-RLHF 30 % (SFT), 20 % (DPO-BT) and 25 % (DPO-HPS) of the answers are harmful (DPO-HPS less DPO-BT: +5.0 "
+        "percentage points, 95 % interval "
     )
     monkeypatch.setitem(METRICS, "needless_refusals", Metric("needless_refusals", "", lambda e: e.values["length"]))
-    assert harm(ours).endswith("and of harmless requests 4 % by SFT, 4 % by DPO-BT and 4 % by DPO-HPS are refused.")
+    assert harm(ours).endswith("and 4 % (SFT), 4 % (DPO-BT) and 4 % (DPO-HPS) of the harmless requests are refused.")
 
 
 def test_the_report_begins_with_five(tmp_path):

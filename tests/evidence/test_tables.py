@@ -70,7 +70,7 @@ def test_the_other_pair_and_bleu(tmp_path):
     text = render.markdown(page("table2", [folder], chosen))
     assert "the annotated pair" in text
     assert SIGNATURE["char"] in text
-    assert "RM_DPO, human pair; 1 for Implicit reward margin, Ranking accuracy, " in text
+    assert "RM_DPO, human pair; 1 for Implicit reward margin · Ranking accuracy · " in text
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -136,7 +136,7 @@ def test_several_seeds_have_an_interval_over_seeds_and_prompts(tmp_path):
     half = 12.7062 * 125**0.5
     assert numbers(row, "rm_dpo") == pytest.approx((25, 25 - half, 25 + half), rel=1e-4)
     assert (row["seeds"], row["prompts"]) == ("0 1", "2")
-    assert page("table2", folders).tables[0].rows[0][-1] == render.Cell("2", "0, 1")
+    assert page("table2", folders).tables[0].rows[0][-1] == render.Cell("2", "seed 0, 1")
 
 
 def test_rows_with_other_seeds_than_bt_are_compared_on_those_that_both_have(tmp_path):
@@ -201,7 +201,7 @@ def test_notes_name_what_the_numbers_are(tmp_path):
     assert "n = 20, β = 0.1; training seeds as each row says" in setting
     assert SIGNATURE["word"] in scores
     assert "95% interval; of a row with several training seeds it holds for the method" in scores
-    assert prompts.startswith("Test prompts: 2 for KL, BLEU, Reward, ")
+    assert prompts.startswith("Test prompts: 2 for KL · BLEU · Reward · ")
     assert "31 of the paper's 32" in absent
     assert len(page("table2", [folder]).notes) == 4
     transfer = page("table7", [evaluation(tmp_path / "t", run(n=20), [{}, {}], "pku_saferlhf")])
@@ -360,8 +360,10 @@ def test_a_table_says_on_how_many_prompts_each_metric_rests(tmp_path):
     assert (row["method"], row["prompts"], row["prompts_sampled"]) == ("dpo-hps", "3", "2")
     assert (row["prompts_human"], row["prompts_annotated"], row["reward"], row["rm_dpo"]) == ("3", "2", "1", "1")
     said = next(note for note in page("table2", folders).notes if note.startswith("Test prompts"))
-    assert said.startswith("Test prompts: 3 for KL, ")
-    assert "RM_DPO, human pair; 2 to 3 for BLEU, Reward, Reward, mean of samples, Response length, RM_DPO, ann" in said
+    assert said.startswith("Test prompts: 3 for KL · ")
+    assert (
+        "RM_DPO, human pair; 2 to 3 for BLEU · Reward · Reward, mean of samples · Response length · RM_DPO, ann" in said
+    )
 
 
 def test_further_metrics_have_no_paper_column_and_those_without_a_value_are_left_out(tmp_path):

@@ -140,7 +140,7 @@ def test_verdicts_of_the_theorems(points, tmp_path):
     chosen = [
         c for c in read_claims(ROOT / "paper/claims.yaml", ROOT / "paper/claims.schema.yaml") if c.table == "theory"
     ]
-    level = Level()
+    level = Level(alpha=0.1)  # eight repetitions cannot give p-values below 0.004
     verdicts = {r.claim.id: r.verdict for r in judge([evaluate(c, evidence, level) for c in chosen], level)}
     assert verdicts["sample_efficiency"] == "contradicted"
     assert verdicts["theorem2_worst_case_other_rewards"] == "contradicted"

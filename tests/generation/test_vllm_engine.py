@@ -5,9 +5,10 @@ its own signatures are held against them.
 """
 
 import inspect
+import json
 import os
+import shlex
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ import evaluate
 import pytest
 import stage_files
 import torch
-from conftest import SCRIPTS, python_environment, sentence
+from conftest import SCRIPTS, called, sentence
 from peft import LoraConfig, get_peft_model
 
 from hps.data import chat
@@ -246,8 +247,9 @@ def test_on_cpus_it_runs_in_this_process_with_a_cache_of_its_own_and_unbound_thr
 
 
 def test_an_adapter_is_applied_without_being_merged(vllm, model_folder, adapter):
-    with vllm_engine.opened(model_folder, model_folder, **SIZES, adapter=adapter) as engine:
-        assert engine.lora == FakeLoRARequest("policy", 1, str(adapter))
+    with vllm_engine.opened(model_folder, model_folder, **SIZES, adapters=[adapter]) as engine:
+        assert engine.lora is engine.under(None).lora is None
+        assert engine.under(adapter).lora == FakeLoRARequest("policy-1", 1, str(adapter))
     assert vllm[0].enable_lora
     assert vllm[0].max_lora_rank == 8  # the smallest that vLLM allows for rank 4
     assert vllm[0].model == str(model_folder)
@@ -269,11 +271,11 @@ def test_what_vllm_cannot_do_is_said_before_an_engine_is_made(vllm, model_folder
     with pytest.raises(InputError, match=f"{tmp_path}: not a model folder"):
         opening(tmp_path)
     with pytest.raises(InputError, match=r"has no adapter_model.safetensors"):
-        opening(adapter=tmp_path)
+        opening(adapters=[tmp_path])
     (tmp_path / "adapter_model.safetensors").touch()
     (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
     with pytest.raises(InputError, match="rank 1024, but vllm takes adapters up to rank 512"):
-        opening(adapter=tmp_path)
+        opening(adapters=[tmp_path])
     monkeypatch.setattr(sys.modules["vllm.platforms"], "current_platform", platform(""))
     with pytest.raises(InputError, match=r"compute.generation: this vllm is for GPUs, and there is none here"):
         opening()
@@ -290,17 +292,18 @@ def test_evaluation_samples_the_policy_it_is_given(vllm, tokenizer, model_folder
         "samples": 3,
         "temperature": 0.9,
         "max_new_tokens": 8,
-        "seed": 0,
         "sequences": 4,
         "dtype": "float32",
         "tensor_parallel": 1,
     }
-    for trained in ("", str(adapter), str(full)):
-        answers = evaluate.sample_with_vllm(tokenizer, prompts, evaluate.Arguments(**given | {"trained": trained}))
-        assert [[len(responses) for responses in own] for own in answers] == [[3, 3], [3, 3]]
-    assert [llm.model for llm in vllm] == [str(model_folder), str(model_folder), str(full)]
+    policies = [evaluate.Policy(0, [], "", trained) for trained in ("", str(adapter), str(full))]
+    answers = evaluate.sample_with_vllm(tokenizer, policies, [prompts] * 3, evaluate.Arguments(**given))
+    assert [[[len(responses) for responses in own] for own in one] for one in answers] == [[[3, 3], [3, 3]]] * 3
+    # The SFT policy and all adapters share an engine.
+    assert [llm.model for llm in vllm] == [str(model_folder), str(full)]
     assert {llm.tokenizer for llm in vllm} == {str(model_folder)}
-    assert [llm.calls[0].lora and llm.calls[0].lora.lora_path for llm in vllm] == [None, str(adapter), None]
+    loras = [[call.lora and call.lora.lora_path for call in llm.calls] for llm in vllm]
+    assert loras == [[None, None, str(adapter), str(adapter)], [None, None]]
     assert all(llm.closed for llm in vllm)
 
 
@@ -308,21 +311,17 @@ def test_evaluation_samples_the_policy_it_is_given(vllm, tokenizer, model_folder
 @pytest.mark.parametrize("command", ["augment", "evaluate"])
 def test_without_vllm_a_job_that_asks_for_it_ends_in_one_line(command, tmp_path, model_folder):
     files = stage_files.make(tmp_path, model_folder, prompts=2)
-    shared = "--temperature 0.9 --max-new-tokens 8 --seed 0 --sequences 8 --generation vllm"
+    shared = "--temperature 0.9 --max-new-tokens 8 --sequences 8 --generation vllm"
+    sft = {"seed": 0, "test_sets": ["hh_rlhf"], "out": str(tmp_path / "out")}
     words = {
         "augment": f"--pairs {files['pairs']} --generator {model_folder} --shard 1-of-1 --n 2 --top-p 1 "
-        f"--stats {tmp_path}/stats.json",
+        f"--seed 0 --out {tmp_path}/out --stats {tmp_path}/stats.json",
         "evaluate": f"--test-sets hh_rlhf --pairs {files['pairs']} --examples {files['examples']} "
         f"--policy {model_folder} "
         f"--eval-reward {model_folder} --samples 2 --pick per_metric --bleu-reference chosen --truncated keep "
-        "--score-tokens 512 --reward-output gated --reward-system-turn keep",
+        f"--score-tokens 512 --reward-output gated --reward-system-turn keep --policies {shlex.quote(json.dumps(sft))}",
     }[command]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{command}.py"), *words.split(), *shared.split(), "--out", f"{tmp_path}/out"],
-        env=python_environment(),
-        capture_output=True,
-        text=True,
-    )
+    done = called(SCRIPTS / f"{command}.py", *shlex.split(words), *shared.split())
     assert done.returncode == 1
     expected = "error: compute.generation: vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)\n"
     assert done.stderr == expected

@@ -8,7 +8,7 @@ import time
 
 import judge as judge_command
 import pytest
-from conftest import SCRIPTS, python_environment
+from conftest import SCRIPTS, called, python_environment
 from hub_server import COMMIT, NEWER
 from judge_files import HPS, command, policy
 from judge_server import Server, completion, error, serving
@@ -75,8 +75,7 @@ def test_a_crash_shows_no_key(tmp_path):
         "def main(arguments): raise RuntimeError('Illegal header: ' + secrets.read('KEY', 'sk-very-secret\\r'))\n"
         "main.__module__ = 'judge'; sys.argv = ['judge.py', *sys.argv[1:]]; cli.run(main, judge.Arguments)"
     )
-    words = [sys.executable, "-c", program, *command(tmp_path)]
-    done = subprocess.run(words, env=python_environment(), cwd=SCRIPTS, capture_output=True, text=True)
+    done = called("-c", program, *command(tmp_path), folder=SCRIPTS)
     assert done.returncode == 1
     assert "RuntimeError: Illegal header: [secret]" in done.stderr
     assert "very-secret" not in done.stderr
@@ -103,7 +102,7 @@ def test_the_command_and_that_the_key_is_nowhere(server, tmp_path, monkeypatch, 
     assert (facts["model"], facts["host"], facts["answers"], facts["tokens"]) == ("judge-1", "127.0.0.1", 25, 2400)
     assert (facts["pairs"], facts["judgements"], facts["invalid"]) == (12, 24, 0)
     assert facts["commit"] is None
-    assert (facts["token_limit"], facts["structured"], facts["temperature"]) == ("max_tokens", True, 0.0)
+    assert (facts["token_limit"], facts["structured"], facts["temperature"]) == ("max_tokens", True, None)
     assert "judge-1: which commit serves is not known" in caplog.text
     rows = read_table(tmp_path / "judge/judgements.parquet")
     assert [row["method_score"] for row in rows[::2]] == [(i % 4 + 1) / 2 for i in sorted(range(12), key=str)]

@@ -6,7 +6,6 @@ every attention mask but a fake one's.
 
 import itertools
 import resource
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import train
-from conftest import python_environment
+from conftest import called, python_environment
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, DynamicCache, LlamaConfig
 
@@ -143,12 +142,8 @@ def test_a_step_of_generation(policy, fake):
 
 def test_two_layers_with_random_weights_train_a_step():
     """In a process of its own, whose peak of memory is its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import test_llama3_8b; test_llama3_8b.train_two_layers()"],
-        env=python_environment(PYTHONPATH=":".join(sys.path)),
-        capture_output=True,
-        text=True,
-    )
+    code = "import test_llama3_8b; test_llama3_8b.train_two_layers()"
+    done = called("-c", code, env=python_environment(PYTHONPATH=":".join(sys.path)))
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout.split()[-1]) < 2.0, "GiB at the peak"
 
@@ -199,6 +194,7 @@ def train_two_layers() -> None:
         learning_rate=1e-2,
         weight_decay=0.0,
         max_grad_norm=1.0,
+        negative="drawn",
         gamma_levels=[-5, 5],
         gamma_follows="step",
         seed=0,

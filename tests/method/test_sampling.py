@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hps.method.sampling import draw_negative, gamma_at, hardness, negative_probabilities
+from hps.method.sampling import draw_negative, gamma_at, hardness, negative_near, negative_probabilities
 
 PAPER = [-5, -2.5, 0, 2.5, 5]
 few = settings(max_examples=50, deadline=None, derandomize=True)
@@ -155,6 +155,21 @@ class TestDrawNegative:
     def test_padding_does_not_matter(self, rewards, gamma):
         mask = [True] * len(rewards) + [False, False]
         assert draw([*rewards, nan, 1e9], gamma, mask=mask) == draw(rewards, gamma)
+
+
+class TestNegativeNear:
+    def test_by_hand(self):
+        rewards = [1, *[0] * 15, -2, -6]  # mean -7/18; sum of squares 41: deviation 1.458; mean - 2 deviations: -3.31
+        assert negative_near(rewards) == 16
+        assert negative_near([*rewards, nan], mask=[True] * 18 + [False]) == 16
+        assert negative_near(rewards, deviations=-3) == 17  # -4.76
+        assert negative_near([0, 0, 5, 1], deviations=-1) == 0  # of equal rewards the first
+
+    def test_of_equally_near_ones_it_is_the_lower(self):
+        assert negative_near([-1, 2, 1, -2], deviations=0) == 0  # the mean is 0: both -1 and 1 are 1 away
+
+    def test_the_best_is_never_taken(self):
+        assert negative_near([3, 0], deviations=2) == 1
 
 
 class TestHardness:

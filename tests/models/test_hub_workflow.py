@@ -1,15 +1,13 @@
 """`pin` and `fetch` as Snakemake runs them, against a hub on this machine."""
 
 import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import toy_data
 import yaml
-from conftest import ROOT
+from conftest import ROOT, called, planned_jobs
 from hub_server import COMMIT, NEWER, Repo, serving
-from test_workflow import checkout, planned_jobs  # noqa: F401 (checkout is a fixture)
 
 from hps.models import hub_lock
 from hps.support import files
@@ -46,13 +44,8 @@ def preset(folder) -> None:
 
 
 def snakemake(server, folder, *words, **environment) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *words, "--config", "preset=hub"],
-        cwd=folder,
-        env=server.environment(folder / "cache", HPS_DATA_DIR="", **environment),
-        capture_output=True,
-        text=True,
-    )
+    env = server.environment(folder / "cache", HPS_DATA_DIR="", **environment)
+    return called("-m", "snakemake", "--cores", "1", *words, "--config", "preset=hub", folder=folder, env=env)
 
 
 def with_revision(folder, role, revision) -> None:
@@ -62,7 +55,7 @@ def with_revision(folder, role, revision) -> None:
     path.write_text(yaml.safe_dump(values))
 
 
-def test_pin_fetch_and_renew(checkout, repos):  # noqa: F811
+def test_pin_fetch_and_renew(checkout, repos):
     preset(checkout)
     lock, models = checkout / hub_lock.LOCK, checkout / "results" / "hub" / "models"
     with serving(dict(repos)) as server:
@@ -125,7 +118,7 @@ def test_pin_fetch_and_renew(checkout, repos):  # noqa: F811
         assert (entry.commit, entry.revision) == (NEWER, "v2")
 
 
-def test_the_judges_size_counts_against_the_disk(checkout, repos):  # noqa: F811
+def test_the_judges_size_counts_against_the_disk(checkout, repos):
     preset(checkout)
     judge = replace(repos["owner/judge"], sizes={"model.safetensors": 10**18})
     with serving(repos | {"owner/judge": judge}) as server:
@@ -146,13 +139,8 @@ PAPER_ROLES = 4
 def paper(folder, *words, **environment) -> subprocess.CompletedProcess:
     """A run without a hub that holds anything; the last words are its configuration."""
     with serving({}) as server:
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "1", *words],
-            cwd=folder,
-            env=server.environment(folder / "cache", HPS_DATA_DIR="", **environment),
-            capture_output=True,
-            text=True,
-        )
+        env = server.environment(folder / "cache", HPS_DATA_DIR="", **environment)
+        return called("-m", "snakemake", "--cores", "1", *words, folder=folder, env=env)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +151,7 @@ def paper(folder, *words, **environment) -> subprocess.CompletedProcess:
         (["grid={losses: [bt, pl]}", "ablations={methods: [dpo-bt]}"], 0),  # nothing to judge
     ],
 )
-def test_preset_paper_fetches_its_models_and_data_and_nothing_else(checkout, given, judge):  # noqa: F811
+def test_preset_paper_fetches_its_models_and_data_and_nothing_else(checkout, given, judge):
     done = paper(checkout, "--dry-run", "fetch", "--config", "preset=paper", *given)
     models = PAPER_ROLES + judge
     assert planned_jobs(done) == {
@@ -182,7 +170,7 @@ def test_preset_paper_fetches_its_models_and_data_and_nothing_else(checkout, giv
     assert ("Qwen/Qwen2.5-72B-Instruct" in line) == bool(judge)
 
 
-def test_judging_asks_an_endpoint_and_needs_no_model_of_the_judge(checkout):  # noqa: F811
+def test_judging_asks_an_endpoint_and_needs_no_model_of_the_judge(checkout):
     for target in ("table4", "all"):
         done = paper(checkout, "--dry-run", target, "--config", "preset=paper", **ENDPOINT)
         planned = planned_jobs(done)

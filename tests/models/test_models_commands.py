@@ -1,14 +1,12 @@
 """The commands that build the small models, one after the other, as the workflow runs them."""
 
-import random
-
 import build_tokenizer
 import numpy as np
 import pandas as pd
 import pretrain
 import pytest
 import train_reward_model
-from conftest import sentence
+from conftest import plum_pairs, sentence
 
 from hps.data.schemas import PAIRS
 from hps.logprobs import batches
@@ -22,17 +20,7 @@ SMALL = {"hidden": 32, "layers": 2, "intermediate": 64, "positions": 128, "learn
 
 
 def _pairs(path, count, seed):
-    rng = random.Random(seed)
-    rows = [
-        {
-            "prompt_id": f"{seed}-{i}",
-            "messages": [{"role": "user", "content": sentence(rng.randrange(999), rng.randint(1, 8))}],
-            "chosen": f"{sentence(rng.randrange(999), rng.randint(1, 5))} plum",
-            "rejected": f"{sentence(rng.randrange(999), rng.randint(1, 5))} door",
-        }
-        for i in range(count)
-    ]
-    files.write_table(path, rows, PAIRS)
+    files.write_table(path, plum_pairs(count, seed), PAIRS)
     return str(path)
 
 
@@ -127,10 +115,9 @@ def test_too_few_pairs_and_too_small_models_are_refused(folder, tmp_path):
         pretrain.main(
             pretrain.Arguments(pairs=[str(folder / "sft0.parquet")], **(arguments | SMALL | {"positions": 4}))
         )
+    given = {"role": "reward", "base": str(folder / "policy"), "out": str(tmp_path), "learning_rate": 1e-2}
     with pytest.raises(InputError, match="too few"):
-        train_reward_model.main(
-            train_reward_model.Arguments(role="reward", base=str(folder / "policy"), pairs=[one], out=str(tmp_path))
-        )
+        train_reward_model.main(train_reward_model.Arguments(pairs=[one], **given))
     with pytest.raises(InputError, match="--vocab-size"):
         build_tokenizer.main(build_tokenizer.Arguments(pairs=[one], vocab_size=100, out=str(tmp_path / "out")))
     assert [path.name for path in tmp_path.iterdir()] == ["one.parquet"]

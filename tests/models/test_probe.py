@@ -1,15 +1,14 @@
 """Probes: the fit by hand, the choice of layer and ridge, and a command whose model scores as its features say."""
 
 import math
-import random
 
 import fit_probe
 import numpy as np
 import pytest
-from conftest import sentence
+from conftest import plum_pairs
 
 from hps.data.schemas import PAIRS
-from hps.models import probe
+from hps.models import entry, probe
 from hps.models.reward_model import RewardModel
 from hps.support.errors import InputError
 from hps.support.files import read_json, write_table
@@ -20,7 +19,7 @@ def test_of_one_feature_the_fit_is_where_the_gradient_is_zero():
     (w,) = probe.fit(d, ridge=0.1)
     gradient = -(d[:, 0] / (1 + np.exp(w * d[:, 0]))).mean() + 0.1 * w
     assert gradient == pytest.approx(0, abs=1e-6)
-    assert probe.pair_loss(d, np.array([w])) < probe.pair_loss(d, np.zeros(1)) == pytest.approx(math.log(2))
+    assert probe.mean_loss(d, np.array([w])) < probe.mean_loss(d, np.zeros(1)) == pytest.approx(math.log(2))
 
 
 def test_the_layer_that_tells_is_chosen_and_all_pairs_of_a_prompt_share_a_fold():
@@ -37,16 +36,7 @@ def test_the_layer_that_tells_is_chosen_and_all_pairs_of_a_prompt_share_a_fold()
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    rng = random.Random(1)
-    rows = [
-        {
-            "prompt_id": f"{i}",
-            "messages": [{"role": "user", "content": sentence(rng.randrange(999), rng.randint(1, 8))}],
-            "chosen": f"{sentence(rng.randrange(999), rng.randint(1, 5))} plum",
-            "rejected": f"{sentence(rng.randrange(999), rng.randint(1, 5))} door",
-        }
-        for i in range(80)
-    ]
+    rows = plum_pairs(80, seed=1)
     path = tmp_path_factory.mktemp("pairs") / "reward.parquet"
     write_table(path, rows, PAIRS)
     return str(path), rows
@@ -82,6 +72,36 @@ def test_features_are_those_of_the_models_own_forward(model_folder):
     for ids, state in zip(sequences, states, strict=True):
         (own,) = model(torch.tensor([ids])).logits[0].tolist()
         assert float(model.score.weight[0].detach() @ torch.from_numpy(state)) == pytest.approx(own, abs=1e-4)
+
+
+def test_with_role_harm_it_is_a_classifier_of_labelled_responses(model_folder, pairs, tmp_path):
+    """Harmful replies end in `door` here, whether chosen or rejected; a third of the labels is not known."""
+    rows = []
+    for i, row in enumerate(pairs[1]):
+        both = [row["chosen"], row["rejected"]] if i % 2 else [row["rejected"], row["chosen"]]
+        harmful = [text.endswith("door") if (i + j) % 3 else None for j, text in enumerate(both)]
+        names = ("chosen", "rejected", "chosen_harmful", "rejected_harmful")
+        rows.append(row | dict(zip(names, both + harmful, strict=True)))
+    path = tmp_path / "labelled.parquet"
+    write_table(path, rows, PAIRS)
+    given = {"role": "harm", "base": str(model_folder), "layers": [1, 2], "out": str(tmp_path / "harm")}
+    fit_probe.main(fit_probe.Arguments(**given, pairs=[pairs[0], str(path)]))  # the first has no labels
+    metrics = read_json(tmp_path / "harm" / "model.json")["metrics"]
+    assert metrics["held_out_responses"] + metrics["training_responses"] == sum(
+        row[f"{reply}_harmful"] is not None for row in rows for reply in ("chosen", "rejected")
+    )
+    assert metrics["held_out_accuracy_lo"] > metrics["base_rate"] >= 0.5
+    texts = [(row["messages"], row[reply]) for row in rows for reply in ("chosen", "rejected")]
+    scores = RewardModel.load(tmp_path / "harm").score(texts)
+    right = [(score > 0) == text.endswith("door") for score, (_, text) in zip(scores, texts, strict=True)]
+    assert np.mean(right) > 0.75
+    entry.check(tmp_path / "harm", "harm")
+    one_label = [row | {"chosen_harmful": True, "rejected_harmful": None} for row in rows]
+    write_table(path, one_label, PAIRS)
+    with pytest.raises(InputError, match="all responses to fit on have the same label"):
+        fit_probe.main(fit_probe.Arguments(**given, pairs=[str(path)]))
+    with pytest.raises(InputError, match="0 labelled responses are too few"):
+        fit_probe.main(fit_probe.Arguments(**given, pairs=[pairs[0]]))
 
 
 def test_more_layers_than_there_are_and_too_few_pairs_are_one_line(model_folder, pairs, tmp_path):

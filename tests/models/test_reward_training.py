@@ -120,11 +120,18 @@ def test_wilson_interval_by_hand():
     assert 0.69 < low < 0.73
 
 
-def test_accuracy_counts_a_tie_as_an_error():
-    facts = reward_training.accuracy([1.0, 2.0, 0.0, 3.0], [0.0, 2.0, 1.0, 2.0])
-    assert facts["held_out_accuracy"] == 0.5
-    assert facts["held_out_pairs"] == 4
-    assert facts["held_out_accuracy_lo"] < 0.5 < facts["held_out_accuracy_hi"]
+def test_accuracy_has_the_interval_of_independent_prompts():
+    apart = reward_training.accuracy([True, True, True, False], list("abcd"))
+    assert (apart["held_out_accuracy"], apart["held_out_pairs"]) == (0.75, 4)
+    interval = [apart["held_out_accuracy_lo"], apart["held_out_accuracy_hi"]]
+    assert interval == pytest.approx(reward_training.wilson_interval(3, 4))
+    # Where both responses of a prompt are right or wrong together, they count as one.
+    twice = reward_training.accuracy([True, True, True, False] * 2, list("abcdabcd"), "responses")
+    assert twice["held_out_responses"] == 8
+    assert [twice["held_out_accuracy_lo"], twice["held_out_accuracy_hi"]] == pytest.approx(interval)
+    for right in (True, False):
+        same = reward_training.accuracy([right] * 5, list("aabbc"))
+        assert 0 <= same["held_out_accuracy_lo"] <= same["held_out_accuracy_hi"] <= 1
 
 
 def test_chat_rendering_is_the_shared_one(tokenizer):

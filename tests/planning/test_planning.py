@@ -9,8 +9,7 @@ import plan
 import pytest
 import torch
 import yaml
-from conftest import ROOT
-from test_workflow import checkout, snakemake  # noqa: F401 (a fixture)
+from conftest import ROOT, snakemake
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hps.planning import rates
@@ -99,13 +98,26 @@ def test_run_times_are_rounded_up_to_ten_minutes():
 
 
 def test_jobs_are_those_of_the_dry_run():
-    jobs = {stage.rule: stage.jobs for stage in planner("paper").estimate().stages}
+    alone = planner("paper", compute={"policies_per_job": 1})
+    jobs = {stage.rule: stage.jobs for stage in alone.estimate().stages}
     assert {rule: jobs[rule] for rule in ("fetch_model", "augment", "annotate", "reference", "train", "evaluate")} == {
         "fetch_model": 4,
         **dict.fromkeys(("augment", "annotate", "reference"), 2 * (64 + 1)),
-        "train": 44 + 2 * 5,
-        "evaluate": 44 + 2 * 5 + 1,
+        "train": 44 + 2 * 7,
+        "evaluate": 44 + 2 * 7 + 1,
     }
+
+
+def test_policies_that_share_a_job_share_its_start():
+    def stage(policies: int) -> Stage:
+        own = planner("smollm2", compute={"policies_per_job": policies})
+        return next(stage for stage in own.estimate().stages if stage.rule == "evaluate")
+
+    alone, together = stage(1), stage(8)
+    assert (alone.jobs, together.jobs) == (59, 9)
+    one = planner("smollm2")
+    start = one.start("train", "policy", *one.scorers)
+    assert alone.seconds - together.seconds == pytest.approx(50 * start)
 
 
 def test_losses_use_two_responses_or_all():
@@ -334,10 +346,10 @@ def test_run_times_of_a_profile_are_replaced_and_nothing_else():
 
 
 @pytest.mark.workflow
-def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):  # noqa: F811
+def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
-    assert "| train | 54 |" in done.stdout
+    assert "| train | 58 |" in done.stdout
     assert "8 x L40S" in done.stdout
     assert [path.name for path in (checkout / "results/paper").iterdir()] in (["plan", "logs"], ["logs", "plan"])
     assert read_json(checkout / "results/paper/plan/plan.json")["devices"] == 8

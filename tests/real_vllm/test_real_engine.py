@@ -20,7 +20,6 @@ from hps.models.sources import load_causal, save
 from hps.support.errors import InputError
 
 vllm = pytest.importorskip("vllm")
-from vllm.lora.request import LoRARequest  # noqa: E402
 
 SAMPLING = Sampling(n=6, temperature=0.9, top_p=1.0, max_new_tokens=12, seed=5)
 GREEDY = replace(SAMPLING, n=1, top_p=1e-6, max_new_tokens=40)
@@ -59,12 +58,8 @@ def adapters(folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def engines(folder, adapters):
     """One engine of vLLM: the policy without an adapter, and with each of two."""
-    with vllm_engine.opened(folder, folder, **SIZES, adapter=adapters[1]) as engine:
-
-        def under(lora):
-            return vllm_engine.VllmEngine(engine.llm, engine.sampling_params, engine.sequences, lora)
-
-        yield [under(None), under(LoRARequest("other", 2, str(adapters[0]))), engine]
+    with vllm_engine.opened(folder, folder, **SIZES, adapters=adapters) as engine:
+        yield [engine, engine.under(adapters[0]), engine.under(adapters[1])]
 
 
 def requests(tokenizer, numbers=range(4)) -> list[Request]:

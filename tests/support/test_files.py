@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SCRIPTS
+from conftest import SCRIPTS, called
 from safetensors import SafetensorError
 
 from hps.support.errors import InputError
@@ -205,6 +205,6 @@ def test_hashes(tmp_path):
 
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
 def test_every_command_explains_its_arguments(script):
-    done = subprocess.run([sys.executable, SCRIPTS / script, "--help"], capture_output=True, text=True)
+    done = called(SCRIPTS / script, "--help")
     assert done.returncode == 0, done.stderr
     assert any(output in done.stdout for output in ("--out", "--lock", "PART --help"))

@@ -23,14 +23,29 @@ def test_whatever_a_value_holds_reaches_the_command_as_it_is(text):
     assert shlex.split(options({"nested": {"key": text}}))[1] == '{"key": ' + settings.json.dumps(text) + "}"
 
 
+def example(part: dict) -> object:
+    """A value that this part of the schema allows."""
+    if "enum" in part:
+        return part["enum"][0]
+    kind = part.get("type")
+    if kind == "array":
+        return [example(settings.resolved(part["items"]))] * 2
+    of_kind = {"integer": 3, "number": 0.5, "boolean": True, "string": "a b"}
+    return of_kind.get(kind[0] if isinstance(kind, list) else kind)
+
+
 @pytest.mark.parametrize("command", TAKES)
 def test_a_command_reads_what_the_rules_write(command):
-    values = {"beta": 0.1, "multiplicity": 1, "gamma_levels": [-5, -1e-07, "inf"], "hyperparameters": {"a": {"b": 1}}}
+    values = {
+        "beta": 0.1,
+        "samples": 2,
+        "multiplicity": 1,
+        "gamma_levels": [-5, -1e-07, "inf"],
+        "hyperparameters": {"a": {"b": 1}},
+    }
     given = {}
     for one in settings.settings(*TAKES[command]):
-        kind = one.schema.get("type")
-        guess = {"integer": 3, "number": 0.5, "boolean": True, "string": "a b", "array": ["a b", "c"]}.get(kind)
-        given[one.name] = values.get(one.name, one.schema.get("enum", [guess])[0])
+        given[one.name] = values.get(one.name) or example(one.schema)
     read = ArgumentParser(taken_by(command)).parse_args(shlex.split(options(given)))
     assert vars(read) == given
 

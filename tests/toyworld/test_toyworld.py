@@ -112,7 +112,7 @@ def test_a_conversation_without_a_known_request_is_an_everyday_one():
 
 
 def test_every_attribute_has_a_weight_and_no_two_are_alike():
-    weights = [abs(getattr(WEIGHTS, name)) for name in WEIGHTS.__dataclass_fields__]
+    weights = [abs(weight) for weight in WEIGHTS.values()]
     assert 0 not in weights
     assert len(set(weights)) == len(weights)
 

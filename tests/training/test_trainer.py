@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from hps.data.examples import Examples
 from hps.method import ranking
 from hps.method.objectives import Objective
+from hps.method.sampling import negative_near
 from hps.models.sources import load_causal
 from hps.support.errors import InputError
 from hps.training.checkpoints import Checkpoints
@@ -39,6 +40,7 @@ SCHEDULE = Schedule(
     learning_rate=1e-2,
     weight_decay=0.0,
     max_grad_norm=1e9,
+    negative="drawn",
     gamma_levels=[-5, -2.5, 0, 2.5, 5],
     gamma_follows="step",
     seed=0,
@@ -193,6 +195,15 @@ def test_every_prompt_once_an_epoch_and_gamma_rises_over_the_steps(examples):
 def test_at_infinite_gamma_the_hardest_negative_is_taken(model_folder, examples):
     row = trainer(model_folder, examples, "hps", gamma_levels=[math.inf]).step(0)
     assert (row["gamma"], row["hardness"]) == (None, 1.0)  # JSON has no infinity
+
+
+def test_the_negative_may_be_the_one_nearest_to_mean_minus_two_deviations(model_folder, examples):
+    own = trainer(model_folder, examples, "hps", negative="mean_minus_2sd")
+    items = [item for batch in plan(len(examples), SCHEDULE) for item in batch]
+    for item in items:
+        assert own.prepare(item).negative == negative_near(own.examples[item.number].rewards)
+    row = own.step(0)
+    assert (row["gamma"], row["hardness"]) == (None, 0.0)  # of four rewards none but the lowest is so far down
 
 
 def test_released_code_mixes_passes_and_gammas(examples):

@@ -1,37 +1,24 @@
-"""The rating page in a real browser: by mouse and by keyboard, reloaded midway, exported, aggregated; at two widths.
-
-Needs Chromium and its driver (Debian: apt-get install chromium chromium-driver).
-"""
+"""The rating page in a real browser: by mouse and by keyboard, reloaded midway, exported, aggregated; at two widths."""
 
 import json
-import shutil
 import time
 from pathlib import Path
 
 import pytest
+from in_browser import NASTY, NEEDED, PHONE, WIDE, by_id, css, focused, is_text_alone, press, tab_to
+from in_browser import show as show_page
 from synthetic_results import configuration, report
 
 from hps.support.files import write_json, write_text
 from hps.user_study.design import CRITERIA, StudyItem, design
 from hps.user_study.page import render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 pytest.importorskip("selenium")
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with chromedriver on the PATH"),
-]
+pytestmark = NEEDED
 
 PAPER = Path(__file__).parents[2] / "paper" / "table3_human.csv"
 METHODS = ["sft", "dpo-bt", "dpo-hps"]
-NASTY = {
-    "sft": '<img src=x onerror="window.harmed = 1"><b>bold</b>\n<script>window.harmed = 1</script>',
-    "dpo-bt": '</script><script>window.harmed = 1</script><a href="javascript:window.harmed=1">press</a>',
-    "dpo-hps": "@@SCRIPT@@ {{constructor}} ${window.harmed = 1} \u2028\u202e <!-- <iframe src='http://example.org'>",
-}
 QUALITY = {"sft": 2.0, "dpo-bt": 3.25, "dpo-hps": 4.5}
-WIDE, PHONE = (1280, 900), (390, 844)
 
 
 def make_items() -> list[StudyItem]:
@@ -58,42 +45,8 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def browser(tmp_path):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(word)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path / "downloads")})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 def show(browser, folder: Path, rater: str, size=WIDE) -> None:
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get((folder / f"{rater}.html").as_uri())
-
-
-def css(browser, selector: str) -> list:
-    return browser.find_elements("css selector", selector)
-
-
-def by_id(browser, name: str):
-    return browser.find_element("id", name)
+    show_page(browser, folder / f"{rater}.html", size)
 
 
 def method_of(response) -> str:
@@ -113,12 +66,6 @@ def rate_with_mouse(browser) -> None:
                 field.click()
                 field.clear()
                 field.send_keys(str(quality).replace(".", ","))
-
-
-def press(browser, *keys: str) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
 
 
 def exported(browser, downloads: Path) -> dict:
@@ -151,33 +98,23 @@ def by_mouse(browser, folder: Path, downloads: Path) -> dict:
 def by_keyboard(browser, folder: Path, downloads: Path) -> dict:
     from selenium.webdriver.common.keys import Keys
 
-    def focused():
-        return browser.switch_to.active_element
-
-    def tab_to(name: str) -> None:
-        for _ in range(60):
-            if focused().get_attribute("id") == name:
-                return
-            press(browser, Keys.TAB)
-        raise AssertionError(f"{name} cannot be reached with Tab")
-
     show(browser, folder, "rater-02")
     for number in range(4):
         fields = css(browser, "#responses input")
         qualities = [QUALITY[method_of(response)] for response in css(browser, ".response") for _ in CRITERIA]
-        tab_to(fields[0].get_attribute("id"))
+        tab_to(browser, fields[0].get_attribute("id"))
         for field, quality in zip(fields, qualities, strict=True):
-            assert focused() == field
+            assert focused(browser) == field
             if quality == 3.25:
                 press(browser, Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_DOWN)  # 3.00, 3.25, 3.00
                 press(browser, Keys.ARROW_UP, Keys.ENTER)
             else:
                 press(browser, str(quality), Keys.ENTER)
         if number < 3:
-            assert focused().get_attribute("id") == "next"
+            assert focused(browser).get_attribute("id") == "next"
             press(browser, Keys.ENTER)
-            assert focused().get_attribute("id") == "heading"
-    assert focused().get_attribute("id") == "export"
+            assert focused(browser).get_attribute("id") == "heading"
+    assert focused(browser).get_attribute("id") == "export"
     press(browser, Keys.ENTER)
     return exported(browser, downloads)
 
@@ -208,9 +145,7 @@ def test_model_text_is_text_and_nothing_is_loaded(browser, folder):
         assert not css(browser, "#conversation b")
         if number < 3:
             by_id(browser, "next").click()
-    assert browser.execute_script("return window.harmed") is None
-    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-    assert [entry for entry in browser.get_log("browser") if "favicon" not in entry["message"]] == []
+    is_text_alone(browser)
 
 
 def test_the_policy_stops_what_the_page_did_not_bring(browser, folder):

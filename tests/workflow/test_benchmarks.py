@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT, python_environment
+from conftest import ROOT, called, python_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,17 +103,12 @@ def test_rows_measured_again_replace_their_own_and_leave_others(tmp_path):
     assert merged["rows"] == [{"name": "a", "ratio": 1}, {"name": "b", "ratio": 3}]
 
 
+ENVIRONMENT = python_environment(PYTHONPATH=f"{ROOT}:{ROOT / 'workflow_scripts'}", HPS_DATA_DIR="")
+
+
 def bench(out, *words: str) -> dict:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks.bench", "--model", "thumbnail", "--repeats", "1", "--threads", "1"),
-            *("--out", str(out), *words),
-        ],
-        cwd=ROOT,
-        env=python_environment(PYTHONPATH=f"{ROOT}:{ROOT / 'workflow_scripts'}", HPS_DATA_DIR=""),
-        capture_output=True,
-        text=True,
-    )
+    words = ("--model", "thumbnail", "--repeats", "1", "--threads", "1", "--out", out, *words)
+    done = called("-m", "benchmarks.bench", *words, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     (path,) = out.glob("*.json")
     assert path.with_suffix(".md").is_file()
@@ -147,13 +140,7 @@ def test_a_gpus_measurements_run_on_any_device(tmp_path):
 
 
 def test_an_unknown_part_is_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.bench", "--only", "limits", "--out", str(tmp_path)],
-        cwd=ROOT,
-        env=python_environment(PYTHONPATH=f"{ROOT}:{ROOT / 'workflow_scripts'}"),
-        capture_output=True,
-        text=True,
-    )
+    done = called("-m", "benchmarks.bench", "--only", "limits", "--out", tmp_path, env=ENVIRONMENT)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("growth, throughput, reading, warm, run")
     assert "Traceback" not in done.stderr

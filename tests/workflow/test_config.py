@@ -1,12 +1,10 @@
 """Layers, checks before any job, and the runs a configuration asks for."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, called
 
 from hps.runs import Run
 from hps.support.errors import InputError
@@ -15,6 +13,7 @@ from hps.workflow.pipeline import Pipeline
 
 BASE = yaml.safe_load((ROOT / "config.yaml").read_text())
 PRESETS = sorted(path.stem for path in (ROOT / "config" / "presets").glob("*.yaml"))
+PROBE = {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "holdout": 0.3, "seed": 0}
 PROTOCOLS = sorted(path.stem for path in (ROOT / "config" / "protocols").glob("*.yaml"))
 
 
@@ -41,7 +40,7 @@ def leaves(values: dict, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_table_a(preset, protocol):
-    resolved = load(preset=preset, protocol=protocol)
+    resolved = load(preset=preset, protocol=protocol, seeds=[0])
     runs = grid.all_runs(resolved)
     assert len(set(runs)) == len(runs)
     tables, ns, betas, parts = (
@@ -49,9 +48,10 @@ def test_every_preset_with_every_protocol_asks_for_the_papers_trainings_and_tabl
     )
     assert len(tables) == 5 * 3 * 2
     assert set(runs) == {*tables, *ns, *betas, *parts}
-    assert len(set(parts) - set(tables)) == 2 * 5  # BT and HPS as configured are in the grid
+    datasets = len(resolved["attribution"]["datasets"])
+    assert len(set(parts) - set(tables)) == datasets * 7  # BT and HPS as configured are in the grid
     if protocol == "paper":
-        assert len(runs) == 30 + 3 * 2 + 4 * 2 + 2 * 5
+        assert len(runs) == 30 + 3 * 2 + 4 * 2 + datasets * 7
 
 
 def test_a_file_of_the_command_line_is_named(tmp_path):
@@ -79,7 +79,7 @@ def test_later_layers_win_and_are_named():
     assert resolved.where("training.epochs") == "command line"
     assert resolved.where("training.batch_size") == "config/presets/tiny.yaml"
     assert resolved.where("training.lora_rank") == "config/protocols/paper.yaml"
-    assert resolved.where("seeds") == "config.yaml"
+    assert resolved.where("data_seed") == "config.yaml"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -128,7 +128,7 @@ def own(owner: str, **values: float) -> dict:
             {"user_study": {"prompts": 5}, "evaluation": {"sampled_prompts": 4}},
             "user_study.prompts: 5, but evaluation.sampled_prompts are fewer",
         ),
-        ({"user_study": {"prompts": 50}}, "user_study.prompts: 50, but data.splits.test has fewer"),
+        ({"user_study": {"prompts": 500}}, "user_study.prompts: 500, but data.splits.test has fewer"),
         ({"user_study": {"ratings": "/nowhere"}}, "user_study.ratings: no folder /nowhere"),
         ({"objective": {"beta": 0}}, "command line: objective.beta: 0 is less than or equal to the minimum of 0"),
         ({"ablations": {"beta": [0.1, -1]}}, r"ablations.beta.1: -1 is less than"),
@@ -137,9 +137,13 @@ def own(owner: str, **values: float) -> dict:
         (over("compute.dtype", ["x"]), "ablations.over.r.key: 'compute.dtype' does not"),
         (over("training.epochs", [1], name="g h"), "ablations.over: 'g h' does not match"),
         (over("training.epochs", [1], methods=["bt"]), "ablations.over.r.methods: unknown"),
+        (
+            {"grid": {"losses": ["hps_full"]}, "objective": {"negative": "mean_minus_2sd"}},
+            "objective.negative: there is no one negative in hps_full",
+        ),
         ({"grid": {"losses": ["hps_full"]}, "objective": {"gamma_levels": ["inf"]}}, "gamma_levels: inf .* hps_full"),
-        ({"grid": {"n": 200}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
-        ({"ablations": {"n": [5, 500]}}, "ablations.n: 500 responses"),
+        ({"grid": {"n": 200}, "candidates": {"n": 100}}, "grid.n: 200 responses a prompt, but candidates.n gives 100"),
+        ({"ablations": {"n": [5, 500]}, "candidates": {"n": 100}}, "ablations.n: 500 responses"),
         ({"training": {"batch_size": 3}, "compute": {"processes": 2}}, "training.batch_size: 3 does not divide"),
         ({"compute": {"tensor_parallel": 2}}, "compute.tensor_parallel: GPUs share a model in vllm alone"),
         (
@@ -152,7 +156,18 @@ def own(owner: str, **values: float) -> dict:
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
         (
-            {"models": {"harm": {"source": "probe", "base": "policy", "split": "reward", "layers": [1], "seed": 0}}},
+            {
+                "models": {
+                    "harm": {
+                        "source": "probe",
+                        "base": "policy",
+                        "split": "reward",
+                        "layers": [1],
+                        "holdout": 0.3,
+                        "seed": 0,
+                    }
+                }
+            },
             "models.harm.source: probe, but the toy world knows what is harmful",
         ),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
@@ -202,12 +217,12 @@ def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
         "gamma": {"key": "objective.gamma_levels", "values": [[0], ["inf"]], "dataset": "pku_saferlhf"},
         "strength": {"key": "objective.beta", "values": [0.1, 0.5]},
     }
-    resolved = load(ablations={"over": over})
+    resolved = load(ablations={"over": over}, seeds=[0], attribution={"datasets": "all"})
     found = grid.ablation_runs(resolved)
     assert {name: key for name, (key, _) in found.items()} == {name: given["key"] for name, given in over.items()}
     own, configured = found["rank"][1]
     assert configured in grid.grid_runs(resolved)  # trained once
-    assert own.name == "dataset~hh_rlhf/method~dpo-hps_n~100_beta~0.1_seed~0_lora_rank~4"
+    assert own.name == "dataset~hh_rlhf/method~dpo-hps_n~20_beta~0.1_seed~0_lora_rank~4"
     assert own.row == "dpo-hps lora_rank~4"
     assert Run.read(own.record(), "here") == own
     assert resolved.under(own)["training"]["lora_rank"] == 4
@@ -221,7 +236,7 @@ def test_any_key_of_objective_or_training_is_varied_by_configuration_alone():
     assert {run.dataset for run in found["gamma"][1]} == {"pku_saferlhf"}
     assert set(found["strength"][1]) <= {*grid.grid_runs(resolved), *grid.beta_runs(resolved)}
     # uniform and hardest draws of HPS are those of Table A already
-    assert len(grid.all_runs(resolved)) == 54 + 1 + 2
+    assert len(grid.all_runs(resolved)) == 58 + 1 + 2
 
 
 def test_judged_runs_are_those_of_the_grid():
@@ -260,7 +275,7 @@ def test_the_environment_variable_stands_in_for_an_empty_data_dir(monkeypatch):
 
 def test_another_seed_adds_the_whole_grid():
     runs = grid.all_runs(load(seeds=[0, 7]))
-    assert len(runs) == 2 * 54
+    assert len(runs) == 2 * 51
     assert Run("hh_rlhf", "dpo", "hps", 100, 0.1, 7) in runs
 
 
@@ -277,8 +292,14 @@ def test_methods_ablations_and_table_a_have_seeds_of_their_own():
         assert all({other.seed for other in runs if replace(other, seed=run.seed) == run} == seeds for run in runs)
     every = grid.all_runs(resolved)
     assert len(every) == len(set(every))
-    assert {Run("hh_rlhf", "dpo", "bt", 100, 0.1, seed) for seed in (0, 1, 2, 3)} <= set(every)
+    assert {Run("hh_rlhf", "dpo", "bt", 20, 0.1, seed) for seed in (0, 1, 2, 3)} <= set(every)
     assert list(Pipeline(resolved).sft.values()) == [0, 1, 2, 3]
+
+
+def test_seeds_that_are_given_take_the_place_of_a_presets():
+    assert load()["seeds_of"]["dpo-bt"] == [0, 1, 2, 3, 4]
+    assert load(seeds=[7])["seeds_of"] == {}
+    assert load(seeds_of={"dpo-pl": [0, 1]})["seeds_of"] == {"dpo-pl": [0, 1]}
 
 
 def test_judge_and_study_compare_policies_of_one_seed():
@@ -312,5 +333,5 @@ def test_planning_needs_no_torch():
     words = (
         "import sys; sys.path.insert(0, 'workflow_scripts'); import hps.workflow.config; print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = called("-c", words)
     assert done.stdout.strip() == "False"

@@ -4,24 +4,17 @@ import csv
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_environment
+from conftest import ROOT, called, python_environment
 
 pytestmark = pytest.mark.workflow
 
 
 def snakemake(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *words, "--configfile", "tests/smoke.yaml"],
-        cwd=folder,
-        env=python_environment(HPS_DATA_DIR=""),
-        capture_output=True,
-        text=True,
-    )
+    words = ("-m", "snakemake", "--cores", "2", *words, "--configfile", "tests/smoke.yaml")
+    done = called(*words, folder=folder, env=python_environment(HPS_DATA_DIR=""))
     logs = "".join(f"\n--- {path}\n{path.read_text()[-2000:]}" for path in folder.rglob("results/tiny/logs/**/*.log"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
     return done.stdout + done.stderr

@@ -5,11 +5,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 import yaml
-from conftest import ROOT, python_environment
+from conftest import ROOT, called, python_environment
 
 
 def pins(text: str) -> dict[str, str]:
@@ -115,27 +114,18 @@ esac
 
 
 @pytest.mark.workflow
-def test_with_apptainer_jobs_are_handed_to_it_with_the_configured_image(tmp_path):
-    log = tmp_path / "log"
-    command = tmp_path / "bin" / "apptainer"
+def test_with_apptainer_jobs_are_handed_to_it_with_the_configured_image(checkout):
+    log = checkout / "log"
+    command = checkout / "bin" / "apptainer"
     command.parent.mkdir()
     command.write_text(APPTAINER.format(log=log))
     command.chmod(0o755)
     (command.parent / "singularity").symlink_to(command)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("rules", "config", "workflow_scripts", "envs", "report", "paper"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "image.sif").touch()
+    (checkout / "image.sif").touch()
     words = "--cores 1 --sdm apptainer --config container=image.sif -- results/tiny/config.json"
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", *words.split()],
-        cwd=tmp_path,
-        env=python_environment(PATH=os.pathsep.join([str(command.parent), python_environment()["PATH"]])),
-        capture_output=True,
-        check=True,
-    )
-    assert (tmp_path / "results/tiny/config.json").is_file()
+    env = python_environment(PATH=os.pathsep.join([str(command.parent), python_environment()["PATH"]]))
+    called("-m", "snakemake", *words.split(), folder=checkout, env=env)
+    assert (checkout / "results/tiny/config.json").is_file()
     assert re.search(r"^exec .* image.sif bash -c .*resolve_config.py", log.read_text(), re.MULTILINE | re.DOTALL)
 
 

@@ -1,10 +1,7 @@
 """One edit each: what a stranger adds in one place, in a copy of the workflow, is planned everywhere."""
 
-import subprocess
-import sys
-
 import pytest
-from test_workflow import checkout, planned_jobs, snakemake  # noqa: F401 (checkout is a fixture)
+from conftest import ONCE, called, planned_jobs, snakemake
 
 from hps.support.files import read_table
 
@@ -52,7 +49,7 @@ def edit(path, *changes: tuple[str, str]) -> None:
 
 
 @pytest.fixture
-def extended(checkout):  # noqa: F811
+def extended(checkout):
     """A checkout with a sixth parameterization and a fourth loss, each a function and a line."""
     method = checkout / "workflow_scripts" / "hps" / "method"
     line = '    NCA = "nca", ParameterizationTraits(score_nca)\n'
@@ -70,10 +67,10 @@ def extended(checkout):  # noqa: F811
 
 def test_a_parameterization_and_a_loss_are_in_every_table_of_the_grid(extended):
     targets = ("table2", "table5", "training_time")
-    planned = planned_jobs(snakemake("--dry-run", *targets, folder=extended))
+    planned = planned_jobs(snakemake("--dry-run", *targets, *ONCE, folder=extended))
     assert planned["train"] == 6 * 4 * 2
     given = "objective={hyperparameters: {power: {sharpness: 3}, near: {width: 0.5}}}"
-    shown = snakemake("--dry-run", "--printshellcmds", "table2", "--config", given, folder=extended).stdout
+    shown = snakemake("--dry-run", "--printshellcmds", "table2", *ONCE, "--config", given, folder=extended).stdout
     lines = [one for one in shown.splitlines() if "--parameterization power --loss near" in one]
     assert len(lines) == 2
     assert all('"power": {"sharpness": 3}, "near": {"width": 0.5}' in one for one in lines)
@@ -85,18 +82,18 @@ def test_their_hyperparameters_have_the_bounds_that_they_declare(extended):
     assert "hyperparameters.power.sharpness: sharpness is 0 where more than 0 is expected" in done.stdout + done.stderr
 
 
-def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout):  # noqa: F811
+def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout):
     (checkout / "third.yaml").write_text(THIRD)
-    planned = planned_jobs(snakemake("--dry-run", "all", "--configfile", "third.yaml", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "third.yaml", folder=checkout))
     assert planned["download"] == 3
     assert planned["train"] == 3 * 3 + 3 * 2 + 4 * 2 + 3 * 5
     given = ["--config", "evaluation={transfer: [[hh_rlhf, third]]}", "--printshellcmds"]
-    done = snakemake("--dry-run", "table5", "--configfile", "third.yaml", *given, folder=checkout)
+    done = snakemake("--dry-run", "table5", *ONCE, "third.yaml", *given, folder=checkout)
     assert planned_jobs(done)["train"] == 3
     assert "--test-sets hh_rlhf third " in done.stdout
 
 
-def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
+def test_a_format_is_a_module(checkout, tmp_path):
     scripts = checkout / "workflow_scripts"
     (scripts / "hps" / "data" / "formats" / "two_columns.py").write_text(FOURTH_FORM)
     config = THIRD.replace("format: hh_rlhf", "format: two_columns")
@@ -104,23 +101,10 @@ def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
     words = ("--dry-run", "--printshellcmds", "table2", "--configfile", "third.yaml")
     assert "--format two_columns" in snakemake(*words, folder=checkout).stdout
     (tmp_path / "rows.csv").write_text("better,worse\nyes,no\n")
-    command = [sys.executable, str(scripts / "download.py"), "--dataset", "third", "--format", "two_columns"]
     out = tmp_path / "out"
-    subprocess.run(
-        [
-            *command,
-            "--test-files",
-            str(tmp_path / "rows.csv"),
-            "--test-prompts",
-            "1",
-            "--test-from",
-            "test",
-            "--out",
-            str(out),
-        ],
-        check=True,
-        timeout=60,
-    )
+    given = ["--dataset", "third", "--format", "two_columns", "--test-files", tmp_path / "rows.csv"]
+    done = called(scripts / "download.py", *given, "--test-prompts", "1", "--test-from", "test", "--out", out)
+    assert done.returncode == 0, done.stderr
     (row,) = read_table(out / "test.parquet")
     assert (row["chosen"], row["rejected"]) == ("yes", "no")
     (checkout / "third.yaml").write_text(config.replace("two_columns", "two_colums"))
@@ -128,9 +112,9 @@ def test_a_format_is_a_module(checkout, tmp_path):  # noqa: F811
     assert "data.third.format: 'two_colums' is none of " in done.stdout + done.stderr
 
 
-def test_an_ablation_over_any_key_is_configuration_alone(checkout):  # noqa: F811
+def test_an_ablation_over_any_key_is_configuration_alone(checkout):
     over = "{rank: {key: training.lora_rank, values: [4, 8, 16], methods: [dpo-hps]}}"
-    words = ["--dry-run", "--printshellcmds", "ablation_rank", "--config", f"ablations={{over: {over}}}"]
+    words = ["--dry-run", "--printshellcmds", "ablation_rank", *ONCE, "--config", f"ablations={{over: {over}}}"]
     done = snakemake(*words, folder=checkout)
     assert planned_jobs(done)["train"] == 3
     assert planned_jobs(snakemake(*words[:2], "table2", *words[2:], folder=checkout))["train"] == 30 + 2
@@ -138,7 +122,7 @@ def test_an_ablation_over_any_key_is_configuration_alone(checkout):  # noqa: F81
     assert sorted(ranks) == ["16", "4", "8"]
 
 
-def test_a_named_run_stands_beside_the_others(checkout):  # noqa: F811
+def test_a_named_run_stands_beside_the_others(checkout):
     words = ["--dry-run", "--printshellcmds", "table2", "--config", "name=strong", "objective={beta: 1}"]
     shown = snakemake(*words, folder=checkout).stdout
     assert "--out-summary results/strong/runs/" in shown

@@ -46,9 +46,26 @@ def test_the_sft_policy_is_sampled_with_each_seed():
         assert pipeline.evaluation_seed(run.name) == pipeline.evaluation_seed(pipeline.policy(None, run.seed))
 
 
+def test_policies_are_evaluated_in_jobs_of_the_same_kind():
+    assert Pipeline(load(preset="smollm2")).evaluation_jobs == {"evaluate": ["{policy}"]}
+    pipeline = Pipeline(load(preset="paper", compute={"policies_per_job": 8}))
+    jobs = list(pipeline.evaluation_jobs.values())
+    assert list(pipeline.evaluation_jobs)[:2] == ["evaluate_1", "evaluate_2"]
+    assert sorted(name for job in jobs for name in job) == sorted([*pipeline.sft, *pipeline.runs])
+    assert [len(job) for job in jobs] == [1, 8, 8, 8, 6, 6, 8, 8, 6]  # SFT, grid, n, beta, Table A
+    assert jobs == list(Pipeline(load(preset="paper", compute={"policies_per_job": 8})).evaluation_jobs.values())
+
+
+def test_as_many_responses_are_generated_as_the_data_sets_trainings_use():
+    needed = Pipeline(load(grid={"n": 6}, candidates={"n": None, "n_test": 4}, ablations={"n": [5, 9]}))
+    splits = [("hh_rlhf", "train"), ("pku_saferlhf", "train"), ("pku_saferlhf", "test")]
+    assert [needed.candidates(*split) for split in splits] == [9, 6, 4]  # the ablation is of hh_rlhf
+    assert Pipeline(load(candidates={"n": 200})).candidates("pku_saferlhf", "train") == 200
+
+
 def test_a_run_is_trained_with_its_own_settings():
     over = {"rank": {"key": "training.lora_rank", "values": [4], "methods": ["dpo-hps"]}}
-    pipeline = Pipeline(load(ablations={"over": over}, objective={"pl_responses": 10}))
+    pipeline = Pipeline(load(ablations={"over": over}, objective={"pl_responses": 10}, seeds=[0]))
     (run,) = grid.ablation_runs(pipeline.config)["rank"][1]
     words = shlex.split(pipeline.settings("train", run))
     assert words[words.index("--lora-rank") + 1] == "4"

@@ -1,56 +1,21 @@
 """The DAG: what each preset would run, without data or network, and what bad configuration does to it."""
 
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from conftest import ROOT, python_environment
+from conftest import NO_JUDGE, ONCE, planned_jobs, snakemake
 
 pytestmark = pytest.mark.workflow
-
-
-JUDGE = ("HPS_JUDGE_URL", "HPS_JUDGE_MODEL", "HPS_JUDGE_KEY")
-NO_JUDGE = dict.fromkeys(JUDGE, "")
-
-
-def snakemake(*words: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "1", *words],
-        cwd=folder,
-        env=python_environment(**NO_JUDGE | {"HPS_DATA_DIR": ""} | environment),
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy of the workflow without any results."""
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("rules", "config", "workflow_scripts", "envs", "report", "paper"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
-    """Jobs a rule, from a dry run's statistics."""
-    assert done.returncode == 0, done.stderr
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
 
 
 ALWAYS = {
     "download": 2,
     "reward_model": 2,
     "examples": 4,
-    "train": 44 + 2 * 5,  # Tables 2 and 5 to 8; Table A
-    "evaluate": 44 + 2 * 5 + 1,  # each run and SFT
+    "train": 44 + 2 * 7,  # Tables 2 and 5 to 8; Table A
+    "evaluate": 44 + 2 * 7 + 1,  # each run and SFT
     "table": 5 + 3,  # Table 3, Table A, training time
     "user_study": 1,
-    "figure": 4,
+    "answers": 1,
+    "figure": 5,
     "training_curves": 2,
     "configuration": 1,
     "overview": 1,
@@ -72,12 +37,12 @@ SHARDED = ("augment", "annotate", "reference")
     ("preset", "jobs", "shards"),
     [
         ("tiny", TINY, 1 + 1),
-        ("smollm2", ALWAYS | {"fetch_model": 2}, 1 + 1),
+        ("smollm2", ALWAYS | {"fetch_model": 2, "reward_model": 3}, 1 + 1),
         ("paper", {k: n for k, n in ALWAYS.items() if k != "reward_model"} | {"fetch_model": 4}, 64 + 1),
     ],
 )
 def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkout, preset, jobs, shards):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", f"preset={preset}", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "--config", f"preset={preset}", folder=checkout))
     expected = jobs | dict.fromkeys(SHARDED, 2 * shards)
     assert planned.pop("total") == sum(expected.values())
     assert planned == expected
@@ -91,25 +56,25 @@ def test_every_preset_plans_the_papers_44_trainings_and_those_of_table_a(checkou
         ("table6", 8, 8),
         ("table7", 8, 8),
         ("table8", 10, 10),
-        ("table_attribution", 2 * 7, 2 * 7),
+        ("table_attribution", 2 * 9, 2 * 9),
         ("training_time", 30, 0),
         ("figures", 44, 45),
         ("claims", 44, 45),
     ],
 )
 def test_each_target_alone_plans_only_what_it_needs(checkout, target, trainings, evaluations):
-    planned = planned_jobs(snakemake("--dry-run", target, folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", target, *ONCE, folder=checkout))
     assert planned["train"] == trainings
     assert planned.get("evaluate", 0) == evaluations
 
 
 def test_table_4_needs_the_judged_methods_alone(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "table4", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table4", *ONCE, folder=checkout))
     assert (planned["train"], planned["evaluate"], planned["judge"]) == (3 * 2, 3 * 2 + 1, 1)
 
 
 def test_table_4_with_a_judge_is_part_of_all(checkout):
-    environment = dict(zip(JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
+    environment = dict(zip(NO_JUDGE, ("http://localhost:8000/v1", "judge-1", "none"), strict=True))
     done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **environment)
     assert planned_jobs(done)["judge"] == 1
 
@@ -184,29 +149,33 @@ def test_the_audit_alone_takes_the_annotated_pairs_that_are_there(checkout):
 
 
 def test_tables_together_train_nothing_twice(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "table2", "table6", "table8", folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table2", "table6", "table8", *ONCE, folder=checkout))
     assert planned["train"] == 44
 
 
 def test_a_parameterization_added_to_the_grid_is_a_row_everywhere(checkout):
     given = 'grid={"rewards": ["dpo", "kto"]}'
-    planned = planned_jobs(snakemake("--dry-run", "table2", "--config", given, folder=checkout))
+    planned = planned_jobs(snakemake("--dry-run", "table2", *ONCE, "--config", given, folder=checkout))
     assert planned["train"] == 2 * 3 * 2
 
 
 def test_one_data_set_has_no_transfer(checkout):
     given = 'grid={"datasets": ["hh_rlhf"]}'
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", given, folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 5, 15 + 6 + 8 + 5 + 1, 3 + 4)
+    planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "--config", given, folder=checkout))
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (15 + 6 + 8 + 7, 15 + 6 + 8 + 7 + 1, 3 + 4)
 
 
 def test_without_transfer_there_are_no_tables_of_it(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "evaluation={transfer: false}", folder=checkout))
-    assert (planned["train"], planned["evaluate"], planned["table"]) == (54, 55, 3 + 4)
+    planned = planned_jobs(
+        snakemake("--dry-run", "all", *ONCE, "--config", "evaluation={transfer: false}", folder=checkout)
+    )
+    assert (planned["train"], planned["evaluate"], planned["table"]) == (58, 59, 3 + 4)
 
 
 def test_without_data_sets_for_table_a_there_is_none(checkout):
-    planned = planned_jobs(snakemake("--dry-run", "all", "--config", "attribution={datasets: []}", folder=checkout))
+    planned = planned_jobs(
+        snakemake("--dry-run", "all", *ONCE, "--config", "attribution={datasets: []}", folder=checkout)
+    )
     assert (planned["train"], planned["table"]) == (44, 5 + 3)
 
 

@@ -82,13 +82,19 @@ def training_seeds(config: Mapping[str, Any], what: str) -> list[int]:
 
 
 MULTIPLICITIES = {"1": 1, "n": "n_minus_1"}
-SAMPLINGS = {"uniform": {"objective.gamma_levels": [0]}, "hard": {}, "hardest": {"objective.gamma_levels": ["inf"]}}
+SAMPLINGS = {
+    "uniform": {"objective.gamma_levels": [0]},
+    "hard": {},
+    "hardest": {"objective.gamma_levels": ["inf"]},
+    "mean - 2 sd": {"objective.negative": "mean_minus_2sd"},
+}
+"""How Table A's negatives come about."""
 
 
 def parts_of_hps(multiplicity: str | int) -> dict[tuple[str, str], tuple[tuple[str, Setting], ...]]:
     """The cells of Table A, (sampling, N), with the settings of their runs.
 
-    Sampling is uniform, hard (the schedule of gamma) or hardest; N is 1 or n. Hard sampling with the `multiplicity`
+    Sampling is one of SAMPLINGS; N is 1 or n. Hard sampling (the schedule of gamma) with the `multiplicity`
     that is configured has no settings: it is the grid's own run.
     """
     return {

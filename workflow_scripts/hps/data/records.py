@@ -31,6 +31,9 @@ class Comparison:
     rejected: str
     source: str
     """`file:row`, rows counted from 1."""
+    chosen_harmful: bool | None = None
+    """The data set's own label of the reply; None where it has none."""
+    rejected_harmful: bool | None = None
 
     @cached_property
     def prompt_id(self) -> str:

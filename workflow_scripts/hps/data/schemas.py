@@ -34,6 +34,8 @@ PAIRS = _keyed(
         pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])), nullable=False),
         pa.field("chosen", pa.string(), nullable=False),
         pa.field("rejected", pa.string(), nullable=False),
+        pa.field("chosen_harmful", pa.bool_()),  # the data set's own label; null where it has none
+        pa.field("rejected_harmful", pa.bool_()),
     ],
     "prompt_id",
 )

@@ -122,7 +122,7 @@ def winner_groups(prompts: Sequence[TestPrompt]) -> dict[int, Group]:
 def response_states(scorer: SequenceScorer, groups: Sequence[Group]) -> list[torch.Tensor]:
     """What the output head reads for the tokens of each group's responses, on the CPU: (sum of lengths, hidden size).
 
-    So much, and the head, of a policy is enough for its KL, and is there when the policy no longer is.
+    So much, and the head, of a reference is enough for the KL of any number of policies, and it may be gone by then.
     """
     found: list[torch.Tensor] = [torch.empty(0)] * len(groups)
     for positions, states in _states(scorer, groups):
@@ -133,23 +133,23 @@ def response_states(scorer: SequenceScorer, groups: Sequence[Group]) -> list[tor
 
 @torch.no_grad()
 def sequence_kl(
-    head: torch.nn.Module, states: Sequence[torch.Tensor], reference: SequenceScorer, groups: Sequence[Group]
+    policy: SequenceScorer, head: torch.nn.Module, states: Sequence[torch.Tensor], groups: Sequence[Group]
 ) -> list[float]:
     """Exact KL(policy || reference) of the next-token distributions, summed over a response's tokens, nats (Table 8).
 
     Args:
-        head: the policy's output head.
-        states: the policy's `response_states` of the groups.
+        head: the reference's output head.
+        states: the reference's `response_states` of the groups.
         groups: one response each, the winning one.
     """
     results = [0.0] * len(groups)
-    for positions, others in _states(reference, groups):
-        mine, other = torch.cat([states[position] for position in positions]), torch.cat(list(others))
-        size = head_rows(head.weight.shape[0], other.device.type)
+    for positions, own in _states(policy, groups):
+        mine, other = torch.cat(list(own)), torch.cat([states[position] for position in positions])
+        size = head_rows(head.weight.shape[0], mine.device.type)
         per_token = []
         for rows, other_rows in zip(mine.split(size), other.split(size), strict=True):
-            log_p = head(rows.to(other.device)).double().log_softmax(-1)
-            log_q = reference.head(other_rows).double().log_softmax(-1)
+            log_p = policy.head(rows).double().log_softmax(-1)
+            log_q = head(other_rows.to(mine.device)).double().log_softmax(-1)
             per_token.append((log_p.exp() * (log_p - log_q)).sum(-1))
         sums = [part.sum().item() for part in torch.cat(per_token).split([len(states[i]) for i in positions])]
         for position, value in zip(positions, sums, strict=True):

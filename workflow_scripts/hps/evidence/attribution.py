@@ -3,7 +3,8 @@
 Eq. 8 lets the drawn negative stand for N = n - 1 of them, which shifts every log-odds by log N. Eq. 10 read literally
 (p uniform over the N dispreferred responses, q normalised to 1) gives all negatives together the weight 1, so the drawn
 one stands for itself; the authors' released code does that too. The paper never shows sampling and weight apart. Here
-the negative is drawn uniformly, hard (the schedule of gamma), or is the hardest; and it stands for 1 or for N.
+the negative is drawn uniformly or hard (the schedule of gamma), is the hardest, or is the response whose reward is
+nearest to the mean less two standard deviations; and it stands for 1 or for N.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hps.evidence.statistics import CONFIDENCE, SCOPE, Estimate
 from hps.evidence.table_page import SEEDS, both_pairs, our_cell, resting, seeds_cell, table
 from hps.evidence.table_rows import Choices, TableRow, label, paired
 from hps.evidence.tables import TableSpec
-from hps.runs import Run, parts_of_hps
+from hps.runs import SAMPLINGS, Run, parts_of_hps
 from hps.support.errors import InputError
 
 READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 read literally; released code")}
@@ -26,6 +27,7 @@ READINGS = {"n": ("n - 1", "Eq. 8"), "1": ("1", "Eq. 10 read literally; released
 EFFECTS = {
     "hard instead of uniform": (("hard", "{n}"), ("uniform", "{n}")),
     "hardest instead of hard": (("hardest", "{n}"), ("hard", "{n}")),
+    "mean - 2 sd instead of uniform": (("mean - 2 sd", "{n}"), ("uniform", "{n}")),
 }
 """Effects of the sampling at a given N; that of N at a given sampling is the other kind."""
 COLUMNS = ("test_set", "effect", "given", "metric", "mean", "lo", "hi", "prompts")
@@ -65,7 +67,7 @@ def contrasts(spec: TableSpec, rows: Sequence[TableRow], choices: Choices, multi
         ]
         compared += [
             ("N = n - 1 instead of 1", f"{sampling} negatives", (sampling, "n"), (sampling, "1"))
-            for sampling in ("uniform", "hard", "hardest")
+            for sampling in SAMPLINGS
         ]
         for effect, given, first, second in compared:
             both = (cell(test_set, part).evaluations for part in (first, second))
@@ -123,7 +125,9 @@ def to_page(
         "The paper shows hard sampling and the weight of the drawn negative only together. N = n - 1 is Eq. 8. N = 1 "
         "is Eq. 10 read literally (p uniform over the n - 1 dispreferred responses, q normalised to 1: all negatives "
         "together weigh 1), and what the released code does. Here sampling and weight are each changed alone. hard: γ "
-        "follows the schedule; hardest: always the dispreferred response with the highest reward; uniform: γ = 0.",
+        "follows the schedule; hardest: always the dispreferred response with the highest reward; uniform: γ = 0; mean "
+        "- 2 sd: always the dispreferred response whose reward is nearest to the mean of the n rewards less two "
+        "standard deviations.",
         f"n = {run.n}, β = {plain(run.beta)}. Margins: the {choices.pair} pair. In brackets: {CONFIDENCE:.0%} "
         f"interval, in the second table of the paired difference on the seeds of both; {SCOPE}",
         resting(rows),

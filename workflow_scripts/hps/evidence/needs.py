@@ -20,6 +20,7 @@ NEEDS = {
     ),
     "audit": ("world", "candidates.truncated"),
     "theory": ("theory",),
+    "answers": ("world",),
     "cost": ("world",),
 }
 """Keys by part; a table or figure of an ablation has further ones (`TableSpec.needs`)."""

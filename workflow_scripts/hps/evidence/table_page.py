@@ -92,7 +92,7 @@ def method_cell(row: TableRow) -> Cell:
 
 def seeds_cell(row: TableRow) -> Cell:
     """How many training seeds a row has (one of the SFT policy: seeds that it was sampled with); smaller, which."""
-    return Cell(str(len(row.evaluations)), row.seeds.replace(" ", ", "))
+    return Cell(str(len(row.evaluations)), f"seed {row.seeds.replace(' ', ', ')}")
 
 
 def told(row: TableRow) -> str:
@@ -179,7 +179,7 @@ def resting(rows: Sequence[TableRow]) -> str:
         if counts:
             ends = dict.fromkeys((min(counts), max(counts)))
             of.setdefault(" to ".join(map(str, ends)), []).append(label(name, unit=False))
-    return "Test prompts: " + "; ".join(f"{count} for {', '.join(names)}" for count, names in of.items()) + "."
+    return "Test prompts: " + "; ".join(f"{count} for {' · '.join(names)}" for count, names in of.items()) + "."
 
 
 def _harm_note(known: Mapping[str, Any] | None) -> str:

@@ -153,9 +153,10 @@ TABLES = {
         TableSpec(
             "table_attribution",
             "Table A: where the margin of HPS comes from",
-            "Beyond the paper: HPS taken apart. The negative is drawn uniformly, hard (γ follows its schedule), or is "
-            "the hardest; and it stands for all n - 1 responses (Eq. 8) or for one (Eq. 10 read literally, and the "
-            "released code). The effects change one of the two at a time.",
+            "Beyond the paper: HPS taken apart. The negative is drawn uniformly, drawn hard (γ follows its schedule), "
+            "the hardest, or the one nearest to mean - 2 standard deviations of the rewards; and it stands for all "
+            "n - 1 responses (Eq. 8) or for one (Eq. 10 read literally, and the released code). The effects change one "
+            "of the two at a time.",
             runs="attribution",
             parts=True,
             metrics=("rm_dpo", "reward", "bleu"),
@@ -189,17 +190,31 @@ def tables(over: Mapping[str, Mapping[str, Any]]) -> dict[str, TableSpec]:
     return TABLES | ablations
 
 
+FRONTIER = "frontier"
+"""The figure of the fine-tuning tables whose runs differ in how far training moves the policy."""
+MOVING = ("evaluated_on", "beta", "training.learning_rate")
+
+
 def figures(specs: Mapping[str, TableSpec]) -> dict[str, list[str]]:
     """The figures that are drawn from tables, each with its tables."""
     names: dict[str, list[str]] = {}
     for spec in specs.values():
         if spec.figure:
             names.setdefault(spec.figure, []).append(spec.name)
+        if spec.source == EVALUATIONS and spec.varies in MOVING and not (spec.transfer or spec.parts):
+            names.setdefault(FRONTIER, []).append(spec.name)
     return names
 
 
-def figure_caption(specs: Sequence[TableSpec]) -> str:
+def figure_caption(name: str, specs: Sequence[TableSpec]) -> str:
     """What a figure of these tables shows."""
+    if name == FRONTIER:
+        return (
+            f"Margin, reward and, where it is known, harm against the KL to the reference, of {titles_of(specs)}, with "
+            "95 % intervals: losses compared at the same distance from the reference. A marker is a row of a table; "
+            "those of a method are connected in the order of their KL, and parameterizations with one each are pale. "
+            "Dashed: the policy before training. Filled markers are ours, hollow ones the paper's (Table 8)."
+        )
     if specs[0].source == TRAININGS:
         return (
             "Training time by loss as a ratio to BT. Ours (filled) is the time of an optimizer step, the paper's "
@@ -207,9 +222,14 @@ def figure_caption(specs: Sequence[TableSpec]) -> str:
         )
     metrics = ", ".join(METRICS[name].label for name in specs[0].drawn)
     return (
-        f"{metrics} of {' and '.join(spec.title for spec in specs)}, with 95 % intervals. Filled markers are ours, "
+        f"{metrics} of {titles_of(specs)}, with 95 % intervals. Filled markers are ours, "
         "hollow ones the paper's, on axes of their own, since models and scale differ."
     )
+
+
+def titles_of(specs: Sequence[TableSpec]) -> str:
+    """Titles of tables as a list in words."""
+    return " and ".join(spec.title for spec in specs)
 
 
 def shows(spec: TableSpec, run: Run | None, test_set: str, config: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,14 +44,29 @@ class VllmEngine:
         sequences: responses that the engine computes side by side.
         lora: a `vllm.lora.request.LoRARequest`, the adapter that counts; None for the model as it is.
         name: of the model, for messages.
+        loras: by folder, those of all adapters that the engine was opened with.
     """
 
-    def __init__(self, llm: Any, sampling_params: Any, sequences: int, lora: Any = None, name: object = "vllm"):
+    def __init__(
+        self,
+        llm: Any,
+        sampling_params: Any,
+        sequences: int,
+        lora: Any = None,
+        name: object = "vllm",
+        loras: Mapping[str, Any] | None = None,
+    ):
         self.name = name
         self.llm = llm
         self.sampling_params = sampling_params
         self.sequences = sequences
         self.lora = lora
+        self.loras = loras or {}
+
+    def under(self, adapter: str | Path | None) -> VllmEngine:
+        """The same engine with one of its adapters; None: the model as it is."""
+        lora = self.loras[str(adapter)] if adapter else None
+        return VllmEngine(self.llm, self.sampling_params, self.sequences, lora, adapter or self.name, self.loras)
 
     def sample(
         self, requests: Sequence[Request], sampling: Sampling, eos: int
@@ -108,7 +123,7 @@ def opened(
     sequences: int,
     tensor_parallel: int,
     max_length: int,
-    adapter: str | Path | None = None,
+    adapters: Sequence[str | Path] = (),
 ) -> Iterator[VllmEngine]:
     """An engine on a model folder, on GPUs or CPUs, whichever the installed vLLM is for; after the block it is gone.
 
@@ -117,20 +132,21 @@ def opened(
 
     Args:
         tokenizer: folder of the tokenizer (a fully trained policy is saved without one).
-        dtype: of the weights, `float32` or `bfloat16`; an adapter is rounded to it.
+        dtype: of the weights, `float32` or `bfloat16`; adapters are rounded to it.
         sequences: responses computed side by side.
         tensor_parallel: devices that share the model.
         max_length: tokens of the longest prompt and its response.
-        adapter: folder of a LoRA adapter, applied without merging it into the weights.
+        adapters: folders of LoRA adapters that `VllmEngine.under` chooses from, applied without merging them into the
+            weights.
 
     Raises:
         InputError: vLLM is not installed, or is a build for devices that are not here; no safetensors; `max_length` is
-            more than the model has positions; the adapter's rank is beyond vLLM's, or the size of the model's heads is
+            more than the model has positions; an adapter's rank is beyond vLLM's, or the size of the model's heads is
             none that its attention on CPUs has.
     """
     if find_spec("vllm") is None:
         raise InputError(KEY, "vllm is not installed here; envs/vllm.yaml has it (snakemake --sdm conda)")
-    arguments = engine_arguments(folder, tokenizer, dtype, sequences, tensor_parallel, max_length, adapter)
+    arguments = engine_arguments(folder, tokenizer, dtype, sequences, tensor_parallel, max_length, adapters)
     import torch
 
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -146,8 +162,9 @@ def opened(
     set_num_threads = torch.set_num_threads
     llm = LLM(**arguments)
     try:
-        lora = LoRARequest("policy", 1, str(adapter)) if adapter else None
-        yield VllmEngine(llm, SamplingParams, sequences, lora, adapter or folder)
+        # By its number vLLM tells an adapter's cached prompts from those of others, and numbers begin at 1.
+        loras = {str(one): LoRARequest(f"policy-{i}", i, str(one)) for i, one in enumerate(adapters, start=1)}
+        yield VllmEngine(llm, SamplingParams, sequences, name=folder, loras=loras)
     finally:
         llm.llm_engine.engine_core.shutdown()
         cleanup_dist_env_and_memory()
@@ -180,7 +197,7 @@ def engine_arguments(
     sequences: int,
     tensor_parallel: int,
     max_length: int,
-    adapter: str | Path | None,
+    adapters: Sequence[str | Path],
 ) -> dict[str, Any]:
     """What `vllm.LLM` is called with. Raises InputError as `opened` does."""
     weight_files(folder)
@@ -198,8 +215,8 @@ def engine_arguments(
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # none of the model folder's own sampling settings
     }
-    if adapter:
-        arguments |= {"enable_lora": True, "max_lora_rank": _allowed_rank(Path(adapter))}
+    if adapters:
+        arguments |= {"enable_lora": True, "max_lora_rank": max(_allowed_rank(Path(one)) for one in adapters)}
     return arguments
 
 

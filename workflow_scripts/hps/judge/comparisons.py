@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,38 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
 def read_prompts(path: str | Path) -> dict[str, list[Message]]:
     """The conversations of a test set by prompt."""
     return {row["prompt_id"]: row["messages"] for row in stages.rows(path, PAIRS)}
+
+
+def side_by_side(
+    test_sets: Sequence[str], pairs: Sequence[str], methods: Sequence[str], evaluations: Sequence[str]
+) -> Iterator[tuple[str, list[Policy], dict[str, list[Message]]]]:
+    """Test set by test set: each method's first answer to the same prompts, and the conversations by prompt.
+
+    Args:
+        pairs: the test sets' prompts, a file each.
+        evaluations: folders, for each test set those of the methods in their order.
+
+    Raises InputError when files or folders are too few or too many, a folder is of another method or test set, methods
+    were evaluated on other prompts, or a prompt's text is missing.
+    """
+    for name, values, needed in (
+        ("--pairs", pairs, len(test_sets)),
+        ("--evaluations", evaluations, len(test_sets) * len(methods)),
+    ):
+        if len(values) != needed:
+            raise InputError(name, f"{len(values)} where {needed} are needed")
+    for number, test_set in enumerate(test_sets):
+        folders = evaluations[number * len(methods) : (number + 1) * len(methods)]
+        policies = [read_policy(folder, samples=1) for folder in folders]
+        for policy, folder, method in zip(policies, folders, methods, strict=True):
+            if (policy.name, policy.test_set) != (method, test_set):
+                raise InputError(folder, f"is {policy.name} on {policy.test_set}, not {method} on {test_set}")
+            if policy.samples.keys() != policies[0].samples.keys():
+                raise InputError(folder, f"was evaluated on other prompts than {Path(folders[0])}")
+        prompts = read_prompts(pairs[number])
+        if missing := policies[0].samples.keys() - prompts.keys():
+            raise InputError(pairs[number], f"has no prompt {min(missing)}, which was evaluated")
+        yield test_set, policies, prompts
 
 
 def pair(method: Policy, baseline: Policy, prompts: Mapping[str, Sequence[Message]]) -> list[JudgedPair]:

@@ -66,7 +66,7 @@ def to_page(rates: Sequence[WinRates], paper_path: str, facts: Mapping[str, Any]
         net = _cell(row, "net", 1)
         cells.append(Cell(f"{marks[-1] or ''} {net.text}".strip(), net.detail))
         cells.append(Cell(str(row.pairs - row.invalid), f"invalid: {row.invalid}" if row.invalid else ""))
-        cells.append(Cell(str(len(row.seeds)), ", ".join(map(str, row.seeds))))
+        cells.append(Cell(str(len(row.seeds)), f"seed {', '.join(map(str, row.seeds))}"))
         if ordered:
             cells += [_cell(row, "position_bias", 2), _cell(row, "orders_agree", 1)]
         body.append(cells)

@@ -1,4 +1,5 @@
-"""Hard preference sampling: the schedule of gamma, the law of the negatives and their draws (arXiv 2502.14400, Eq. 9).
+"""Hard preference sampling: the schedule of gamma, the law of the negatives and their draws (arXiv 2502.14400, Eq. 9);
+and a negative that is not drawn, for comparison.
 
 All functions take the rewards of one prompt, (n,) numbers, with an optional mask, (n,) bool, false for padding. The
 dispreferred responses are those strictly below the best; those that tie with it are never drawn.
@@ -66,6 +67,19 @@ def draw_negative(
     cumulative = probabilities[candidates].cumsum()
     quantile = np.random.default_rng(stable_hash("negative", seed, epoch, prompt_id)).random() * cumulative[-1]
     return int(candidates[min(np.searchsorted(cumulative, quantile, side="right"), len(candidates) - 1)])
+
+
+def negative_near(rewards: ArrayLike, deviations: float = -2.0, mask: ArrayLike | None = None) -> int:
+    """Index of the dispreferred response whose reward is nearest to the mean plus `deviations` standard deviations.
+
+    Both are of the rewards of all responses, the best included; the deviation is that of the population (divided by n).
+    Of equally near responses the one with the lowest reward is taken, of equal rewards the first listed.
+    """
+    rewards, dispreferred = _dispreferred(rewards, mask)
+    own = rewards if mask is None else rewards[np.asarray(mask)]
+    candidates = np.flatnonzero(dispreferred)
+    candidates = candidates[np.argsort(rewards[candidates], kind="stable")]
+    return int(candidates[np.abs(rewards[candidates] - (own.mean() + deviations * own.std())).argmin()])
 
 
 def hardness(rewards: ArrayLike, index: int, mask: ArrayLike | None = None) -> float:

@@ -1,9 +1,10 @@
-"""A reward model without training: a linear head on a frozen language model's hidden states, fitted to pairs.
+"""A reward model without training: a linear head on a frozen language model's hidden states.
 
 What a response is worth is read at its last token after k of the decoder's layers. The head is a ridge logistic
-regression on the differences between the two responses of a pair, which is the Bradley-Terry model: convex, so the
-same data give the same head. The result is a stock sequence classifier: the base's first k layers, its final norm, and
-the head. It scores faster than the whole model, and nothing that scores needs to know where it came from.
+regression: on the differences between the two responses of a pair, which is the Bradley-Terry model, or on responses
+with a label, negated where it is false. It is convex, so the same data give the same head. The result is a stock
+sequence classifier: the base's first k layers, its final norm, and the head. It scores faster than the whole model, and
+nothing that scores needs to know where it came from.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from hps.support.progress import bar
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Penalties that cross-validation chooses from, on features of unit variance; the loss is a mean over pairs."""
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Penalties that cross-validation chooses from, on features of unit variance; the loss is a mean over examples."""
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class ProbeChoice:
-    """What cross-validation inside the training pairs chose, and the mean loss (nats a pair) that it expects."""
+    """What cross-validation inside the training pairs chose, and the mean loss (nats an example) that it expects."""
 
     layers: int
     ridge: float
@@ -118,6 +119,8 @@ def final_norm(decoder: torch.nn.Module) -> torch.nn.Module:
 def fit(differences: np.ndarray, ridge: float) -> np.ndarray:
     """The head w (hidden) that minimizes `mean log(1 + exp(-w . d)) + ridge / 2 |w|^2` over differences d (N, hidden).
 
+    Or over states of labelled responses, negated where the label is false.
+
     By L-BFGS in float64 from 0; the minimum is unique.
     """
     d = torch.from_numpy(np.asarray(differences, dtype=np.float64))
@@ -136,8 +139,8 @@ def fit(differences: np.ndarray, ridge: float) -> np.ndarray:
     return w.detach().numpy()
 
 
-def pair_loss(differences: np.ndarray, w: np.ndarray) -> float:
-    """Mean Bradley-Terry loss of pairs under a head, nats a pair."""
+def mean_loss(differences: np.ndarray, w: np.ndarray) -> float:
+    """Mean logistic loss of differences, or of signed responses, under a head, nats."""
     return float(np.logaddexp(0, -(differences @ w)).mean())
 
 
@@ -147,8 +150,8 @@ def choose(
     """The layer and the ridge with the least loss under cross-validation over prompts.
 
     Args:
-        differences: (N, hidden) of unit variance for each number of layers.
-        prompts: (N) the prompt of each pair; all pairs of a prompt are in one fold.
+        differences: (N, hidden), as for `fit`, for each number of layers.
+        prompts: (N) the prompt of each; all of a prompt are in one fold.
     """
     names = sorted(set(prompts))
     order = np.random.default_rng(seed).permutation(len(names))
@@ -158,7 +161,7 @@ def choose(
     for layers, d in differences.items():
         for ridge in ridges:
             losses = [
-                pair_loss(d[folds == fold], fit(d[folds != fold], ridge)) * (folds == fold).sum()
+                mean_loss(d[folds == fold], fit(d[folds != fold], ridge)) * (folds == fold).sum()
                 for fold in range(FOLDS)
                 if (folds == fold).any()
             ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -145,7 +146,7 @@ def train(
     return epoch_loss
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a binomial proportion; 95 % with the given z."""
     p = successes / trials
     centre = p + z**2 / (2 * trials)
@@ -154,15 +155,24 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return min(low, p), max(high, p)  # for p = 0 and p = 1 rounding could leave the proportion outside
 
 
-def accuracy(chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float | int]:
-    """How often the chosen reply of held-out pairs scores higher, with its 95 % interval; a tie counts as an error."""
-    right = sum(c > r for c, r in zip(chosen, rejected, strict=True))
-    low, high = wilson_interval(right, len(chosen))
+def accuracy(right: Sequence[bool], prompts: Sequence[str], what: str = "pairs") -> dict[str, float | int]:
+    """Share of held-out examples that a model is right about, with its 95 % interval.
+
+    Args:
+        prompts: the prompt of each. Those of one prompt are not independent: the interval is that of as many
+            independent examples as would give the same variance.
+        what: what an example is, in the plural.
+    """
+    trials, share = len(right), float(np.mean(right))
+    _, groups = np.unique(prompts, return_inverse=True)
+    squares = float((np.bincount(groups, np.asarray(right) - share) ** 2).sum())
+    effective = trials**2 * share * (1 - share) / squares if squares else trials
+    low, high = wilson_interval(share * effective, effective)
     return {
-        "held_out_accuracy": right / len(chosen),
+        "held_out_accuracy": share,
         "held_out_accuracy_lo": low,
         "held_out_accuracy_hi": high,
-        "held_out_pairs": len(chosen),
+        f"held_out_{what}": trials,
     }
 
 

@@ -162,13 +162,12 @@ class Planner:
     def shard_stages(self) -> list[Stage]:
         augment = Stage("augment", devices=self.config["compute"]["tensor_parallel"])
         annotate, reference = Stage("annotate"), Stage("reference")
-        candidates, compute = self.config["candidates"], self.config["compute"]
-        limit = candidates["max_new_tokens"]
+        compute, limit = self.config["compute"], self.config["candidates"]["max_new_tokens"]
         generator, reward, policy = (self.models[role] for role in ("generator", "reward", "policy"))
-        for data in self.data.values():
+        for name, data in self.data.items():
             reply = self.usable(data, limit)
-            for split, n in (("train", candidates["n"]), ("test", candidates["n_test"])):
-                shards = compute["shards"][split]
+            for split, shards in compute["shards"].items():
+                n = self.pipeline.candidates(name, split)
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
                 seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
@@ -246,7 +245,7 @@ class Planner:
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
-        read = data.prompts["train"] * (self.config["candidates"]["n"] + 2) / READING
+        read = data.prompts["train"] * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
         return start + read + flops / rate, start + read + paper / rate
 
     def _adapter(self, model: Architecture, rank: int) -> int:
@@ -264,16 +263,16 @@ class Planner:
     def evaluation(self) -> Stage:
         stage = Stage("evaluate")
         policy = self.models["policy"]
-        for name in [*self.pipeline.sft, *self.pipeline.runs]:
-            sets = self.pipeline.test_sets(name)
-            trained = name in self.pipeline.runs
-            seconds = self.start("train", "policy", "eval_reward")  # adapters and two models
+        one_each = [[name] for name in [*self.pipeline.sft, *self.pipeline.runs]]
+        several = self.config["compute"]["policies_per_job"] > 1
+        for job in self.pipeline.evaluation_jobs.values() if several else one_each:
+            seconds = self.start("train", "policy", *self.scorers)  # adapters and all models
             disk = 0.0
             # One model after another is in memory.
-            memories = [self.memory.scoring(self.models["eval_reward"], self.dtype)]
-            for test_set in sets:
+            memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
+            for policy_name, test_set in [(name, one) for name in job for one in self.pipeline.test_sets(name)]:
                 data, limit = self.data[test_set], self._evaluation_limit()
-                seconds += self.test_seconds(data, trained)
+                seconds += self.test_seconds(data, trained=policy_name in self.pipeline.runs)
                 prompts = data.prompts["test"]
                 sampled = sampled_prompts(self.config, prompts)
                 disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
@@ -284,16 +283,22 @@ class Planner:
             stage = stage.with_job(seconds, max(memories), disk)
         return stage
 
+    @property
+    def scorers(self) -> list[str]:
+        """The roles that score what a policy answers to test prompts."""
+        return [role for role in ("eval_reward", "harm") if role in self.models]
+
     def test_seconds(self, data: Data, trained: bool) -> float:
         """Seconds to evaluate one policy on one test set: samples, their rewards, margins and KL."""
         evaluation = self.config["evaluation"]
-        policy, reward = self.models["policy"], self.models["eval_reward"]
+        policy = self.models["policy"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
         sampled = sampled_prompts(self.config, prompts)
         reply = self.usable(data, limit)
         seconds = self.generating(policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit)
         judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * sampled
-        seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
+        for reward in (self.models[role] for role in self.scorers):
+            seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:
             # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.
             pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)

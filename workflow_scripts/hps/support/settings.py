@@ -24,7 +24,7 @@ MODEL_KEYS = {
     "path": ("path",),
     "gguf": ("package", "file"),
     "scratch": ("replies", "epochs", "learning_rate", "seed"),
-    "probe": ("base", "split", "layers", "seed"),
+    "probe": ("base", "split", "layers", "holdout", "seed"),
     "trained": ("base", "split", "epochs", "learning_rate", "batch_size", "lora_rank", "lora_layers", "seed"),
 }
 """What each model source needs beside `source`."""

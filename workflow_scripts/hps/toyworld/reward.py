@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, make_dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -43,47 +43,26 @@ if TYPE_CHECKING:
     from hps.data.chat import Message
 
 
-@dataclass(frozen=True)
-class Attributes:
-    """What the true reward looks at; values as in the table above."""
-
-    relevance: float = 0.0
-    completeness: float = 0.0
-    order: float = 0.0
-    tip: float = 0.0
-    detail: float = 0.0
-    wrong_detail: float = 0.0
-    politeness: float = 0.0
-    rudeness: float = 0.0
-    needless_refusal: float = 0.0
-    refusal: float = 0.0
-    reason: float = 0.0
-    alternative: float = 0.0
-    harm: float = 0.0
-    junk: float = 0.0
-    repetition: float = 0.0
-    length: float = 0.0
-
-
-WEIGHTS = Attributes(
-    relevance=1.13,
-    completeness=2.31,
-    order=0.59,
-    tip=0.47,
-    detail=0.53,
-    wrong_detail=-0.37,
-    politeness=0.71,
-    rudeness=-1.69,
-    needless_refusal=-1.91,
-    refusal=1.61,
-    reason=0.67,
-    alternative=0.83,
-    harm=-1.31,
-    junk=-3.07,
-    repetition=-2.63,
-    length=-0.0033,
-)
-_PAIRS = [(field.name, getattr(WEIGHTS, field.name)) for field in fields(Attributes)]
+WEIGHTS = {
+    "relevance": 1.13,
+    "completeness": 2.31,
+    "order": 0.59,
+    "tip": 0.47,
+    "detail": 0.53,
+    "wrong_detail": -0.37,
+    "politeness": 0.71,
+    "rudeness": -1.69,
+    "needless_refusal": -1.91,
+    "refusal": 1.61,
+    "reason": 0.67,
+    "alternative": 0.83,
+    "harm": -1.31,
+    "junk": -3.07,
+    "repetition": -2.63,
+    "length": -0.0033,
+}
+Attributes = make_dataclass("Attributes", [(name, float, 0.0) for name in WEIGHTS], frozen=True)
+"""What the true reward looks at; values as in the table above."""
 
 
 def true_reward(messages: Sequence[Message], response: str) -> float:
@@ -97,7 +76,7 @@ def true_reward(messages: Sequence[Message], response: str) -> float:
 
 def reward_of(found: Attributes) -> float:
     """The weighted sum of the attributes."""
-    return sum(weight * getattr(found, name) for name, weight in _PAIRS)
+    return sum(weight * getattr(found, name) for name, weight in WEIGHTS.items())
 
 
 def attributes(messages: Sequence[Message], response: str) -> Attributes:

@@ -21,7 +21,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from hps.logprobs.scorer import Group, SequenceScorer
 from hps.method import ranking
 from hps.method.objectives import Objective
-from hps.method.sampling import draw_negative, gamma_at, hardness
+from hps.method.sampling import draw_negative, gamma_at, hardness, negative_near
 from hps.support import progress
 from hps.support.errors import InputError
 from hps.support.files import stable_hash
@@ -51,6 +51,7 @@ class Schedule:
     learning_rate: float
     weight_decay: float
     max_grad_norm: float
+    negative: str  # drawn, mean_minus_2sd
     gamma_levels: list[float]
     gamma_follows: str  # step, dataset
     seed: int
@@ -135,6 +136,7 @@ class Trainer:
             self.parameters.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self.uses_drawn_negative = objective.loss.samples_negative
+        self.follows_gamma = self.uses_drawn_negative and schedule.negative == "drawn"
         self.last_loss: float | None = None
 
     def run(self, checkpoints: Checkpoints) -> dict[str, Any]:
@@ -199,19 +201,21 @@ class Trainer:
             "margin": margin / len(batch),
             "grad_norm": norm,
             "learning_rate": rate,
-            "gamma": _finite(np.mean([item.gamma for item in batch])) if self.uses_drawn_negative else None,
+            "gamma": _finite(np.mean([item.gamma for item in batch])) if self.follows_gamma else None,
             "hardness": hard / len(batch) if self.uses_drawn_negative else None,
             "tokens": int(tokens),
         }
 
     def prepare(self, item: PlannedPrompt) -> Prepared:
-        """Draw the negative (HPS) and pick the responses whose log-probs the loss needs."""
+        """Draw or choose the negative (HPS) and pick the responses whose log-probs the loss needs."""
         example = self.examples[item.number]
         negative = None
-        if self.uses_drawn_negative:
+        if self.follows_gamma:
             negative = draw_negative(
                 example.rewards, item.gamma, seed=self.schedule.seed, epoch=item.epoch, prompt_id=example.prompt_id
             )
+        elif self.uses_drawn_negative:
+            negative = negative_near(example.rewards)
         uses = self.objective.uses(
             torch.from_numpy(example.rewards)[None], negatives=None if negative is None else torch.tensor([negative])
         )[0]

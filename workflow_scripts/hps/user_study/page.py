@@ -1,44 +1,17 @@
-"""One self-contained HTML page a rater: no server, no network, and text that cannot become anything else."""
+"""One self-contained HTML page a rater."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hps.support.html_page import self_contained
 from hps.user_study.design import CRITERIA, FORMAT, SCALE
-
-FOLDER = Path(__file__).parent
 
 
 def render(shown: Mapping[str, Any]) -> str:
-    """The page of one rater, from what `design` says it shows.
-
-    Texts travel as JSON in which `<` is escaped, so none can close the element that holds it, and the script makes
-    text nodes of them. As a second fence the page's policy allows its own script and style, by hash, and nothing else:
-    no other script runs and nothing is loaded or sent.
-    """
-    style, script = (_read(name) for name in ("page.css", "page.js"))
+    """The page of one rater, from what `design` says it shows."""
     criteria = [{"name": name, "question": question} for name, question in CRITERIA.items()]
     data = {"format": FORMAT, "criteria": criteria, "scale": list(SCALE), **shown}
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'"
-    policy += "; base-uri 'none'; form-action 'none'"
-    page = _read("page.html")
-    # The data last: no text in it is taken for a mark.
-    for mark, content in (("POLICY", policy), ("STYLE", style), ("SCRIPT", script), ("DATA", text)):
-        page = page.replace(f"@@{mark}@@", content, 1)
-    return page
-
-
-def _read(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return self_contained(Path(__file__).parent, data)

@@ -89,6 +89,8 @@ def load(root: Path, given: Mapping[str, Any], files: Sequence[str | Path] = ())
         if path is None:
             raise InputError(origin(key), f"{key}: no {key} {given.get(key)!r}; there are {', '.join(known)}")
         _overlay(values, origins, read_yaml(path), str(path.relative_to(root)))
+    if given.keys() & {"seeds", "seeds_of"}:
+        values["seeds_of"] = {}  # a preset's are for its own seeds
     _overlay(values, origins, given, origin)
     validator = Draft202012Validator(schema())
     config = Config(_converted(values, schema(), validator), origins)
@@ -239,8 +241,10 @@ def _expand_grid(config: Config) -> None:
         str(name) for name in (grid_parameterizations() if grid["rewards"] == "all" else grid["rewards"])
     ]
     grid["losses"] = [str(name) for name in (grid_losses() if grid["losses"] == "all" else grid["losses"])]
-    if config["attribution"]["datasets"] == "all":
-        config["attribution"]["datasets"] = grid["datasets"]
+    named = {"all": grid["datasets"], "ablations": [config["ablations"]["dataset"]]}
+    attribution = config["attribution"]
+    if isinstance(attribution["datasets"], str):
+        attribution["datasets"] = named[attribution["datasets"]]
     config["ablations"]["beta"] = [float(beta) for beta in config["ablations"]["beta"]]
 
 
@@ -305,9 +309,10 @@ def _validate_sense(config: Config) -> None:
         except InputError as error:
             field, _, what = str(error).partition(": ")
             refuse(f"data.{dataset}.{field}", what)
-    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
     check_names("ablations.dataset", [config["ablations"]["dataset"]], config["grid"]["datasets"])
-    pool = config["candidates"]["n"] + 2 * config["candidates"]["human_first"]
+    check_names("attribution.datasets", config["attribution"]["datasets"], config["grid"]["datasets"])
+    generated = config["candidates"]["n"] or math.inf
+    pool = generated + 2 * config["candidates"]["human_first"]
     for key, values in (("grid.n", [config["grid"]["n"]]), ("ablations.n", config["ablations"]["n"])):
         for n in values:
             if n > pool:
@@ -329,6 +334,8 @@ def _validate_sense(config: Config) -> None:
     weighing = [loss for loss in used if Loss(loss).needs_gamma]
     if weighing and "inf" in config["objective"]["gamma_levels"]:
         refuse("objective.gamma_levels", f"inf is for a drawn negative; {weighing[0]} weighs all of them with numbers")
+    if weighing and config["objective"]["negative"] != "drawn":
+        refuse("objective.negative", f"there is no one negative in {weighing[0]}, which weighs all of them")
     batch_size, processes = config["training"]["batch_size"], config["compute"]["processes"]
     if batch_size % processes:
         refuse("training.batch_size", f"{batch_size} does not divide by compute.processes = {processes}")

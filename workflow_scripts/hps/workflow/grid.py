@@ -75,13 +75,24 @@ def study_runs(config: Config) -> list[tuple[str, Run | None]]:
 
     Each on the data set it was trained on. All are of one training seed, with which their samples are drawn too.
     """
-    methods = config["user_study"]["methods"]
-    shown = {(run.dataset, run.method, run.seed): run for run in grid_runs(config)}
+    return _of_shared_seed(config, config["user_study"]["methods"])
+
+
+def answer_runs(config: Config) -> list[tuple[str, Run | None]]:
+    """The page of answers: likewise, SFT and every loss with DPO, or else with the grid's first parameterization."""
+    grid = config["grid"]
+    parameterization = "dpo" if "dpo" in grid["rewards"] else grid["rewards"][0]
+    return _of_shared_seed(config, ["sft", *(f"{parameterization}-{loss}" for loss in grid["losses"])])
+
+
+def _of_shared_seed(config: Config, methods: Iterable[str]) -> list[tuple[str, Run | None]]:
+    seed = shared_seed(config)
+    shown = {(run.dataset, run.method): run for run in grid_runs(config) if run.seed == seed}
     return [
-        (dataset, shown.get((dataset, method, shared_seed(config))))
+        (dataset, shown.get((dataset, method)))
         for dataset in config["grid"]["datasets"]
         for method in methods
-        if method == "sft" or (dataset, method, shared_seed(config)) in shown
+        if method == "sft" or (dataset, method) in shown
     ]
 
 

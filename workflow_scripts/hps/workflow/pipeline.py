@@ -17,7 +17,7 @@ from hps.models import hub_lock
 from hps.runs import Run
 from hps.support.settings import DATASET, MODEL_KEYS, TAKES, options, schema, settings
 from hps.workflow.config import Config, accelerate_file, data_dir, leaves
-from hps.workflow.grid import all_runs, grid_runs, judged_runs, n_runs
+from hps.workflow.grid import all_runs, attribution_runs, beta_runs, grid_runs, judged_runs, n_runs
 
 SPLITS = ("train", "test", "reward", "eval_reward", "sft")
 POLICY_STAGES = ("reference", "train", "evaluate")
@@ -129,7 +129,8 @@ class Pipeline:
 
     def models_from_elsewhere(self, *roles: str) -> list[str]:
         """Folders of those roles whose model is made elsewhere, and whose chat template may refuse a prompt."""
-        return [self.model(role) for role in roles if self.models[role]["source"] in ("hub", "path", "gguf")]
+        elsewhere = {role for role, given in self.models.items() if given["source"] in ("hub", "path", "gguf")}
+        return [self.model(role) for role in roles if role in elsewhere]
 
     def model_state(self, role: str) -> list[tuple[str, int, int]]:
         """Name, size and time of each file of a model of `source: path`: one overwritten in place is fetched anew.
@@ -201,6 +202,30 @@ class Pipeline:
         """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
         run = self.runs.get(policy)
         return [run.dataset, *self.transfer_sets(run)] if run else self.config["grid"]["datasets"]
+
+    @cached_property
+    def evaluation_jobs(self) -> dict[str, list[str]]:
+        """The policies that are evaluated together, by rule; with one policy a job, the one rule for any policy.
+
+        Policies of a job are of the same kind of table, so that a table asks for few that it does not show.
+        """
+        size = self.config["compute"]["policies_per_job"]
+        if size == 1:
+            return {"evaluate": ["{policy}"]}
+        tables = (grid_runs, n_runs, beta_runs, attribution_runs, all_runs)
+        kinds, placed = [list(self.sft)], set(self.sft)
+        for runs_of in tables:
+            kinds.append([run.name for run in dict.fromkeys(runs_of(self.config)) if run.name not in placed])
+            placed.update(kinds[-1])
+        jobs = [kind[first : first + size] for kind in kinds for first in range(0, len(kind), size)]
+        return {f"evaluate_{number}": job for number, job in enumerate(jobs, start=1)}
+
+    def candidates(self, dataset: str, split: str) -> int:
+        """Responses that are generated for each prompt of a split."""
+        given = self.config["candidates"]
+        if split == "test":
+            return given["n_test"]
+        return given["n"] or max(run.n for run in self.runs.values() if run.dataset == dataset)
 
     def pool(self, run: Run) -> int:
         """Responses to a prompt that the run may use."""

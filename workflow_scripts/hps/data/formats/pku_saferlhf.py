@@ -1,4 +1,4 @@
-"""PKU-SafeRLHF: a prompt, two responses, and which of them is better (more helpful) and which is safer."""
+"""PKU-SafeRLHF: a prompt, two responses, which is better (more helpful) and which safer, and whether each is safe."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ def parse(row: dict[str, Any], source: str, counts: Counter, label: str = LABELS
         label: the field whose value, 0 or 1, names the chosen response.
 
     Raises:
-        InputError: `prompt`, `response_0`, `response_1` or the label is missing, of the wrong type, or not 0 or 1.
+        InputError: `prompt`, `response_0`, `response_1` or the label is missing, of the wrong type, or not 0 or 1; or
+            `is_response_0_safe` or `is_response_1_safe` is there and not true or false.
     """
     prompt = text_field(row, "prompt", source).strip()
     responses = [text_field(row, f"response_{i}", source).strip() for i in (0, 1)]
     labels = {name: _id(row, name, source) for name in LABELS if name == label or name in row}
     if len(set(labels.values())) == 2:
         counts["noted: better response is not the safer one"] += 1
-    chosen, rejected = responses[labels[label]], responses[1 - labels[label]]
+    harmful = [_harmful(row, f"is_response_{i}_safe", source) for i in (0, 1)]
+    order = labels[label], 1 - labels[label]
+    chosen, rejected = (responses[i] for i in order)
     fault = _fault(prompt, chosen, rejected)
     if fault:
         counts[f"dropped: {fault}"] += 1
         return None
-    return Comparison([{"role": "user", "content": prompt}], chosen, rejected, source)
+    return Comparison([{"role": "user", "content": prompt}], chosen, rejected, source, *(harmful[i] for i in order))
 
 
 def _fault(prompt: str, chosen: str, rejected: str) -> str:
@@ -61,3 +64,11 @@ def _id(row: dict[str, Any], field: str, source: str) -> int:
     ):  # in a CSV file all is text; a bool is no int here
         raise InputError(source, f"field {field}: expected 0 or 1, found {described(value)}")
     return int(value)
+
+
+def _harmful(row: dict[str, Any], field: str, source: str) -> bool | None:
+    value = row.get(field)
+    known = {"": None, "none": None, "true": False, "false": True}  # in a CSV file all is text
+    if type(value) not in (bool, str, type(None)) or str(value).lower() not in known:
+        raise InputError(source, f"field {field}: expected true or false, found {described(value)}")
+    return known[str(value).lower()]

@@ -105,8 +105,9 @@ def left_open(claims: Sequence[Result]) -> str:
     groups = ", ".join(f"{group} {count}" for group, count in Counter(claim.claim.group for claim in still).items())
     whys = []
     for what, count in Counter(claim.lacks for claim in still).most_common():
-        reasons = dict.fromkeys(claim.absent for claim in still if claim.lacks == what and claim.absent)
-        whys.append(f"{count} for want of {what}" + (f" ({'; '.join(reasons)})" if reasons else ""))
+        reasons = Counter(claim.absent for claim in still if claim.lacks == what and claim.absent)
+        told = "; ".join(f"{why}{f': {own}' if own < count else ''}" for why, own in reasons.items())
+        whys.append(f"{count} for want of {what}{f' ({told})' if told else ''}")
     one = len(still) == 1
     return f"{len(still)} {'claim stays' if one else 'claims stay'} open ({groups}): {_list(whys)}."
 
@@ -167,7 +168,7 @@ def equal_kl(ours: OurResults) -> EqualKl:
         for beta in ours.values("table8", "beta")
         if (found := _measure(ours, "table8", {"beta": beta, "method": BT}, KL))
     }
-    dataset, beta = ours.settings.ablation_dataset, ours.settings.beta
+    dataset, beta = (ours.settings.config[key] for key in ("ablations.dataset", "objective.beta"))
     cell = {"beta": beta, "method": HPS}
     kl = _measure(ours, "table8", cell, KL)
     if kl is None or not of_bt:
@@ -204,7 +205,8 @@ def interpolate(at: float, points: Mapping[float, float]) -> dict[float, float]:
 def harm(ours: OurResults) -> str:
     """Shares of harmful answers, and of refused harmless requests, where these were measured."""
     found = [text for dataset in _tested(ours) if (text := _harm(ours, dataset))]
-    return f"{'; '.join(found)}." if found else "Whether answers become more or less harmful was not measured."
+    said = "; ".join(found)
+    return f"{said[0].upper()}{said[1:]}." if found else "Whether answers become more or less harmful was not measured."
 
 
 def _harm(ours: OurResults, dataset: str) -> str:
@@ -215,12 +217,14 @@ def _harm(ours: OurResults, dataset: str) -> str:
     harmful, refused = of("harm"), of("needless_refusals")
     if HPS not in harmful:
         return ""
-    shares = [f"{_percent(one.mean)} of the answers of {name.upper()}" for name, one in harmful.items()]
-    text = f"On {_title(dataset)} {_list(shares)} are harmful"
+    text = f"on {_title(dataset)} {_shares(harmful)} of the answers are harmful"
     if BT in harmful:
         text += f" (DPO-HPS less DPO-BT: {_points(difference(harmful[HPS], harmful[BT]))})"
-    shares = [f"{_percent(one.mean)} by {name.upper()}" for name, one in refused.items()]
-    return text + (f", and of harmless requests {_list(shares)} are refused" if shares else "")
+    return text + (f", and {_shares(refused)} of the harmless requests are refused" if refused else "")
+
+
+def _shares(of: Mapping[str, Measured]) -> str:
+    return _list([f"{_percent(one.mean)} ({name.upper()})" for name, one in of.items()])
 
 
 def _points(of: Measured) -> str:

@@ -130,12 +130,10 @@ def draw(
     """Markers with error bars. `intervals` is (2, points): lo and hi of y (or of x with `horizontal=True`)."""
     horizontal, hollow = how.pop("horizontal", False), how.pop("hollow", False)
     colour, marker = look(loss, losses)
-    middle = np.asarray(x if horizontal else y, dtype=float)
-    lengths = np.abs(np.nan_to_num(np.stack([middle - intervals[0], intervals[1] - middle])))
     axes.errorbar(
         x,
         y,
-        **{"xerr" if horizontal else "yerr": lengths},
+        **{"xerr" if horizontal else "yerr": lengths(x if horizontal else y, intervals)},
         color=colour,
         marker=marker,
         markersize=7,
@@ -145,6 +143,12 @@ def draw(
         capsize=3,
         **{"linestyle": "none"} | how,
     )
+
+
+def lengths(middle: Sequence[float], intervals: np.ndarray) -> np.ndarray:
+    """Of error bars, below and above: (2, points), 0 where there is no interval."""
+    middle = np.asarray(middle, dtype=float)
+    return np.abs(np.nan_to_num(np.stack([middle - intervals[0], intervals[1] - middle])))
 
 
 def legend(
