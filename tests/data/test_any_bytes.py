@@ -1,5 +1,6 @@
 """What comes from outside is valid or one line, whatever its bytes: data files, ratings, keys, replies, YAML."""
 
+import copy
 import csv
 import gzip
 import io
@@ -27,6 +28,8 @@ from hps.support.files import parse_json
 from hps.support.yaml_file import read_yaml
 from hps.user_study.design import Key, StudyItem, design, read_key
 from hps.user_study.ratings import Ratings, read_ratings, simulate
+from hps.workflow import config
+from hps.workflow.pipeline import Pipeline
 
 FAST = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 # What readers stumble over: ends of things, other encodings, numbers and nesting beyond bounds, halves of pairs.
@@ -233,6 +236,29 @@ def test_a_configuration_file(folder, content):
     path = folder / "config.yaml"
     path.write_bytes(content)
     assert isinstance(outcome(lambda: read_yaml(path)), dict | None)
+
+
+BASE = read_yaml(ROOT / "config.yaml")
+RESOLVED = config.load(ROOT, BASE).values
+KEYS = [(section,) for section in RESOLVED]
+KEYS += [(section, key) for section, value in RESOLVED.items() if isinstance(value, dict) for key in value]
+VALUES = st.sampled_from(
+    ["../x", "x\0", "x" * 2000, "1e2", "nan", "inf", "all", [None], [[]], ["dpo"] * 2, [1e400], {}]
+)
+
+
+@settings(FAST, max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(KEYS), JSON | VALUES), min_size=1, max_size=2))
+def test_a_configuration(changes):
+    """Any value of any key, as the command line may give it: a configuration with its runs, or one line."""
+    given_values = copy.deepcopy(BASE)
+    for (section, *rest), value in changes:
+        if rest:
+            inner = given_values.get(section)
+            given_values[section] = (inner if isinstance(inner, dict) else {}) | {rest[0]: value}
+        else:
+            given_values[section] = value
+    assert isinstance(outcome(lambda: Pipeline(config.load(ROOT, given_values))), Pipeline | None)
 
 
 @FAST

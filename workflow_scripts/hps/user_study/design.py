@@ -33,7 +33,7 @@ __all__ = ["CRITERIA", "FORMAT", "LETTERS", "SCALE", "Key", "StudyItem", "choose
 
 
 _TEXT = {"type": "string", "minLength": 1}
-_NAME = {"pattern": "^[A-Za-z0-9_-]+$"}  # of a rater, an item: they become names of files
+_NAME = {"pattern": r"^[A-Za-z0-9_-]+\Z"}  # of a rater, an item: they become names of files
 _KEY = Draft202012Validator(
     {
         "type": "object",

@@ -161,7 +161,8 @@ def _converted(value: Any, part: Mapping[str, Any], validator: Draft202012Valida
     """
     part = resolved(part)
     below = [part, *map(resolved, part.get("anyOf", []))]
-    kinds = [one.get("type") for one in below]
+    types = [one.get("type") for one in below]
+    kinds = [kind for one in types for kind in (one if isinstance(one, list) else [one])]
     if isinstance(value, Mapping):
         known, rest = part.get("properties", {}), part.get("additionalProperties") or {}
         return {key: _converted(one, known.get(key, rest), validator) for key, one in value.items()}
@@ -195,7 +196,7 @@ def _at(layer: Any, key: str) -> Any:
 def _refuse_old_keys(config: Config) -> None:
     for key, new in RENAMED.items():
         section, _, leaf = key.rpartition(".")
-        if _at(config.values, key) is not None and leaf in (config.values.get(section) or ()):
+        if isinstance(below := config.values.get(section), Mapping) and leaf in below:
             raise InputError(config.where(key), f"{key}: is now {new}")
 
 
@@ -285,7 +286,7 @@ def _validate_sense(config: Config) -> None:
         refuse("user_study.prompts", f"{study['prompts']}, but evaluation.sampled_prompts are fewer")
     if study["simulate"] and config["world"] != "toy":
         refuse("user_study.simulate", "needs the true reward, which is known in the toy world only")
-    if study["ratings"] and not Path(study["ratings"]).is_dir():
+    if study["ratings"] and not os.path.isdir(study["ratings"]):
         refuse("user_study.ratings", f"no folder {study['ratings']}")
     samples = config["evaluation"]["samples"]
     if judge["samples"] == "all":
@@ -391,13 +392,13 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
             if not any(f".{name}".endswith(f".{target}") for name in Shape().linear_layers):
                 known = ", ".join(name.partition(".")[2] for name in LINEAR)
                 refuse("training.lora_targets", f"{target!r} is no linear layer of a model from scratch: {known}")
-    if model["source"] == "path" and not Path(model["path"]).is_dir():
+    if model["source"] == "path" and not os.path.isdir(model["path"]):
         refuse(f"models.{role}.path", f"no folder {model['path']}")
 
 
 def _check_data(config: Config, refuse) -> None:
     folder = data_dir(config)
-    if folder and not Path(folder).is_dir():
+    if folder and not os.path.isdir(folder):
         refuse("data_dir", f"no folder {folder}")
     for dataset in config["grid"]["datasets"]:
         source = config["data"][dataset]
@@ -407,5 +408,5 @@ def _check_data(config: Config, refuse) -> None:
             refuse(f"data.{dataset}.hub_files", f"is missing; it names the files to take from {source['hub']}")
         for part, files in source["files"].items() if folder else ():
             for file in files:
-                if not (Path(folder) / file).is_file():
+                if not os.path.isfile(Path(folder) / file):
                     refuse(f"data.{dataset}.files.{part}", f"no file {Path(folder) / file}")
