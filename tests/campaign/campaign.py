@@ -322,13 +322,12 @@ class Campaign:
             for path in self.workspace.glob("results/*/checkpoints/*/*/*")
             if path.name != "finished"  # links to the outputs
         }
-        self.differences += [f"left over: {path}" for path in sorted(left)]
+        found = [f"left over: {path}" for path in sorted(left)]
         ours = content(self.workspace)
-        self.differences += [
-            f"differs: {name}"
-            for name in sorted({*ours, *self.reference})
-            if ours.get(name) != self.reference.get(name)
-        ]
+        names = sorted({*ours, *self.reference})
+        found += [f"differs: {name}" for name in names if ours.get(name) != self.reference.get(name)]
+        print(f"     {len(names)} files compared, {len(found)} differences", flush=True)
+        self.differences += found
 
     def summary(self) -> str:
         """One line."""
@@ -423,6 +422,8 @@ def main() -> None:
         campaign.run(arguments.minutes)
     except Failure as failure:
         campaign.differences.append(str(failure))
+    except KeyboardInterrupt:
+        print("ended by hand, in the middle of a round")
     print("\n".join([*campaign.differences, campaign.summary()]))
     sys.exit(bool(campaign.differences))
 
