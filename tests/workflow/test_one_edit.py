@@ -86,7 +86,7 @@ def test_a_third_data_set_is_an_entry_and_is_transferred_to_and_from(checkout):
     (checkout / "third.yaml").write_text(THIRD)
     planned = planned_jobs(snakemake("--dry-run", "all", *ONCE, "third.yaml", folder=checkout))
     assert planned["download"] == 3
-    assert planned["train"] == 3 * 3 + 3 * 2 + 4 * 2 + 3 * 5
+    assert planned["train"] == 3 * 3 + 3 * 2 + 4 * 2 + 3 * 7
     given = ["--config", "evaluation={transfer: [[hh_rlhf, third]]}", "--printshellcmds"]
     done = snakemake("--dry-run", "table5", *ONCE, "third.yaml", *given, folder=checkout)
     assert planned_jobs(done)["train"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -105,7 +106,8 @@ def to_csv(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> str:
     header = [*spec.keys, *spec.metrics, *(f"{name}_{end}" for name in spec.metrics for end in ("lo", "hi"))]
     header += ["prompts", *(f"{name}{end}" for name in extras for end in ("", "_lo", "_hi"))]
     header += ["prompts_sampled", *(f"prompts_{pair}" for pair in pairs)]
-    header += ["seeds", "responses", "trained_on", "tested_on", "run_n", "run_beta", "margin_pair", "bleu_variant"]
+    header += ["seeds", "responses", "trained_on", "tested_on", "run_n", "run_beta", "run_settings"]
+    header += ["margin_pair", "bleu_variant"]
     records = []
     for row in rows:
         evaluation = row.evaluations[0]
@@ -117,6 +119,7 @@ def to_csv(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> str:
         if evaluation.run:
             record |= {"trained_on": evaluation.run.dataset, "responses": evaluation.responses}
             record |= {"run_n": evaluation.run.n, "run_beta": plain(evaluation.run.beta)}
+            record["run_settings"] = json.dumps(evaluation.run.record()["settings"])
         for name in (*spec.metrics, *extras):
             if name in row.estimates:
                 record |= dict(

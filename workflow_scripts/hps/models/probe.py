@@ -4,7 +4,8 @@ What a response is worth is read at its last token after k of the decoder's laye
 regression: on the differences between the two responses of a pair, which is the Bradley-Terry model, or on responses
 with a label, negated where it is false. It is convex, so the same data give the same head. The result is a stock
 sequence classifier: the base's first k layers, its final norm, and the head. It scores faster than the whole model, and
-nothing that scores needs to know where it came from.
+nothing that scores needs to know where it came from. It has no intercept: the mean of the states, a hundred times their
+deviation, serves as one.
 """
 
 from __future__ import annotations

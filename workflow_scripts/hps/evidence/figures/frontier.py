@@ -85,10 +85,10 @@ def _panel(
 
 
 def _by_data_set(tables: Iterable[PointTable]) -> dict[str, list[TablePoint]]:
-    """Points by the data set they were evaluated on, each once."""
+    """Points by the data set they were evaluated on, each run once: as the first table has it, with its seeds."""
     found: dict[str, dict[tuple, TablePoint]] = {}
     for point in (point for table in tables for point in table.points):
-        key = (point.parameterization, point.loss, *(point.values[name] for name in (DISTANCE, "rm_dpo")))
+        key = point.run or (point.parameterization, point.loss, point.block)
         if _known(point, DISTANCE):
             found.setdefault(point.tested_on, {}).setdefault(key, point)
     return {name: list(points.values()) for name, points in found.items()}

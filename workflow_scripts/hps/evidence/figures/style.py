@@ -39,6 +39,9 @@ SETTINGS = {
 TOY_TITLE = "ours: results of a toy world, not of the paper's models and data"
 DATASETS = {name: form.TITLE for name, form in FORMATS.items() if hasattr(form, "TITLE")}
 
+RUN = ("method", "trained_on", "run_n", "run_beta", "run_settings")
+"""Columns of a table's CSV that tell runs apart, but for the seed."""
+
 
 @dataclass(frozen=True)
 class TablePoint:
@@ -48,6 +51,7 @@ class TablePoint:
     parameterization: str
     loss: str
     tested_on: str
+    run: tuple[str, ...]  # what tells its runs from others, but for the seed; () of the paper's
     values: dict[str, tuple[float, float, float]]
     told: str = ""  # how many responses its loss saw, where those were not all n
 
@@ -81,10 +85,14 @@ def read_points(spec: TableSpec, path: str | Path) -> PointTable:
     """
     intervals = [f"{name}{end}" for name in spec.drawn for end in ("", "_lo", "_hi")]
     points = []
-    for row in _trained(path, (*spec.keys, *intervals, "responses", "run_n", "tested_on")):
+    for row in _trained(path, (*spec.keys, *intervals, "responses", "tested_on", *RUN)):
         values = {name: tuple(number(row, f"{name}{end}", path) for end in ("", "_lo", "_hi")) for name in spec.drawn}
         says = fewer_responses(*(int(number(row, name, path)) for name in ("responses", "run_n")))
-        points.append(TablePoint(row[spec.column], *_parts(row, path), row["tested_on"], values, says))
+        points.append(
+            TablePoint(
+                row[spec.column], *_parts(row, path), row["tested_on"], tuple(row[name] for name in RUN), values, says
+            )
+        )
     return PointTable(points, spec, str(path))
 
 
@@ -95,7 +103,7 @@ def read_paper_points(spec: TableSpec, folder: str, ours: PointTable) -> list[Po
     path, points = Path(folder) / spec.paper, []
     for row in _trained(path, (*spec.keys, *spec.drawn)):
         values = {name: (number(row, name, path), math.nan, math.nan) for name in spec.drawn}
-        points.append(TablePoint(row[spec.column], *_parts(row, path), ours.points[0].tested_on, values))
+        points.append(TablePoint(row[spec.column], *_parts(row, path), ours.points[0].tested_on, (), values))
     return [PointTable(points, spec, str(path))]
 
 
