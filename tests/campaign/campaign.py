@@ -3,8 +3,8 @@
     make campaign MINUTES=30 SEED=7
 
 The comparison is with an undisturbed run of the same code, which is kept in the work folder for the next campaign. Each
-round starts from nothing, or from that run without what one of its stages has made, so that kills meet every stage. The
-seed decides stages, kinds and waits; what a job does at that moment is the machine's affair.
+round starts from nothing, or from that run without what a stage and those after it have made, so that kills meet every
+stage. The seed decides stages, kinds and waits; what a job does at that moment is the machine's affair.
 A failing node of a cluster is killed in tests/slurm (`make test-slurm`); here, `node` kills all processes at once.
 """
 
@@ -38,8 +38,10 @@ PATIENCE = 900
 """Seconds within which a run that nobody disturbs any more must end."""
 WARM = "from hps.support import warm"
 """In the command line of the warm process and its forks."""
-KEPT = ("logs", "benchmarks", "checkpoints")
-"""Folders of the results that no rule needs."""
+STAGES = ("models", "candidates", "scored", "reference", "prompts", "examples", "runs", "evaluations")
+"""Folders of the results, each made from those before it; all others are made from these."""
+KEPT = ("data", "logs", "benchmarks")
+"""Folders that every round from a stage on finds as they were."""
 DISK = 256 << 20
 """Bytes of the file system that a campaign fills, where it may mount one."""
 
@@ -278,17 +280,18 @@ class Campaign:
     def begin(self) -> None:
         """The workspace of a round."""
         clear(self.workspace)
-        (results,) = (self.undisturbed / "results").iterdir()
-        stages = sorted(path.name for path in results.iterdir() if path.is_dir() and path.name not in KEPT)
-        stage = self.rng.choice(["", *stages])
+        stage = self.rng.choice(["", *STAGES])
         print(f"round {self.rounds}: from {stage or 'nothing'} on", flush=True)
         if not stage:
             return copy_to(self.workspace)
         left_out = shutil.ignore_patterns("temporary", "said.txt", "done")
         shutil.copytree(self.undisturbed, self.workspace, symlinks=True, ignore=left_out, dirs_exist_ok=True)
-        shutil.rmtree(self.workspace / "results" / results.name / stage)
-        if stage == "runs" and self.rng.random() < 0.5:  # else they come from their links
-            shutil.rmtree(self.workspace / "results" / results.name / "checkpoints")
+        kept = {*KEPT, *STAGES[: STAGES.index(stage)]}
+        if STAGES.index(stage) > STAGES.index("runs") or self.rng.random() < 0.5:  # else runs come from their links
+            kept.add("checkpoints")
+        for path in (self.workspace / "results").glob("*/*"):
+            if path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def call(self, goes_on: Callable[[], bool]) -> bool:
         """Snakemake once, disturbed; whether it came to its end all the same."""
@@ -322,13 +325,12 @@ class Campaign:
             for path in self.workspace.glob("results/*/checkpoints/*/*/*")
             if path.name != "finished"  # links to the outputs
         }
-        self.differences += [f"left over: {path}" for path in sorted(left)]
+        found = [f"left over: {path}" for path in sorted(left)]
         ours = content(self.workspace)
-        self.differences += [
-            f"differs: {name}"
-            for name in sorted({*ours, *self.reference})
-            if ours.get(name) != self.reference.get(name)
-        ]
+        names = sorted({*ours, *self.reference})
+        found += [f"differs: {name}" for name in names if ours.get(name) != self.reference.get(name)]
+        print(f"     {len(names)} files compared, {len(found)} differences", flush=True)
+        self.differences += found
 
     def summary(self) -> str:
         """One line."""
@@ -423,6 +425,8 @@ def main() -> None:
         campaign.run(arguments.minutes)
     except Failure as failure:
         campaign.differences.append(str(failure))
+    except KeyboardInterrupt:
+        print("ended by hand, in the middle of a round")
     print("\n".join([*campaign.differences, campaign.summary()]))
     sys.exit(bool(campaign.differences))
 
