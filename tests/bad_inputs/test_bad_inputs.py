@@ -47,6 +47,16 @@ TRAINING = (
     "--policy policy --examples examples --checkpoints results/work --out-policy results/policy "
     "--out-log results/log.jsonl --out-summary results/training.json"
 )
+POLICY = json.dumps(
+    {
+        "seed": 0,
+        "test_sets": ["hh_rlhf"],
+        "trained": "run/policy",
+        "training": "run/training.json",
+        "out": "results/out",
+    },
+    separators=(",", ":"),
+)
 COMMANDS = {
     "download": "--dataset d --format hh_rlhf --train-files train.jsonl --test-files test.jsonl --train-prompts 1 "
     "--test-prompts 1 --out results/data",
@@ -62,9 +72,9 @@ COMMANDS = {
     "--reference reference.parquet --prompts prompts.parquet --out results/examples",
     "train": TRAINING,
     "evaluate": "--test-sets hh_rlhf --pairs pairs.parquet --examples examples --policy policy --eval-reward reward "
-    "--seed 0 --trained run/policy --training run/training.json --samples 2 --temperature 1 --max-new-tokens 4 "
-    "--sequences 8 --score-tokens 512 --dtype float32 --generation transformers --tensor-parallel 1 --pick per_metric "
-    "--bleu-reference chosen --truncated keep --reward-output gated --reward-system-turn keep --out results/out",
+    f"--samples 2 --temperature 1 --max-new-tokens 4 --sequences 8 --score-tokens 512 --dtype float32 "
+    f"--policies {POLICY} --pick per_metric --bleu-reference chosen --truncated keep "
+    "--reward-output gated --reward-system-turn keep",
     "report table": "--name table2 --config config.json --evaluations first second --out results",
     "report table3": "--name table3 --config config.json --key key.json --ratings returned.json --out results",
     "report curves": "--config config.json --trainings run --dataset hh_rlhf --out results",

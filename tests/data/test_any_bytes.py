@@ -247,7 +247,7 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(FAST, max_examples=200)
+@FAST
 @given(st.lists(st.tuples(st.sampled_from(KEYS), JSON | VALUES), min_size=1, max_size=2))
 def test_a_configuration(changes):
     """Any value of any key, as the command line may give it: a configuration with its runs, or one line."""
