@@ -360,6 +360,8 @@ def good(tmp_path_factory, model_folder) -> Path:
 def commands():
     """`python` for the project's commands, warm."""
     folder, process = jobs.start(SCRIPTS, warm.IMPORTS)
+    words = [*jobs.client(folder), str(SCRIPTS / "toy_data.py"), "--help"]  # answered when all is imported
+    subprocess.run(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
     yield jobs.client(folder)
     jobs.stop(folder, process)
 
