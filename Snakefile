@@ -79,6 +79,7 @@ rule all:
 onstart:
     for warning in warnings():
         logger.warning(warning)
+    jobs.start_at_once(workflow)
     if COMPUTE["warm_jobs"] and jobs.can_be_warm(workflow):
         jobs.warm()
     if not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):
