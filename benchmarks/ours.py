@@ -125,6 +125,7 @@ def trainer(
         "learning_rate": learning_rate,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
+        "negative": "drawn",
         "gamma_levels": [-5, -2.5, 0, 2.5, 5],
         "gamma_follows": "step",
         "seed": 0,

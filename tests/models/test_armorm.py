@@ -98,7 +98,7 @@ def last_occurrence(ids: list[int], pattern: list[int]) -> int:
 def expected(folder) -> list[tuple[float, float]]:
     """Both scores of each conversation, from the decoder's own states and the arithmetic written out."""
     tokenizer = sources.load_tokenizer(folder)
-    model = new_llama(tokenizer, Shape(HIDDEN, 2, 4, 2, 48), seed=0)
+    model = new_llama(tokenizer, Shape(hidden=HIDDEN, layers=2, heads=4, kv_heads=2, intermediate=48), seed=0)
     stored = load_file(folder / "model.safetensors")
     model.model.load_state_dict({name[6:]: value for name, value in stored.items() if name.startswith("model.")})
     # The published rule: the last end of a turn that the assistant's header follows, in the whole conversation.

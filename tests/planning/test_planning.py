@@ -326,7 +326,7 @@ def test_the_estimate_is_within_a_factor_of_the_recorded_run(preset):
 
 @pytest.mark.parametrize("preset", RECORDED)
 def test_the_memory_is_within_a_factor_of_the_recorded_run(preset):
-    """That of processes on a CPU, as Snakemake saw them twice a second, later twice a minute."""
+    """That of processes on a CPU, as the kernel knows it."""
     measured = recorded(preset, "MiB by stage (largest job)")
     memory = {name: max(stage.memory for stage in stages) / 2**20 for name, stages in estimated(preset).items()}
     ratios = {name: memory[name] / measured[name] for name in STAGES}

@@ -93,13 +93,14 @@ def test_with_so_little_data_no_claim_on_a_policy_is_supported(finished):
 def test_every_result_says_what_it_was_made_with(finished):
     found = [*finished.glob("results/tiny/runs/*/*/training.json")]
     found += finished.glob("results/tiny/evaluations/**/evaluation.json")
-    trainings = 6 + 2 + 2 + 5
-    evaluations = 2 + 2 * (6 + 2) + 2 + 5  # SFT; the grid and n on both test sets; beta and Table A on their own
+    trainings = 6 + 2 + 2 + 2 + 7  # the grid; dpo-bt with another seed; n; beta; Table A
+    # SFT with both seeds; the grid, dpo-bt again and n on both test sets; beta and Table A on their own
+    evaluations = 2 * 2 + 2 * (6 + 2 + 2) + 2 + 7
     assert len(found) == trainings + evaluations
     for path in found:
         made_with = json.loads(path.read_text())["provenance"]
         assert made_with["packages"]["torch"].startswith("2.13.0")
-        assert made_with["settings"]["seed"] == 0
+        assert made_with["settings"]["seed"] in (0, 1)
         assert all(made_with["inputs"].values())
 
 
@@ -125,7 +126,7 @@ def test_a_missing_table_is_made_again_alone(finished):
     plan = snakemake(finished, "--dry-run", "table6")
     assert "\ntable " in plan
     assert "\ntrain " not in plan
-    assert "\nevaluate " not in plan
+    assert "\nevaluate_" not in plan
 
 
 def test_another_learning_rate_trains_again_but_generates_nothing(finished):
@@ -154,7 +155,7 @@ def test_what_only_costs_makes_nothing_again(finished):
         ("rewards={output: mean}", "annotate"),
         ("candidates={temperature: 1.0}", "augment"),
         ("compute={dtype: bfloat16}", "reference"),
-        ("evaluation={temperature: 1.0}", "evaluate"),
+        ("evaluation={temperature: 1.0}", "evaluate_1"),
         ("judge={orders: drawn}", "judge"),
     ],
 )

@@ -212,6 +212,15 @@ def test_imports_leave_neither_threads_nor_random_states_to_a_job(scripts):
     assert all(len(set(numbers)) == 3 for numbers in drawn)
 
 
+def test_a_folder_is_left_over_when_its_maker_is_dead_or_younger_than_it(tmp_path):
+    for number, made, alive in ((os.getpid(), time.time(), True), (os.getpid(), 1.0, False), (2**31 - 2, 1.0, False)):
+        folder = tmp_path / f"hps-{number}-{made}"
+        folder.mkdir()
+        (folder / "socket").touch()
+        os.utime(folder / "socket", (made, made))
+        assert jobs.in_use(folder) == alive
+
+
 SNAKEFILE = """
 import sys
 sys.path.insert(0, {package!r})

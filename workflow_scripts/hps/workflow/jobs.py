@@ -76,7 +76,7 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
         Its private folder, and the process.
     """
     for left in Path(tempfile.gettempdir()).glob("hps-*-*"):  # of runs that were killed
-        if left.owner() == getpass.getuser() and not psutil.pid_exists(int(left.name.split("-")[1])):
+        if left.owner() == getpass.getuser() and not in_use(left):
             warm_process.remove(left)
     folder = Path(tempfile.mkdtemp(prefix=f"hps-{os.getpid()}-"))
     with socket.socket(socket.AF_UNIX) as listener:
@@ -93,6 +93,14 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
         )
     atexit.register(stop, folder, process)
     return folder, process
+
+
+def in_use(folder: Path) -> bool:
+    """Whether the process that has made a warm process's folder is alive; another may have its number by now."""
+    maker = int(folder.name.split("-")[1])
+    with suppress(psutil.NoSuchProcess, FileNotFoundError):
+        return psutil.Process(maker).create_time() <= (folder / "socket").stat().st_mtime
+    return psutil.pid_exists(maker)
 
 
 def stop(folder: Path, process: subprocess.Popen) -> None:
