@@ -56,13 +56,19 @@ def until(ready, what: str, seconds: float = 300):
     return value
 
 
+def rule_and_wildcards(comment: str) -> tuple[str, str]:
+    """What a job's comment says; evaluate_1, evaluate_2, ... are the jobs of rule evaluate."""
+    rule, _, wildcards = comment.removeprefix("rule_").partition("_wildcards_")
+    return re.sub(r"^evaluate_\d+$", "evaluate", rule), wildcards
+
+
 def jobs(folder: Path) -> list[dict[str, str]]:
     """The folder's jobs as the scheduler knows them, oldest first; `rule` and `wildcards` from the comment."""
     found = []
     for line in run("scontrol", "--oneliner", "--detail", "show", "job").splitlines():
         job = dict(re.findall(r"(\S+?)=(\S*)", line))
         if job.get("WorkDir") == str(folder) and "Comment" in job:
-            job["rule"], _, job["wildcards"] = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+            job["rule"], job["wildcards"] = rule_and_wildcards(job["Comment"])
             found.append(job)
     return sorted(found, key=lambda job: int(job["JobId"]))
 

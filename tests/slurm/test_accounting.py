@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import submitting
 from cluster import ACCOUNT, NODES, QOS, Cluster, run
-from submitting import PROFILE, SOON, checkout, left_out_of_the_cut, until
+from submitting import PROFILE, SOON, checkout, left_out_of_the_cut, rule_and_wildcards, until
 
 pytestmark = [pytest.mark.slurm, left_out_of_the_cut]
 
@@ -30,7 +30,7 @@ def jobs(folder: Path) -> list[dict[str, str]]:
     lines = run("sacct", "--allocations", "--parsable2", "--noheader", "--duplicates", f"--format={FIELDS}")
     found = [dict(zip(FIELDS.split(","), line.split("|"), strict=True)) for line in lines.splitlines()]
     for job in found:
-        job["rule"] = job["Comment"].removeprefix("rule_").partition("_wildcards_")[0]
+        job["rule"], _ = rule_and_wildcards(job["Comment"])
     return sorted((job for job in found if job["WorkDir"] == str(folder)), key=lambda job: int(job["JobIDRaw"]))
 
 
