@@ -76,7 +76,7 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
         Its private folder, and the process.
     """
     for left in Path(tempfile.gettempdir()).glob("hps-*-*"):  # of runs that were killed
-        if left.owner() == getpass.getuser() and not in_use(left):
+        if left.name.split("-")[1].isdigit() and left.owner() == getpass.getuser() and not in_use(left):
             warm_process.remove(left)
     folder = Path(tempfile.mkdtemp(prefix=f"hps-{os.getpid()}-"))
     with socket.socket(socket.AF_UNIX) as listener:
