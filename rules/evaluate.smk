@@ -1,13 +1,6 @@
 # Each policy on the test prompts of its own data set (fine-tuning, Sec. 6.1) and of others (transfer, Sec. 6.2).
 # A rule's outputs cannot depend on a wildcard, so where jobs evaluate several policies each job is a rule of its own.
 for job, policies in PIPELINE.evaluation_jobs.items():
-    # What a profile gives to rule `evaluate` is for each of them.
-    for overwritten in (
-        workflow.resource_settings._parsed_overwrite_resources,
-        workflow.resource_settings._parsed_overwrite_threads,
-    ):
-        if "evaluate" in overwritten:
-            overwritten[job] = overwritten["evaluate"]
 
     rule:
         name:
