@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hps.evidence.metrics import METRICS, VARIANTS
+from hps.evidence.metrics import METRICS, VARIANTS, measures
 from hps.evidence.overview import benchmark_files, job_costs
 from hps.evidence.results import Evaluation, csv_text, plain, read_evaluation, read_jsonl
 from hps.support import cli
@@ -59,11 +59,11 @@ def main(arguments: Arguments) -> None:
 
 COLUMNS = ("trained_on", "method", "n", "beta", "responses", "settings", "seed", "evaluated_on")
 MEASURED = {
-    f"{metric.name}_{variant}" if variant else metric.name: (metric.of, (variant,) if variant else ())
-    for metric in METRICS.values()
-    for variant in VARIANTS.get(metric.variant, ("",))
+    name: of
+    for name, of in measures({key: names[0] for key, names in VARIANTS.items()})
+    if name not in METRICS or not METRICS[name].variant
 }
-"""Every metric in every variant: how its values are computed."""
+"""Every metric, of one with variants each of them: how its values are computed."""
 
 
 def policy(evaluation: Evaluation) -> dict:
@@ -82,14 +82,14 @@ def policy(evaluation: Evaluation) -> dict:
 
 def means(evaluation: Evaluation) -> dict:
     """A row of per_seed.csv; a cell is empty where no prompt has a value."""
-    found = {name: of(evaluation, *variant) for name, (of, variant) in MEASURED.items()}
+    found = {name: of(evaluation) for name, of in MEASURED.items()}
     mean = {name: plain(float(np.nanmean(v))) if not np.isnan(v).all() else "" for name, v in found.items()}
     return policy(evaluation) | {"prompts": len(evaluation.prompt_ids)} | mean
 
 
 def values(evaluation: Evaluation) -> Iterator[dict]:
     """Rows of per_prompt.csv.gz, in four significant digits."""
-    found = {name: of(evaluation, *variant) for name, (of, variant) in MEASURED.items()}
+    found = {name: of(evaluation) for name, of in MEASURED.items()}
     for number, prompt_id in enumerate(evaluation.prompt_ids):
         row = {name: "" if np.isnan(v[number]) else f"{v[number]:.4g}" for name, v in found.items()}
         yield policy(evaluation) | {"prompt_id": prompt_id} | row
