@@ -14,4 +14,4 @@ def render(shown: Mapping[str, Any]) -> str:
     """The page of one rater, from what `design` says it shows."""
     criteria = [{"name": name, "question": question} for name, question in CRITERIA.items()]
     data = {"format": FORMAT, "criteria": criteria, "scale": list(SCALE), **shown}
-    return self_contained(Path(__file__).parent, data)
+    return self_contained(Path(__file__).parent, "Rating responses", data)

@@ -52,7 +52,7 @@ def to_html(test_sets: Sequence[TestSet], world: str, prompts: int = PROMPTS) ->
         "sets": list(dict.fromkeys(item["set"] for item in items)),
         "items": items,
     }
-    return self_contained(Path(__file__).parent, data)
+    return self_contained(Path(__file__).parent, "Read the answers", data)
 
 
 def _item(of: TestSet, title: str, prompt_id: str, scores: Sequence[str]) -> dict[str, Any]:
