@@ -45,7 +45,7 @@ plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
 	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
 
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
-	python -m pytest --numprocesses $(CORES) --dist loadfile
+	python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
 	python tests/envs/run.py
