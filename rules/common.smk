@@ -79,6 +79,7 @@ if not workflow.deployment_settings.deployment_method:
     jobs.python_is(sys.executable)
 
 locks.release_those_of_the_dead(workflow)
+jobs.remove_left_over()
 
 
 scattergather:

@@ -160,7 +160,7 @@ def under_policies(
 
     The SFT policy has neither margins nor KL. No model is in memory afterwards.
     """
-    from hps.evaluation.measures import margins, response_states, sequence_kl, winner_groups
+    from hps.evaluation.measures import Reference, margins
     from hps.generation.transformers_engine import TransformersEngine
     from hps.logprobs.scorer import SequenceScorer
     from hps.models.adapters import load_adapter
@@ -181,20 +181,15 @@ def under_policies(
         if policy.trained:
             scorer = SequenceScorer(model, arguments.score_tokens)
             for place, (test_set, own) in enumerate(zip(policy.test_sets, prompts[number], strict=True)):
-                rows[number][place] = margins(scorer, own)
-                groups = winners[test_set]
-                values = sequence_kl(scorer, head, states[test_set], list(groups.values()))
-                for position, value in zip(groups, values, strict=True):
-                    rows[number][place][position]["kl"] = value
+                rows[number][place] = margins(scorer, own, references[test_set])
 
     base = load_model(arguments.policy, arguments)
     needed = {name for policy in policies if policy.trained for name in policy.test_sets}
-    winners = {name: winner_groups(tests[name]) for name in tests if name in needed}
+    references = {}
     if needed:
-        reference = SequenceScorer(base, arguments.score_tokens)
-        states = {name: response_states(reference, list(groups.values())) for name, groups in winners.items()}
-        head = reference.head
-        del reference
+        scorer = SequenceScorer(base, arguments.score_tokens)
+        references = {name: Reference.of(scorer, own) for name, own in tests.items() if name in needed}
+        del scorer
     for number, policy in enumerate(policies):
         if policy.adapter:
             adapted = load_adapter(base, policy.adapter)

@@ -342,8 +342,9 @@ class Campaign:
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
-    """The processes whose working folder this is."""
-    return [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder.resolve())]
+    """The processes whose working folder this is, or one in it."""
+    own = folder.resolve()
+    return [one for one in psutil.process_iter(["cwd"]) if own in [(at := Path(one.info["cwd"] or "/")), *at.parents]]
 
 
 def content(workspace: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from hps.evaluation import measures
 from hps.generation.engine import Response
-from hps.logprobs.scorer import Group, SequenceScorer
+from hps.logprobs.scorer import SequenceScorer
 from hps.models.sources import load_causal
 from hps.support.files import read_table
 
@@ -48,7 +48,10 @@ def test_a_prompt_with_an_empty_reply_or_no_usable_response_lacks_that_pair(tmp_
     stage_files.change(files, "candidates", broken | {(0, "rejected", 0): {"status": "empty"}})
     prompt = read(files, model_folder)[0]
     assert prompt.pairs == {}
-    margins = measures.margins(SequenceScorer(load_causal(model_folder), 4096), [prompt])[0]
+    scorer = SequenceScorer(load_causal(model_folder), 4096)
+    reference = measures.Reference.of(scorer, [prompt])
+    assert reference.states == {}
+    margins = measures.margins(scorer, [prompt], reference)[0]
     assert set(margins.values()) == {None}
     assert set(read(files, model_folder, usable={"ok", "truncated"})[0].pairs) == {"annotated"}
 
@@ -62,15 +65,17 @@ def test_of_tied_responses_the_first_is_best_and_the_last_worst(tmp_path, model_
 
 
 def test_the_reference_itself_has_no_margin(files, model_folder):
-    rows = measures.margins(SequenceScorer(load_causal(model_folder), 4096), read(files, model_folder))
-    for row in rows:
+    scorer, prompts = SequenceScorer(load_causal(model_folder), 4096), read(files, model_folder)
+    for row in measures.margins(scorer, prompts, measures.Reference.of(scorer, prompts)):
+        assert row["kl"] == pytest.approx(0, abs=1e-9)
         assert row["margin_human"] == pytest.approx(0, abs=1e-4)
         assert row["margin_annotated"] == pytest.approx(0, abs=1e-4)
 
 
 def test_margins_by_definition(files, model_folder, tuned):
     prompts = read(files, model_folder)
-    rows = measures.margins(SequenceScorer(tuned, 60), prompts)
+    reference = measures.Reference.of(SequenceScorer(load_causal(model_folder), 60), prompts)
+    rows = measures.margins(SequenceScorer(tuned, 60), prompts, reference)
     for prompt, row in zip(prompts, rows, strict=True):
         first, second = prompt.pairs["human"]
         rho = []
@@ -87,37 +92,33 @@ def test_margins_by_definition(files, model_folder, tuned):
         assert row["length_gap_human"] == len(prompt.responses[first]) - len(prompt.responses[second])
 
 
-def test_kl_by_definition_and_zero_for_the_reference(files, tuned, model_folder):
-    groups = measures.winner_groups(read(files, model_folder))
-    assert list(groups) == [0, 1, 2, 3]
-    scorer, reference = SequenceScorer(tuned, 60), SequenceScorer(load_causal(model_folder), 60)
-    own = list(groups.values())
-    states = measures.response_states(reference, own)
-    values = measures.sequence_kl(scorer, reference.head, states, own)
-    for group, value in zip(own, values, strict=True):
-        ids = torch.tensor([group.prompt + group.responses[0]])
+def test_kl_by_definition(files, tuned, model_folder):
+    prompts = read(files, model_folder)
+    reference = measures.Reference.of(SequenceScorer(load_causal(model_folder), 60), prompts)
+    assert list(reference.states) == [0, 1, 2, 3]
+    rows = measures.margins(SequenceScorer(tuned, 60), prompts, reference)
+    for prompt, row in zip(prompts, rows, strict=True):
+        ids = torch.tensor([prompt.prompt + prompt.responses["chosen", 0]])
         with torch.no_grad():
             log_p = tuned(ids).logits[0].double().log_softmax(-1)
             with tuned.disable_adapter():
                 log_q = tuned(ids).logits[0].double().log_softmax(-1)
-        predicts = slice(len(group.prompt) - 1, ids.shape[1] - 1)
+        predicts = slice(len(prompt.prompt) - 1, ids.shape[1] - 1)
         expected = (log_p.exp() * (log_p - log_q)).sum(-1)[predicts].sum().item()
-        assert value == pytest.approx(expected, rel=1e-3)
-        assert value > 0
-    assert measures.sequence_kl(reference, reference.head, states, own) == [0.0] * len(own)
+        assert row["kl"] == pytest.approx(expected, rel=1e-3)
+        assert row["kl"] > 0
 
 
 def test_kl_by_hand():
     """Of two words the policy says each with 1/2, then with 1/4 and 3/4; the reference the other way round."""
-    group = Group([0], [[0, 1]])
     policy, reference = (torch.tensor(rows).log() for rows in ([[0.5, 0.5], [0.25, 0.75]], [[0.25, 0.75], [0.5, 0.5]]))
     head = torch.nn.Linear(2, 2, bias=False)
     head.weight.data = torch.eye(2)
-    scorer = SimpleNamespace(head=head, packed=lambda items, group_of: [items], response_hidden=lambda groups: policy)
-    (value,) = measures.sequence_kl(scorer, head, [reference], [group])
+    value = measures.sequence_kl(policy, head, reference, head)
     first = 0.5 * log(0.5 / 0.25) + 0.5 * log(0.5 / 0.75)
     second = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
     assert value == pytest.approx(first + second)
+    assert measures.sequence_kl(policy, head, policy, head) == 0
 
 
 SAMPLES = [

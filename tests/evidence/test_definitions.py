@@ -4,6 +4,7 @@ import csv
 from types import SimpleNamespace
 
 import pytest
+import torch
 from synthetic_results import evaluation, run
 
 from hps.evaluation import measures as measured
@@ -22,7 +23,8 @@ TOKENS = {CHOSEN: [1] * 7, REJECTED: [1] * 12}
 @pytest.mark.parametrize("name", ["table2", "table8"])
 def test_margin_from_log_probs_to_cells(tmp_path, name, beta):
     prompt = measured.TestPrompt("p", [], [1], "", "", TOKENS, REFERENCE, {"human": (CHOSEN, REJECTED)})
-    (row,) = measured.margins(SimpleNamespace(score=lambda groups: [POLICY]), [prompt])
+    scorer = SimpleNamespace(scored=lambda groups: [([0, 1], torch.tensor(POLICY), [None, None])])
+    (row,) = measured.margins(scorer, [prompt], measured.Reference(None, {}))
     folder = evaluation(tmp_path / "e", run(beta=beta), [row, row])
     choices = Choices()
     rows = build(TABLES[name], [read_evaluation(folder)], choices)

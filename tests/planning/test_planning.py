@@ -108,16 +108,18 @@ def test_jobs_are_those_of_the_dry_run():
     }
 
 
-def test_policies_that_share_a_job_share_its_start():
+def test_policies_that_share_a_job_share_its_start_and_the_reference():
     def stage(policies: int) -> Stage:
-        own = planner("smollm2", compute={"policies_per_job": policies})
+        own = planner("smollm2", grid={"datasets": ["hh_rlhf"]}, compute={"policies_per_job": policies})
         return next(stage for stage in own.estimate().stages if stage.rule == "evaluate")
 
     alone, together = stage(1), stage(8)
-    assert (alone.jobs, together.jobs) == (59, 9)
     one = planner("smollm2")
-    start = one.start("train", "policy", *one.scorers)
-    assert alone.seconds - together.seconds == pytest.approx(50 * start)
+    start, reference = one.start("train", "policy", *one.scorers), one.reference_seconds(one.data["hh_rlhf"])
+    # SFT's job needs no reference.
+    expected = (alone.jobs - together.jobs) * (start + reference)
+    assert alone.jobs - together.jobs > 20
+    assert alone.seconds - together.seconds == pytest.approx(expected)
 
 
 def test_losses_use_two_responses_or_all():

@@ -221,14 +221,13 @@ def test_a_folder_is_left_over_when_its_maker_is_dead_or_younger_than_it(tmp_pat
         assert jobs.in_use(folder) == alive
 
 
-def test_a_folder_of_the_same_prefix_is_left_alone(scripts, tmp_path, monkeypatch):
+def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(jobs.tempfile, "mkdtemp", lambda prefix: str(tmp_path / f"{prefix}new"))
-    (tmp_path / f"hps-{os.getpid()}-new").mkdir()
-    left, other = tmp_path / f"hps-{2**31 - 2}-old", tmp_path / "hps-slurm-tests"
-    left.mkdir(), other.mkdir()
-    jobs.stop(*jobs.start(scripts, []))
-    assert (left.exists(), other.exists()) == (False, True)
+    names = [f"hps-{os.getpid()}-new", f"hps-{2**31 - 2}-old", "hps-slurm-tests"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    jobs.remove_left_over()
+    assert [(tmp_path / name).exists() for name in names] == [True, False, True]
 
 
 SNAKEFILE = """

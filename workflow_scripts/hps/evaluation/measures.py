@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,83 +86,80 @@ def read_test_prompts(pairs: str, examples: str, policy: str, usable: set[str]) 
     return prompts
 
 
-def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> list[dict]:
-    """rho_1 and rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair; None without a pair.
+@dataclass(frozen=True)
+class Reference:
+    """So much of the reference as the KL of any number of policies needs; the model itself may be gone by then.
 
-    rho is log pi_theta(y|x)/pi_ref(y|x), and rho_1 - rho_2 is RM_DPO (Table 1).
+    head: its output head. states: by number of the prompt, what the head reads for the tokens of the chosen reply of
+    the prompt's human pair, on the CPU: (length, hidden size). A prompt without a human pair has none.
     """
-    log_probs = scorer.score([Group(p.prompt, list(p.responses.values())) for p in prompts if p.responses])
-    remaining = iter(log_probs)
+
+    head: torch.nn.Module
+    states: dict[int, torch.Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> Reference:
+        groups = {
+            number: Group(prompt.prompt, [prompt.responses["chosen", 0]])
+            for number, prompt in enumerate(prompts)
+            if "human" in prompt.pairs
+        }
+        states = {}
+        for batch in scorer.packed(list(groups), groups.__getitem__):
+            pieces = [groups[number] for number in batch]
+            lengths = [group.tokens - len(group.prompt) for group in pieces]
+            own = scorer.response_hidden(pieces).cpu().split(lengths)
+            states |= zip(batch, own, strict=True)
+        return cls(scorer.head, states)
+
+
+def margins(scorer: SequenceScorer, prompts: Sequence[TestPrompt], reference: Reference) -> list[dict]:
+    """rho_1 and rho_1 - rho_2 (nats) and |y_1| - |y_2| (tokens) of each pair, and the KL; None without a pair.
+
+    rho is log pi_theta(y|x)/pi_ref(y|x), and rho_1 - rho_2 is RM_DPO (Table 1). `kl` is `sequence_kl` over the chosen
+    reply of the human pair (Table 8). One forward pass over a prompt's responses gives all of it.
+    """
+    asked = [(number, key) for number, prompt in enumerate(prompts) for key in prompt.responses]
+    groups = [Group(prompt.prompt, list(prompt.responses.values())) for prompt in prompts if prompt.responses]
+    rho: dict[tuple[int, tuple], float] = {}
+    kl: dict[int, float] = {}
+    for numbers, log_probs, states in scorer.scored(groups):
+        for place, value, own in zip((asked[i] for i in numbers), log_probs.tolist(), states, strict=True):
+            number, key = place
+            rho[place] = value - prompts[number].reference[key]
+            if key == ("chosen", 0) and number in reference.states:
+                kl[number] = sequence_kl(own, scorer.head, reference.states[number], reference.head)
     rows = []
-    for prompt in prompts:
-        values = dict(zip(prompt.responses, next(remaining) if prompt.responses else (), strict=True))
-        rho = {key: value - prompt.reference[key] for key, value in values.items()}
+    for number, prompt in enumerate(prompts):
         row = {}
         for name in PAIR_NAMES:
-            first, second = prompt.pairs.get(name, (None, None))
-            row[f"log_ratio_chosen_{name}"] = rho[first] if first else None
-            row[f"margin_{name}"] = rho[first] - rho[second] if first else None
-            row[f"length_gap_{name}"] = (
-                float(len(prompt.responses[first]) - len(prompt.responses[second])) if first else None
-            )
-        rows.append(row)
+            pair = prompt.pairs.get(name)
+            first, second = (rho[number, key] for key in pair) if pair else (None, None)
+            lengths = [len(prompt.responses[key]) for key in pair or ()]
+            row[f"log_ratio_chosen_{name}"] = first
+            row[f"margin_{name}"] = first - second if pair else None
+            row[f"length_gap_{name}"] = float(lengths[0] - lengths[1]) if pair else None
+        rows.append(row | {"kl": kl.get(number)})
     return rows
-
-
-def winner_groups(prompts: Sequence[TestPrompt]) -> dict[int, Group]:
-    """By number of the prompt, the chosen reply of its human pair, on which the KL is measured."""
-    return {
-        number: Group(prompt.prompt, [prompt.responses["chosen", 0]])
-        for number, prompt in enumerate(prompts)
-        if "human" in prompt.pairs
-    }
-
-
-@torch.no_grad()
-def response_states(scorer: SequenceScorer, groups: Sequence[Group]) -> list[torch.Tensor]:
-    """What the output head reads for the tokens of each group's responses, on the CPU: (sum of lengths, hidden size).
-
-    So much, and the head, of a reference is enough for the KL of any number of policies, and it may be gone by then.
-    """
-    found: list[torch.Tensor] = [torch.empty(0)] * len(groups)
-    for positions, states in _states(scorer, groups):
-        for position, own in zip(positions, states, strict=True):
-            found[position] = own.cpu()
-    return found
 
 
 @torch.no_grad()
 def sequence_kl(
-    policy: SequenceScorer, head: torch.nn.Module, states: Sequence[torch.Tensor], groups: Sequence[Group]
-) -> list[float]:
+    policy: torch.Tensor, head: torch.nn.Module, reference: torch.Tensor, reference_head: torch.nn.Module
+) -> float:
     """Exact KL(policy || reference) of the next-token distributions, summed over a response's tokens, nats (Table 8).
 
     Args:
-        head: the reference's output head.
-        states: the reference's `response_states` of the groups.
-        groups: one response each, the winning one.
+        policy, reference: the states from which either head predicts the response's tokens, (length, hidden size).
     """
-    results = [0.0] * len(groups)
-    for positions, own in _states(policy, groups):
-        mine, other = torch.cat(list(own)), torch.cat([states[position] for position in positions])
-        size = head_rows(head.weight.shape[0], mine.device.type)
-        per_token = []
-        for rows, other_rows in zip(mine.split(size), other.split(size), strict=True):
-            log_p = policy.head(rows).double().log_softmax(-1)
-            log_q = head(other_rows.to(mine.device)).double().log_softmax(-1)
-            per_token.append((log_p.exp() * (log_p - log_q)).sum(-1))
-        sums = [part.sum().item() for part in torch.cat(per_token).split([len(states[i]) for i in positions])]
-        for position, value in zip(positions, sums, strict=True):
-            results[position] = value
-    return results
-
-
-def _states(scorer: SequenceScorer, groups: Sequence[Group]) -> Iterator[tuple[list[int], Sequence[torch.Tensor]]]:
-    """Batch by batch: numbers of groups, and the hidden states of each one's responses."""
-    for batch in scorer.packed(list(enumerate(groups)), lambda item: item[1]):
-        pieces = [group for _, group in batch]
-        lengths = [sum(map(len, group.responses)) for group in pieces]
-        yield [position for position, _ in batch], scorer.response_hidden(pieces).split(lengths)
+    size = head_rows(head.weight.shape[0], policy.device.type)
+    total = 0.0
+    for rows, other_rows in zip(policy.split(size), reference.split(size), strict=True):
+        log_p = head(rows).double().log_softmax(-1)
+        log_q = reference_head(other_rows.to(policy.device)).double().log_softmax(-1)
+        total += (log_p.exp() * (log_p - log_q)).sum().item()
+    return total
 
 
 def score_samples(

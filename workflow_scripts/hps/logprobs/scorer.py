@@ -91,15 +91,27 @@ class SequenceScorer(SharedPrompts):
 
         `done` is called with the number of responses just scored.
         """
-        rows, responses = _flatten(groups)
-        values = [0.0] * len(responses)
-        for one in self.passes([tuple(groups[row].prompt) for row in rows], _fed(responses), self.batch_tokens):
-            log_probs = self._log_probs(one.rows, [responses[i] for i in one.numbers], one.ends, one.hidden)
-            for i, value in zip(one.numbers, log_probs.tolist(), strict=True):
+        values = [0.0] * sum(len(group.responses) for group in groups)
+        for numbers, log_probs, _ in self.scored(groups):
+            for i, value in zip(numbers, log_probs.tolist(), strict=True):
                 values[i] = value
-            done(len(one.numbers))
+            done(len(numbers))
         remaining = iter(values)
         return [[next(remaining) for _ in group.responses] for group in groups]
+
+    @torch.no_grad()
+    def scored(self, groups: Sequence[Group]) -> Iterator[tuple[list[int], torch.Tensor, Sequence[torch.Tensor]]]:
+        """Forward passes over all responses of all groups, in an order of the passes.
+
+        Yields:
+            Of each pass the numbers of its R responses, counted over all groups; their log-probabilities in nats, (R,);
+            and of each response the states that predict its tokens, (its length, hidden size).
+        """
+        rows, responses = _flatten(groups)
+        for one in self.passes([tuple(groups[row].prompt) for row in rows], _fed(responses), self.batch_tokens):
+            own = [responses[i] for i in one.numbers]
+            states = self._predicting(one.rows, own, one.ends, one.hidden)
+            yield one.numbers, self._summed(states, own), states.split([len(response) for response in own])
 
     # --- gradient ----------------------------------------------------------------------------------------------
 
@@ -187,7 +199,10 @@ class SequenceScorer(SharedPrompts):
         self, rows: Sequence[int], responses: Sequence[list[int]], ends: torch.Tensor, hidden: torch.Tensor
     ) -> torch.Tensor:
         """Summed log-probability of R responses, in nats, (R,); at least float32 whatever the weights' type."""
-        predicting = self._predicting(rows, responses, ends, hidden)
+        return self._summed(self._predicting(rows, responses, ends, hidden), responses)
+
+    def _summed(self, predicting: torch.Tensor, responses: Sequence[list[int]]) -> torch.Tensor:
+        """The same from the states that predict the responses' tokens."""
         targets = self._there([token for response in responses for token in response])
         per_token = self.halves.log_probs(predicting, targets)
         owner = self._there([row for row, response in enumerate(responses) for _ in response])

@@ -270,9 +270,12 @@ class Planner:
             disk = 0.0
             # One model after another is in memory.
             memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
+            trained = [name for name in job if name in self.pipeline.runs]
+            for test_set in {one for name in trained for one in self.pipeline.test_sets(name)}:
+                seconds += self.reference_seconds(self.data[test_set])
             for policy_name, test_set in [(name, one) for name in job for one in self.pipeline.test_sets(name)]:
                 data, limit = self.data[test_set], self._evaluation_limit()
-                seconds += self.test_seconds(data, trained=policy_name in self.pipeline.runs)
+                seconds += self.test_seconds(data, policy_name in trained)
                 prompts = data.prompts["test"]
                 sampled = sampled_prompts(self.config, prompts)
                 disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
@@ -300,14 +303,18 @@ class Planner:
         for reward in (self.models[role] for role in self.scorers):
             seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
         if trained:
-            # The human pair and the annotated pair under the policy; the chosen reply under both models for the KL.
+            # The human pair and the annotated pair; the KL needs the head once more for the chosen reply.
             pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)
-            kl = shared_work(data.lengths.prompt, [data.lengths.human]) * 2
-            seconds += policy.forward_flops((pairs + kl) * prompts) / self.rates.flops(
-                "score", policy, self.policy_dtype
-            )
+            work = replace(pairs, counted=pairs.counted + data.lengths.human) * prompts
+            seconds += policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
         read = prompts * (self.config["candidates"]["n_test"] + 2) / self.rates.responses
         return seconds + read
+
+    def reference_seconds(self, data: Data) -> float:
+        """Seconds for what the KL on one test set needs of the reference: once for all policies of a job."""
+        policy, prompts = self.models["policy"], data.prompts["test"]
+        work = shared_work(data.lengths.prompt, [data.lengths.human]) * prompts
+        return policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
 
     def _evaluation_limit(self) -> int:
         return self.config["evaluation"]["max_new_tokens"]

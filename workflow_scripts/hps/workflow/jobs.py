@@ -75,9 +75,6 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
     Returns:
         Its private folder, and the process.
     """
-    for left in Path(tempfile.gettempdir()).glob("hps-*-*"):  # of runs that were killed
-        if left.name.split("-")[1].isdigit() and left.owner() == getpass.getuser() and not in_use(left):
-            warm_process.remove(left)
     folder = Path(tempfile.mkdtemp(prefix=f"hps-{os.getpid()}-"))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
@@ -93,6 +90,13 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
         )
     atexit.register(stop, folder, process)
     return folder, process
+
+
+def remove_left_over() -> None:
+    """Remove the folders of warm processes whose runs were killed, this user's only."""
+    for left in Path(tempfile.gettempdir()).glob("hps-*-*"):
+        if left.name.split("-")[1].isdigit() and left.owner() == getpass.getuser() and not in_use(left):
+            warm_process.remove(left)
 
 
 def in_use(folder: Path) -> bool:
