@@ -60,6 +60,7 @@ def test_tables_begin_with_the_papers_columns_and_hold_numbers(finished, table, 
         assert len(numbers) >= (1 if table == "table3" else 2)
         assert all(math.isfinite(float(number)) for number in numbers)
     assert (finished / f"results/tiny/tables/{table}.md").stat().st_size > 200
+    assert f"\\label{{tab:{table}}}" in (finished / f"results/tiny/tables/{table}.tex").read_text()
 
 
 def test_a_table_says_that_it_comes_from_a_toy_world(finished):
