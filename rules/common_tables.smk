@@ -117,6 +117,11 @@ def warnings():
             f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
             "`snakemake --cores 1 pin` pins it."
         )
+    if COMPUTE["dtype"] == "bfloat16" and workflow.local_exec and machine.emulates_bfloat16():
+        said.append(
+            "This processor has no instructions for bfloat16, with which large models take many times as long as with "
+            "--config 'compute={dtype: float32}'"
+        )
     return said
 
 
