@@ -67,6 +67,8 @@ TAKES = {
         *("judge.url_variable", "judge.model_variable", "judge.key_variable"),
     ),
     "user_study": ("user_study.prompts", "user_study.raters"),
+    "publication": ("publish.repo", "publish.license"),
+    "publish": ("publish.repo", "publish.private"),
 }
 """By command, the sections and keys that it takes of the configuration; `model` and `dataset` are entries of theirs."""
 PREFIXES = {"rewards": "reward_"}
