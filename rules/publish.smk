@@ -5,9 +5,10 @@ localrules:
 
 
 def published(wildcards):
-    """What is published; a run says before its first job that it has nowhere to go."""
+    """What is published. Where it has nowhere to go, that is said before the first job."""
     if not CONFIG["publish"]["repo"]:
-        raise WorkflowError("publish.repo: is empty; it names a repository of yours on the hub, such as me/hps")
+        where = CONFIG.where("publish.repo")
+        sys.exit(f"error: {where}: publish.repo: is empty; name a repository of yours on the hub, such as me/hps")
     return rules.publication.output
 
 

@@ -174,6 +174,10 @@ class Hub(BaseHTTPRequestHandler):
         if repo.status:
             return self._refuse(repo.status, message="Not today")
         what, _, revision = rest.partition("/")
+        if what == "tree" and "/" in revision:  # of one folder
+            revision, _, below = revision.partition("/")
+            if not any(file.startswith(f"{below}/") for file in repo.files):
+                return self._refuse(404, "EntryNotFound", f"{below} does not exist")
         if revision and revision != repo.commit and revision not in repo.tags:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         files = [self._listed(repo, file) for file in repo.files]
@@ -197,7 +201,7 @@ class Hub(BaseHTTPRequestHandler):
     def _resolve(self, name: str, repo: Repo, revision: str, file: str, authorization: str):
         if repo.gated:
             return self._refuse(403 if authorization else 401, "GatedRepo", f"Access to model {name} is restricted.")
-        if file in repo.missing:
+        if file in repo.missing or file not in repo.files:
             return self._refuse(404, "EntryNotFound", "Entry not found")
         content = self._content(repo, file)
         headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{hashlib.sha1(repo.files[file]).hexdigest()}"'}

@@ -69,9 +69,9 @@ def main(arguments: Arguments) -> None:
 
 
 def link(files: list[Path], folder: Path) -> None:
-    """Links to files, relative, so that the results can be moved with them."""
+    """Links to files but hidden ones, relative, so that the results can be moved with them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in files:
+    for file in (file for file in files if not file.name.startswith(".")):
         (folder / file.name).symlink_to(os.path.relpath(file, folder))
 
 

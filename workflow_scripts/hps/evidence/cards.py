@@ -260,6 +260,6 @@ def _licence(publication: Publication, datasets: Sequence[str]) -> list[str]:
     pages = list(dict.fromkeys(f"https://huggingface.co/datasets/{one['hub']}" for one in sources if "hub" in one))
     if publication.on_the_hub:
         pages.insert(0, f"https://huggingface.co/{publication.base['repo']}")
-    own = publication.license or "none is stated, so nobody else may use what is here"
+    own = f"`{publication.license}`" if publication.license else "None is stated"
     beside = f" The licences of base and data hold beside it: {', '.join(pages)}." if pages else ""
-    return ["## Licence", f"{own[0].upper()}{own[1:]}.{beside}"]
+    return ["## Licence", f"{own}.{beside}"]

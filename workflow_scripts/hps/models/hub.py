@@ -111,9 +111,10 @@ def downloaded(snapshot: Snapshot, out: str | Path) -> Iterator[Path]:
 
 
 def publish(folder: str | Path, repo: str, *, private: bool, message: str) -> str:
-    """Send all files below `folder` to a model repository as one commit, so that they arrive whole or not at all.
+    """Send the files below `folder` to a model repository as one commit, so that they arrive whole or not at all.
 
-    A repository that is not there is made, `private` or not. Files that it has and the folder has not stay in it.
+    A repository that is not there is made, `private` or not. Files that it has and the folder has not stay in it; hidden
+    ones are not sent.
 
     Returns the address of the commit. Raises InputError, one line each: no token or a refused one, no access, no
     network, a card that the hub finds fault with.
@@ -124,7 +125,7 @@ def publish(folder: str | Path, repo: str, *, private: bool, message: str) -> st
     if not get_token():
         raise InputError(repo, "the hub takes files from an account alone: set HF_TOKEN to a token that may write")
     with _one_line(repo, "model", "", sending=True):
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         logging.info("%s: sending %d files, %s", repo, len(files), _gigabytes(sum(p.stat().st_size for p in files)))
         additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
         HfApi().create_repo(repo, private=private, exist_ok=True)
