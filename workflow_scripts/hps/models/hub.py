@@ -113,8 +113,8 @@ def downloaded(snapshot: Snapshot, out: str | Path) -> Iterator[Path]:
 def publish(folder: str | Path, repo: str, *, private: bool, message: str) -> str:
     """Send the files below `folder` to a model repository as one commit, so that they arrive whole or not at all.
 
-    A repository that is not there is made, `private` or not. Files that it has and the folder has not stay in it; hidden
-    ones are not sent.
+    A repository that is not there is made, `private` or not. Files that it has and the folder has not stay in it;
+    hidden ones are not sent.
 
     Returns the address of the commit. Raises InputError, one line each: no token or a refused one, no access, no
     network, a card that the hub finds fault with.
