@@ -1,4 +1,4 @@
-"""Policies that others trained: an adapter on the policy's base or a model with its vocabulary; the rest in one line."""
+"""Policies that others trained: adapters on the policy's base, models with its vocabulary; the rest is one line."""
 
 import json
 import shutil

@@ -174,9 +174,9 @@ def load(
         unread: patterns of tensors in the files that others read, or nobody.
         options: for `from_pretrained`.
 
-    Raises InputError as `tensor_shapes` does, for an adapter (whose base transformers would look for), when transformers
-    cannot load the model without running code from its folder, and for tensors that are missing, unexpected, or of other
-    sizes than the configuration says, naming them.
+    Raises InputError as `tensor_shapes` does, for an adapter (whose base transformers would look for), when
+    transformers cannot load the model without running code from its folder, and for tensors that are missing,
+    unexpected, or of other sizes than the configuration says, naming them.
     """
     tensor_shapes(folder)
     if (Path(folder) / ADAPTER).is_file():
