@@ -91,18 +91,25 @@ def policy_card(publication: Publication, training: Training) -> str:
         f"{what}, trained with {run.method.upper()} by HPS-Replica (version {version}), a replication of {PAPER}.",
         "\n".join(["## Trained on", "", *trained]),
     ]
+    tables = list(_rows_of(publication, run))
+    rows = (
+        f"A row is the mean over training seeds, of which this policy is one; in brackets: {CONFIDENCE:.0%} intervals."
+    )
     legend = [
-        f"A row is the mean over training seeds, of which this policy is one; in brackets: {CONFIDENCE:.0%} intervals.",
+        rows if tables else "No table has a row of this policy: it is part of effects (Table A) or of none.",
         "## Load",
         _loading(publication, run, config is not None),
         *_base_section(publication, version),
         *_licence(publication, [run.dataset]),
     ]
-    tags = ["hps-replica", run.parameterization, run.loss]
-    kind = {"library_name": "transformers"} if config is None else {"library_name": "peft"}
     relation = {"base_model_relation": "finetune" if config is None else "adapter"} if publication.on_the_hub else {}
-    data = publication.metadata([run.dataset], tags=tags, **kind, **relation)
-    return _card(data, Page(title, list(_rows_of(publication, run)), notes, legend))
+    data = publication.metadata(
+        [run.dataset],
+        library_name="transformers" if config is None else "peft",
+        tags=["hps-replica", run.parameterization, run.loss],
+        **relation,
+    )
+    return _card(data, Page(title, tables, notes, legend))
 
 
 def repository_card(publication: Publication, trainings: Sequence[Training]) -> str:
@@ -243,7 +250,7 @@ def _base_section(publication: Publication, version: str) -> list[str]:
         "gguf": "the file `{file}` of the Python package {package} {version}, which must be installed",
         "path": "a folder of whoever published this, who alone has it",
         "scratch": "nothing: it is trained from scratch on synthetic text",
-    }[base["source"]].format(**{"file": "", "package": "", "version": ""} | base)
+    }[base["source"]].format(**base)
     words = [f"{key}={config[key]}" for key in ("preset", "protocol", "name") if config[key]]
     hashes = "; ".join(f"{name} {value}" for name, value in base["files"].items() if name.endswith(".safetensors"))
     return [
