@@ -98,7 +98,8 @@ def from_hub(
     snapshot = hub.snapshot(Wanted("model", repo, revision, model_files(below)), lock)
     if not any(name.endswith(".safetensors") for name in snapshot.files):
         where = f"folder {below}" if below else "the repository"
-        raise InputError(repo, f"{where} holds no safetensors; pickled weights are refused")
+        said_by = f" by {lock}, which `snakemake pin` renews" if snapshot.listed_by == lock else ""
+        raise InputError(repo, f"{where} holds no safetensors{said_by}; pickled weights are refused")
     origin = {
         "source": "hub",
         "repo": repo,
