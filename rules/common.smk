@@ -162,6 +162,14 @@ def lock_option(pinned):
     return lambda wildcards: options({"lock": hub_lock.LOCK}) if pinned(wildcards) else ""
 
 
+def to_publish(wildcards):
+    """What is published. Where it has nowhere to go, that is said before the first job."""
+    if not CONFIG["publish"]["repo"]:
+        where = CONFIG.where("publish.repo")
+        sys.exit(f"error: {where}: publish.repo: is empty; name a repository of yours on the hub, such as me/hps")
+    return f"{RESULTS}/publication"
+
+
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 

@@ -4,14 +4,6 @@ localrules:
     publish,
 
 
-def published(wildcards):
-    """What is published. Where it has nowhere to go, that is said before the first job."""
-    if not CONFIG["publish"]["repo"]:
-        where = CONFIG.where("publish.repo")
-        sys.exit(f"error: {where}: publish.repo: is empty; name a repository of yours on the hub, such as me/hps")
-    return rules.publication.output
-
-
 rule publication:
     input:
         config=rules.configuration.output,
@@ -40,7 +32,7 @@ rule publication:
 # Without an output, so it runs whenever it is asked for. What the hub has already is not sent again.
 rule publish:
     input:
-        published,
+        to_publish,
     log:
         f"{LOGS}/publish.log",
     conda:
