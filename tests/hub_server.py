@@ -23,6 +23,8 @@ COMMIT = "c0ffee0000000000000000000000000000000000"
 NEWER = "decaf00000000000000000000000000000000000"
 TOKEN = "hf_right"
 WRITER = "hf_right_to_write"
+SIGNED = "signature=presigned"
+"""Of an address that whoever has it may send to."""
 
 
 @dataclass
@@ -100,7 +102,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_PUT(self):
         self.asked.append((self.path, self.headers.get("Authorization", "")))
         content = self._body()
-        if self.path == "/lfs/full":
+        if self.path.startswith("/lfs/full"):
             return self._refuse(403, message="No room")
         self.stored[hashlib.sha256(content).hexdigest()] = content
         self._send(b"")
@@ -144,7 +146,7 @@ class Hub(BaseHTTPRequestHandler):
         """Where files in LFS are to be sent."""
         host = self._here().replace("127.0.0.1", "localhost")
         told = [
-            one | {"actions": {"upload": {"href": f"{host}/lfs/{'full' if repo.full else one['oid']}"}}}
+            one | {"actions": {"upload": {"href": f"{host}/lfs/{'full' if repo.full else one['oid']}?{SIGNED}"}}}
             for one in objects
         ]
         self._send(json.dumps({"transfer": "basic", "objects": told}).encode())

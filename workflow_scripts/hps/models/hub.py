@@ -180,6 +180,8 @@ def _one_line(repo: str, kind: str, revision: str, *, sending: bool = False) -> 
     from huggingface_hub import get_token
     from huggingface_hub.errors import XetDownloadError
 
+    # It would log a line a request, with addresses that are signed for whoever has them.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     if token := get_token():
         secrets.read("HF_TOKEN, or what `hf auth login` stored", token)
     try:
