@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +121,10 @@ def publish(folder: str | Path, repo: str, *, private: bool, message: str) -> st
     network, a card that the hub finds fault with.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # an error would stand in the middle of one
     folder = Path(folder)
     if not get_token():
         raise InputError(repo, "the hub takes files from an account alone: set HF_TOKEN to a token that may write")
