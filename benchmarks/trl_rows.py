@@ -70,7 +70,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
 
 def in_order(trainer, pairs: Sequence[inputs.Pair]) -> list[inputs.Pair]:
     """The pairs in the order in which our trainer takes them."""
-    return [pairs[int(item.example.prompt_id, 16)] for batch in trainer.batches for item in batch]
+    return [pairs[item.number] for batch in trainer.batches for item in batch]
 
 
 def losses_agree(setting: Setting, dataset: str, variant: str, work: Path, steps: int = 3) -> dict[str, Any]:
