@@ -87,13 +87,13 @@ onstart:
 
 
 # A target a table, with what it needs. A table that is left out keeps its target, which says why.
-for name in SPECS:
+for name in REPORTED.known:
 
     rule:
         name:
             name
         input:
-            table(name),
+            target_table(name),
         localrule: True
 
 

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
-from hps.workflow import config as hps_config, jobs, locks, terminal
+from hps.workflow import config as hps_config, jobs, locks, machine, terminal
 from hps.models import hub_lock
 from hps.workflow.pipeline import Pipeline
 from hps.workflow.grid import (

@@ -109,13 +109,16 @@ config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_
 def warnings():
     """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
     said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
-    said += [
-        f"{title}: left out of the report. The configuration asks for no runs of it" for title in REPORTED.without_runs
-    ]
+    said += REPORTED.without_runs.values()
     if not_pinned() and not PINNING:
         said.append(
             f"Not pinned in {hub_lock.LOCK}: {', '.join(not_pinned())}. The newest commit is taken and recorded; "
             "`snakemake --cores 1 pin` pins it."
+        )
+    if COMPUTE["dtype"] == "bfloat16" and workflow.local_exec and machine.emulates_bfloat16():
+        said.append(
+            "This processor has no instructions for bfloat16, with which large models take many times as long as with "
+            "--config 'compute={dtype: float32}'"
         )
     return said
 
@@ -123,6 +126,17 @@ def warnings():
 def table(name):
     """A table's three files."""
     return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "html"])
+
+
+def target_table(name):
+    """What the target of a table asks for; where there is no such table, it says why when it is asked."""
+
+    def files(wildcards):
+        if name in REPORTED.without_runs:
+            raise WorkflowError(REPORTED.without_runs[name])
+        return table(name)
+
+    return files
 
 
 def table_input(wildcards):

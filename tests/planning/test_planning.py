@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hps.planning import rates
 from hps.planning.inputs import architectures, configured_prompts, datasets, mean_below, prompt_tokens, uncut
 from hps.planning.memory import CONTEXT, saved_bytes
-from hps.planning.operations import GPUS, LLAMA3_8B, Architecture
+from hps.planning.operations import GPUS, LLAMA3_8B, Architecture, Work
 from hps.planning.plan import Planner, responses_used
 from hps.planning.rates import Rates
 from hps.planning.stages import CostEstimate, Lengths, Stage
@@ -122,6 +122,19 @@ def test_policies_that_share_a_job_share_its_start_and_the_reference():
     assert alone.seconds - together.seconds == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("measured", "dtype", "share"),
+    [("bfloat16", "float32", rates.FLOAT32_SHARE["cpu"]), ("bfloat16", "bfloat16", 1), ("float32", "float32", 1)],
+)
+def test_float32_takes_its_share_of_a_rate_measured_in_bfloat16(measured, dtype, share):
+    entries = [{"work": w, "dtype": measured, "parameters": 1, "flops_per_second": 8.0} for w in ("score", "generate")]
+    own, model = Rates("cpu", None, entries), planner("tiny").models["policy"]
+    assert own.flops("score", model, dtype) == 8 * share
+    work = Work(1.0, 1.0, 1.0)
+    seconds = model.forward_flops(work) / (8 * share)
+    assert own.generating(model, dtype, work, sequences=1, steps=1, context=1) == pytest.approx(seconds)
+
+
 def test_losses_use_two_responses_or_all():
     assert [responses_used(loss, 100) for loss in ("bt", "hps", "pl", "hps_full")] == [2, 2, 100, 100]
 
@@ -133,7 +146,12 @@ def test_a_training_by_hand():
         own,
         data={name: replace(data, prompts={"train": 1}) for name, data in own.data.items()},
         models=dict.fromkeys(own.models, Architecture(1, 4, 1, 1, 8, 10)),
-        rates=Rates("cpu", None, [{"work": "train", "parameters": 1, "flops_per_second": 1.0}], responses=math.inf),
+        rates=Rates(
+            "cpu",
+            None,
+            [{"work": "train", "dtype": "float32", "parameters": 1, "flops_per_second": 1.0}],
+            responses=math.inf,
+        ),
     )
     start = own.start("train", "policy")
     run = Run("hh_rlhf", "dpo", "bt", 8, 0.1, 0)

@@ -29,8 +29,13 @@ def reported():
 
 def test_tables_without_runs_or_without_transfer_are_none(reported):
     assert list(reported().tables) == list(TABLES)
-    assert "table_attribution" not in reported(attribution={"datasets": []}).tables
-    assert set(TABLES) - set(reported(evaluation={"transfer": False}).tables) == {"table5", "table7"}
+    assert reported().without_runs == {}
+    (said,) = reported(attribution={"datasets": []}).without_runs.items()
+    title = TABLES["table_attribution"].title
+    assert said == ("table_attribution", f"{title}: left out of the report. The configuration asks for no runs of it")
+    alone = reported(evaluation={"transfer": False})
+    assert set(TABLES) - set(alone.tables) == set(alone.without_runs) == {"table5", "table7"}
+    assert all(why.endswith("evaluation.transfer is false") for why in alone.without_runs.values())
     assert (
         "ablation_rank" in reported(ablations={"over": {"rank": {"key": "training.lora_rank", "values": [4]}}}).tables
     )

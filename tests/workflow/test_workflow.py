@@ -86,6 +86,12 @@ def test_table_4_without_a_judge_stops_before_any_job_and_names_the_variables(ch
     assert not (checkout / "results").exists()
 
 
+def test_the_target_of_a_table_without_runs_says_so(checkout):
+    done = snakemake("--dry-run", "table6", "--config", "ablations={n: []}", folder=checkout)
+    assert done.returncode != 0
+    assert "Table 6: number of responses, fine-tuning: left out of the report." in done.stdout + done.stderr
+
+
 def test_a_broken_judge_stops_before_any_job(checkout):
     variables = {"HPS_JUDGE_URL": "http://localhost:99999/v1", "HPS_JUDGE_MODEL": "m", "HPS_JUDGE_KEY": "none"}
     done = snakemake("--dry-run", "all", "--config", "preset=smollm2", folder=checkout, **variables)

@@ -27,8 +27,8 @@ WARM_START_UP = 0.6
 """Seconds likewise of a job that is forked by a process which has imported everything (`compute.warm_jobs`)."""
 ASSUMED_RESPONSES = 3000.0
 """Responses tokenized a second."""
-FLOAT32_SHARE = 0.25
-"""What a GPU does in float32 of its bfloat16 rate, at most."""
+FLOAT32_SHARE = {"gpu": 0.25, "cpu": 0.45}
+"""What a device with bfloat16 instructions does in float32 of its rate in bfloat16, at most."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ class Rates:
         """Operations a second of one device (a CPU: one thread) at this work, by the nearest model measured."""
         found = self._nearest(work, architecture)
         if found is not None:
-            rate = found["flops_per_second"] * self.scale
-        else:
-            rate = self.gpu.flops * ASSUMED_SHARE[work] if self.gpu else ASSUMED_CPU
-        return rate * FLOAT32_SHARE if self.gpu and dtype == "float32" else rate
+            return found["flops_per_second"] * self.scale * self._share(found["dtype"], dtype)
+        return self.gpu.flops * ASSUMED_SHARE[work] * self._share("bfloat16", dtype) if self.gpu else ASSUMED_CPU
 
     def generating(
         self,
@@ -77,14 +75,18 @@ class Rates:
         """
         found = self._nearest("generate", model)
         if self.gpu is None:
-            rate = found["flops_per_second"] if found else ASSUMED_CPU
-            return model.forward_flops(work) / rate
+            return model.forward_flops(work) / self.flops("generate", model, dtype)
         size = 4 if dtype == "float32" else 2
         moved = model.parameters * size + sequences * context * model.cache_bytes(size)
         share = found["share_of_bandwidth"] if found and found.get("share_of_bandwidth") else ASSUMED_BANDWIDTH
         share = ASSUMED_VLLM if vllm else share
         computing = model.forward_flops(work) / self.flops("score", model, dtype)
         return max(steps * moved / (self.gpu.bandwidth * share), computing)
+
+    def _share(self, measured: str, dtype: str) -> float:
+        """Of the rate measured in one type, what is left in another."""
+        slower = (measured, dtype) == ("bfloat16", "float32")
+        return FLOAT32_SHARE["cpu" if self.is_cpu else "gpu"] if slower else 1.0
 
     def _nearest(self, work: str, architecture: Architecture) -> dict[str, Any] | None:
         entries = [entry for entry in self.measured if entry["work"] == work]

@@ -21,6 +21,7 @@ from snakemake.logging import logger
 from snakemake.shell import shell
 
 from hps.support import warm as warm_process
+from hps.workflow import machine
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 STRICT = "set -euo pipefail; "
@@ -48,9 +49,8 @@ def can_be_warm(workflow) -> bool:
 
     A process that has spoken to a GPU cannot fork, and jobs on GPUs are long.
     """
-    gpus = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     local = workflow.local_exec and not workflow.deployment_settings.deployment_method
-    return sys.platform == "linux" and local and not gpus
+    return sys.platform == "linux" and local and not machine.has_gpu()
 
 
 def warm(scripts: Path = SCRIPTS, imports: Sequence[str] = warm_process.IMPORTS) -> None:

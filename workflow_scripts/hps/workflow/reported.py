@@ -53,10 +53,14 @@ class Reported:
             if self.runs[spec.runs] and (self.pipeline.transfer or not spec.transfer)
         }
 
-    @property
-    def without_runs(self) -> list[str]:
-        """Titles of the tables that the configuration asks no runs for."""
-        return [spec.title for spec in self.known.values() if not self.runs[spec.runs]]
+    @cached_property
+    def without_runs(self) -> dict[str, str]:
+        """The tables that cannot be made, by name, each with a line that says why."""
+        left_out = [(name, spec) for name, spec in self.known.items() if name not in self.tables]
+        why = {True: "evaluation.transfer is false", False: "The configuration asks for no runs of it"}
+        return {
+            name: f"{spec.title}: left out of the report. {why[bool(self.runs[spec.runs])]}" for name, spec in left_out
+        }
 
     @cached_property
     def figures(self) -> dict[str, list[str]]:
