@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -107,16 +108,19 @@ class CutOff(Exception):
 
 
 def resumed(setting: RandomWeights) -> str:
-    """The largest difference between the adapters, relative to the largest entry; exactly 0 on a CPU."""
+    """Adapters of a training that went on from a checkpoint, held against those of one that was never cut off.
+
+    On a GPU some sums have no fixed order, so that two whole trainings may differ as well: that much is no fault.
+    """
     pairs, _ = setting.pairs("hh_rlhf", 12)
     examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(setting.policy(), setting.batch_tokens))
 
     def trainer() -> Trainer:
-        made = ours.trainer(setting.policy(), "bt", examples, 2, setting.batch_tokens, 1e-2)
+        made = ours.trainer(setting.policy(), "bt", examples, 2, setting.batch_tokens, 1e-3)
         made.schedule = replace(made.schedule, checkpoint_every=2)
         return made
 
-    def cut_off(trainer: Trainer, at: int) -> None:
+    def cut_off(trainer: Trainer, at: int) -> Trainer:
         step = trainer.step
 
         def until(number: int) -> dict:
@@ -125,19 +129,23 @@ def resumed(setting: RandomWeights) -> str:
             return step(number)
 
         trainer.step = until
+        return trainer
 
-    whole, first, second = trainer(), trainer(), trainer()
+    whole, again, second = trainer(), trainer(), trainer()
     with tempfile.TemporaryDirectory() as folder:
         whole.run(Checkpoints(f"{folder}/whole", "same"))
-        cut_off(first, 3)
-        try:
-            first.run(Checkpoints(f"{folder}/cut", "same"))
-        except CutOff:
-            done = second.run(Checkpoints(f"{folder}/cut", "same"))
-    if done["steps"] != len(whole.batches):
-        raise Wrong(f"{done['steps']} steps of {len(whole.batches)}")
-    adapters = [torch.cat([p.detach().cpu().flatten() for p in one.parameters.values()]) for one in (whole, second)]
-    return close("adapters", *adapters)
+        again.run(Checkpoints(f"{folder}/again", "same"))
+        with suppress(CutOff):
+            cut_off(trainer(), 3).run(Checkpoints(f"{folder}/cut", "same"))
+        begun = Checkpoints(f"{folder}/cut", "same")
+        second.run(begun)
+    if len(begun.rows) != len(whole.batches):
+        raise Wrong(f"its log has {len(begun.rows)} steps of {len(whole.batches)}")
+    expected, other, found = (
+        torch.cat([p.detach().cpu().flatten() for p in one.parameters.values()]) for one in (whole, again, second)
+    )
+    noise = difference(expected, other)
+    return f"{close('adapters', expected, found, max(TOLERANCE, 4 * noise))}; two whole ones: {noise:.2g}"
 
 
 def start(setting: RandomWeights) -> str:
@@ -158,9 +166,14 @@ def start(setting: RandomWeights) -> str:
     return f"{distances[0]:.2g} nats a response, {setting.model}, {source}; norm of the gradient {row['grad_norm']:.2g}"
 
 
-def close(what: str, expected: torch.Tensor, found: torch.Tensor) -> str:
-    """Raises Wrong where they differ by more than TOLERANCE of the largest, or one is not finite."""
-    difference = ((expected - found).abs().max() / expected.abs().max()).item()
-    if not difference <= TOLERANCE:  # NaN is not, either
-        raise Wrong(f"{what}: a relative difference of {difference:.2g}")
-    return f"{what}: a relative difference of {difference:.2g}" if difference else f"{what}: bit for bit"
+def difference(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """The largest, over the largest entry; NaN where an entry is not finite."""
+    return ((expected - found).abs().max() / expected.abs().max()).item()
+
+
+def close(what: str, expected: torch.Tensor, found: torch.Tensor, tolerance: float = TOLERANCE) -> str:
+    """What is said of two tensors that agree. Raises Wrong where `difference` is above `tolerance`, or NaN."""
+    off = difference(expected, found)
+    if not off <= tolerance:
+        raise Wrong(f"{what}: a relative difference of {off:.2g}, where {tolerance:.2g} are allowed")
+    return f"{what}: a relative difference of {off:.2g}" if off else f"{what}: bit for bit"

@@ -1,11 +1,13 @@
 """`make gpu-check` where there is no GPU: every part runs, on a model the size of a thumbnail."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from conftest import ROOT, called, python_environment
 
-from benchmarks import gpu_check, report
+from benchmarks import gpu, gpu_check, gpu_correct, report
 from hps.planning import rates
 
 # What a GPU's machine may lack of requirements.txt, TRL among it, cannot be found.
@@ -68,6 +70,30 @@ def test_the_plan_reads_what_a_gpu_gave(results, tmp_path):
     found = rates.load(tmp_path, "h100")
     assert found.assumptions == [f"rates measured on NVIDIA H100 80GB HBM3 ({machine['code']})"]
     assert {entry["work"] for entry in found.measured} == {"train", "train_group", "score", "annotate", "generate"}
+
+
+def test_a_difference_beyond_rounding_is_told(monkeypatch):
+    setting = gpu.RandomWeights.of_a_thumbnail("cpu", 1)
+    reward_model = gpu.RandomWeights.reward_model
+    made = []
+
+    def second_is_wrong(self):
+        made.append(reward_model(self))
+        if len(made) == 2:
+            made[1].load_state_dict = lambda _: made[1].score.weight.data.mul_(1.001)
+        return made[-1]
+
+    monkeypatch.setattr(gpu.RandomWeights, "reward_model", second_is_wrong)
+    with pytest.raises(gpu_correct.Wrong, match=r"rewards: a relative difference of 0\.001, where 0\.0001 are allowed"):
+        gpu_correct.rewards(replace(setting, dtype=torch.float32))
+
+
+def test_a_random_pairs_text_has_as_many_tokens():
+    setting = gpu.RandomWeights.of_a_thumbnail("cpu", 1)
+    tokenizer = setting.tokenizer()
+    for pair in setting.pairs("hh_rlhf", 5)[0]:
+        for ids in (pair.prompt, pair.chosen, pair.rejected):
+            assert tokenizer.encode(tokenizer.decode(ids), add_special_tokens=False) == ids
 
 
 def a_part(monkeypatch, measure) -> None:
