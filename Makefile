@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real study crate bench coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
+.PHONY: help reproduce real study crate bench gpu-check coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -47,6 +47,10 @@ crate: $(VENV)/installed  ## a finished run as an RO-Crate, ro-crate-metadata.js
 DEVICE ?= cpu
 bench: $(BENCH_VENV)/installed  ## our training and scoring beside TRL and the bare model; writes benchmarks/results/
 	PYTHONPATH=.:workflow_scripts $(BENCH_VENV)/bin/python -m benchmarks.bench --device $(DEVICE) $(BENCH)
+
+# It takes what is installed, so that it runs where nothing can be: docs/gpu-check.md. Without a GPU with sizes cut.
+gpu-check:  ## on a GPU, at most 9 minutes: is it computed right, how fast, best settings; writes benchmarks/results/
+	PYTHONPATH=.:workflow_scripts$${PYTHONPATH:+:$$PYTHONPATH} python3 -m benchmarks.gpu_check $(GPU_CHECK)
 
 coverage: $(VENV)/installed  ## how often intervals and verdicts are right, by simulation; writes docs/coverage/
 	PYTHONPATH=.:workflow_scripts python -m benchmarks.coverage

@@ -5,6 +5,7 @@
 #   snakemake --profile slurm all           on a SLURM cluster (slurm/config.yaml, docs/cluster.md)
 #   snakemake --cores 1 pin                 the commits of the hub's repositories, to config/hub.lock.yaml
 #   snakemake --cores 1 fetch               all models and data, nothing else
+#   snakemake --cores 1 publish             policies, tables and report to a repository of yours on the hub
 #
 # download -> augment -> annotate -> reference -> examples -> train -> evaluate -> tables -> figures -> report
 from snakemake.utils import min_version
@@ -40,6 +41,7 @@ include: "rules/claims.smk"
 include: "rules/answers.smk"
 include: "rules/report.smk"
 include: "rules/plan.smk"
+include: "rules/publish.smk"
 
 
 report: "report/workflow.rst"

@@ -19,8 +19,7 @@ from typing import Any, Literal
 
 from benchmarks import report
 from hps.evidence import render
-from hps.planning.operations import LLAMA3_8B, Architecture
-from hps.support import cli, provenance
+from hps.support import cli
 from hps.support.cli import argument
 from hps.support.errors import InputError
 from hps.support.files import read_json
@@ -30,7 +29,6 @@ ON_REQUEST = ("run",)
 """Parts too long for the whole suite: two whole runs, cut down."""
 UNKNOWN_SECONDS = 60.0
 """What a part is taken to need that this machine has not measured before."""
-THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
 
 
 @dataclass
@@ -65,12 +63,7 @@ def main(arguments: Arguments) -> None:
     before = read_json(path)["machine"].get("seconds", {}) if path.is_file() else {}
     measured = gpu_suite(arguments, about) if gpu else cpu_suite(arguments, before)
     about |= {"seconds": measured.pop("seconds")} if "seconds" in measured else {}
-    stamp = {"code": provenance.code_version(), "time": provenance.collect({}, [])["time"]}
-    for section in report.SECTIONS:
-        for entry in measured.get(section, []):
-            entry.update(stamp)
-    about |= {"packages": packages(), **stamp}
-    report.write(report.merged(path, measured | {"machine": about}), Path(arguments.out))
+    report.add(measured, about, Path(arguments.out))
     print(render.markdown(report.page(measured | {"machine": about})))
     print(f"{path}, in {(time.perf_counter() - started) / 60:.1f} minutes")
 
@@ -85,7 +78,7 @@ def cpu_suite(arguments: Arguments, seconds_before: dict[str, float]) -> dict[st
     found: dict[str, Any] = {"rows": []}
     name = arguments.model or "smollm2"
     with tempfile.TemporaryDirectory() as folder:
-        setting = rows.Setting(
+        setting = rows.FromFolder(
             folder=ours.model_folder(name, Path(folder) / "policy"),
             model={"smollm2": "SmolLM2-135M-Instruct"}.get(name, name),
             dtype=torch.bfloat16,
@@ -131,7 +124,6 @@ def cpu_throughput(setting) -> dict[str, Any]:
     import torch
 
     from benchmarks import ours, throughput
-    from hps.models.sources import load_causal
 
     tokenizer = setting.tokenizer()
     common = {
@@ -148,7 +140,7 @@ def cpu_throughput(setting) -> dict[str, Any]:
         )
         found += throughput.entries(
             setting.model,
-            load_causal(setting.folder, dtype=setting.dtype, device=setting.device),
+            setting.causal(),
             train_tokens=2048,
             score_tokens=4096,
             sequences=64,
@@ -160,33 +152,11 @@ def cpu_throughput(setting) -> dict[str, Any]:
 
 def gpu_suite(arguments: Arguments, about: dict[str, Any]) -> dict[str, Any]:
     """Training steps and rates of Llama-3-8B's architecture at random weights."""
-    import torch
+    from benchmarks.gpu import RandomWeights, suite
 
-    from benchmarks import gpu
-
-    tiny = arguments.model == "thumbnail"
-    return gpu.suite(
-        THUMBNAIL if tiny else LLAMA3_8B,
-        "thumbnail" if tiny else "Llama-3-8B's architecture, random weights",
-        arguments.device,
-        torch.bfloat16,
-        about.get("peak_flops_bf16"),
-        about.get("bandwidth"),
-        arguments.repeats,
-        **({"batch": 2, "batch_tokens": 2048, "scale": 1} if tiny else {}),
-    )
-
-
-def packages() -> dict[str, str]:
-    """Versions of the packages that the workflow records, and of TRL."""
-    from importlib import metadata
-
-    found = provenance.package_versions()
-    try:
-        found["trl"] = metadata.version("trl")
-    except metadata.PackageNotFoundError:
-        logging.info("TRL is not installed: the parts trl_hh and trl_pku need it")
-    return found
+    if arguments.model == "thumbnail":
+        return suite(RandomWeights.of_a_thumbnail(arguments.device, arguments.repeats))
+    return suite(RandomWeights.of_llama(arguments.device, arguments.repeats, about))
 
 
 if __name__ == "__main__":

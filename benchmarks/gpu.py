@@ -6,119 +6,201 @@ of HH-RLHF and PKU-SafeRLHF. Any architecture and a CPU do too, which is how the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks import inputs, measure, memory, ours, throughput
+from benchmarks import inputs, measure, ours, throughput
 from benchmarks.measure import Summary
-from benchmarks.rows import Row, alike_groups
+from benchmarks.rows import Row, Setting, alike_groups
 from hps.logprobs.scorer import Group
 from hps.models.scratch import build_tokenizer
-from hps.planning.operations import Architecture, shared_work
+from hps.planning.operations import LLAMA3_8B, Architecture, shared_work
 from hps.training.trainer import Trainer
 
-N = 100
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+THUMBNAIL = Architecture(2, 32, 4, 2, 64, 320, tied=True)
+CHARACTERS = 100
+"""Token ids below this are special ones and ASCII characters in the tokenizer here: their text has as many tokens."""
 
 
-def suite(
-    architecture: Architecture,
-    name: str,
-    device: str,
-    dtype: torch.dtype,
-    peak_flops: float | None,
-    bandwidth: float | None,
-    repeats: int,
-    *,
-    batch: int = 16,
-    batch_tokens: int = 8192,
-    scale: int = 8,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RandomWeights(Setting):
+    """With random weights in an architecture, made once, and random tokens."""
+
+    architecture: Architecture
+    batch: int = 16
+    batch_tokens: int = 8192
+    n: int = 100
+    """Responses a prompt."""
+    scale: int = 8
+    """Multiplies the amount of work that rates are measured with."""
+    peak_flops: float | None = None
+    bandwidth: float | None = None
+
+    @classmethod
+    def of_llama(cls, device: str, repeats: int, machine: Mapping[str, Any]) -> RandomWeights:
+        """Llama-3-8B's; `machine`: what `machine.describe` says of the device."""
+        return cls(
+            model="Llama-3-8B's architecture, random weights",
+            dtype=torch.bfloat16,
+            device=device,
+            repeats=repeats,
+            architecture=LLAMA3_8B,
+            peak_flops=machine.get("peak_flops_bf16"),
+            bandwidth=machine.get("bandwidth"),
+        )
+
+    @classmethod
+    def of_a_thumbnail(cls, device: str, repeats: int) -> RandomWeights:
+        """For tests."""
+        return cls(
+            model="thumbnail",
+            dtype=torch.bfloat16,
+            device=device,
+            repeats=repeats,
+            architecture=THUMBNAIL,
+            batch=2,
+            batch_tokens=2048,
+            n=8,
+            scale=1,
+        )
+
+    @functools.cached_property
+    def weights(self) -> PreTrainedModel:
+        return ours.random_model(self.architecture, self.dtype, self.device)
+
+    def causal(self) -> PreTrainedModel:
+        return ours.sharing(self.weights)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """One that merges nothing."""
+        return build_tokenizer([""], 262)
+
+    def reward_model(self) -> PreTrainedModel:
+        return ours.random_model(self.architecture, self.dtype, self.device, outputs=1)
+
+    def pairs(self, dataset: str, count: int) -> tuple[list[inputs.Pair], str]:
+        return inputs.synthetic(dataset, count, CHARACTERS), f"random tokens, lengths as in {dataset}"
+
+    def in_float32(self) -> RandomWeights:
+        """Two layers of it."""
+        return replace(self, dtype=torch.float32, architecture=replace(self.architecture, layers=2))
+
+
+def suite(setting: RandomWeights) -> dict[str, Any]:
     """Sections `speeds` (BT, HPS, PL on both data sets' lengths), `rows` (their ratios) and `throughput`."""
-    model = ours.random_model(architecture, dtype, device)
-    synchronize: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else lambda: None
-    rates = throughput.entries(
-        name,
-        model,
-        build_tokenizer(["what ends a response"], 320),
-        train_tokens=batch_tokens,
-        score_tokens=4 * batch_tokens,
-        sequences=128,
-        repeats=repeats,
-        synchronize=synchronize,
-        bandwidth=bandwidth,
-        scale=scale,
-    )
-    model = ours.with_adapters(model)
-    speeds, rows = [], []
+    found: dict[str, Any] = {"throughput": rates(setting), "speeds": [], "rows": []}
     for dataset in inputs.FILES:
-        pairs = inputs.synthetic(dataset, batch * 3, architecture.vocab)
-        alike = alike_groups(pairs, N, architecture.vocab)
-        few = max(1, batch // 8)
-        cases = {
-            "bt": ours.trainer(model, "bt", ours.examples(alike), batch, batch_tokens),
-            "hps": ours.trainer(model, "hps", ours.examples(alike), batch, batch_tokens),
-            "pl": ours.trainer(model, "pl", ours.examples(pl_groups(pairs, few)), few, batch_tokens),
-        }
-        steps = {loss: Measured(trainer, architecture, device) for loss, trainer in cases.items()}
-        timed = measure.interleaved(dict(steps), repeats, synchronize=synchronize)
-        facts = {
-            "model": name,
-            "dtype": str(dtype).removeprefix("torch."),
-            "pairs": f"random tokens, lengths as in {dataset}",
-            "repeats": repeats,
-        }
-        for loss, case in steps.items():
-            flops = [work / spent for work, spent in zip(case.flops[-repeats:], timed[loss], strict=True)]
-            tokens = [count / spent for count, spent in zip(case.tokens[-repeats:], timed[loss], strict=True)]
-            speeds.append(
-                {
-                    "name": f"{loss}_{dataset}",
-                    "what": f"{loss.upper()}{f', n = {N}' if loss == 'pl' else ''}, lengths as in {dataset}",
-                    "seconds": Summary.of(timed[loss]).as_dict(),
-                    "tokens_per_second": Summary.of(tokens).median,
-                    "peak_memory": case.peak,
-                    "flops_per_second": Summary.of(flops).median,
-                    "share_of_peak": Summary.of(flops).median / peak_flops if peak_flops else None,
-                    "batch": cases[loss].schedule.batch_size,
-                    **facts,
-                }
-            )
-        rows.append(
+        for section, entries in steps(setting, dataset).items():
+            found[section] += entries
+    return found
+
+
+def rates(setting: RandomWeights) -> list[dict[str, Any]]:
+    """Entries of the section `throughput`, which the plan reads."""
+    return throughput.entries(
+        setting.model,
+        setting.causal(),
+        setting.tokenizer(),
+        train_tokens=setting.batch_tokens,
+        score_tokens=4 * setting.batch_tokens,
+        sequences=16 * setting.scale,
+        repeats=setting.repeats,
+        synchronize=setting.synchronize,
+        bandwidth=setting.bandwidth,
+        scale=setting.scale,
+        many=setting.n,
+    )
+
+
+def trainers(setting: RandomWeights, dataset: str, model: torch.nn.Module) -> dict[str, Trainer]:
+    """Trainings of BT, HPS and PL of `model`, on n responses a prompt; PL has an eighth of the prompts a step."""
+    vocab, batch = setting.architecture.vocab, setting.batch
+    pairs = inputs.synthetic(dataset, batch * 3, vocab)
+    alike = ours.examples(alike_groups(pairs, setting.n, vocab))
+    few = max(1, batch // 8)
+    return {
+        "bt": ours.trainer(model, "bt", alike, batch, setting.batch_tokens),
+        "hps": ours.trainer(model, "hps", alike, batch, setting.batch_tokens),
+        "pl": ours.trainer(model, "pl", ours.examples(pl_groups(pairs, few, setting.n)), few, setting.batch_tokens),
+    }
+
+
+def steps(setting: RandomWeights, dataset: str) -> dict[str, list[dict[str, Any]]]:
+    """Sections `speeds` and `rows` of training steps on a data set's lengths."""
+    repeats = setting.repeats
+    cases = trainers(setting, dataset, setting.policy())
+    measured = {loss: Measured(trainer, setting.architecture, setting.device) for loss, trainer in cases.items()}
+    timed = setting.interleaved(dict(measured))
+    facts = setting.facts(f"random tokens, lengths as in {dataset}")
+    speeds = []
+    for loss, case in measured.items():
+        flops = [work / spent for work, spent in zip(case.flops[-repeats:], timed[loss], strict=True)]
+        tokens = [count / spent for count, spent in zip(case.tokens[-repeats:], timed[loss], strict=True)]
+        speeds.append(
+            {
+                "name": f"{loss}_{dataset}",
+                "what": f"{loss.upper()}{f', n = {setting.n}' if loss == 'pl' else ''}, lengths as in {dataset}",
+                "seconds": Summary.of(timed[loss]).as_dict(),
+                "tokens_per_second": Summary.of(tokens).median,
+                "peak_memory": case.peak,
+                "flops_per_second": Summary.of(flops).median,
+                "share_of_peak": Summary.of(flops).median / setting.peak_flops if setting.peak_flops else None,
+                "batch": cases[loss].schedule.batch_size,
+                **facts,
+            }
+        )
+    ratios = [
+        Row(
+            f"hps_over_bt_{dataset}",
+            f"seconds a step, HPS / BT, lengths as in {dataset}",
+            measure.ratios(timed["hps"], timed["bt"]),
+            1.02,
+            at_least=False,
+            facts=facts,
+        )
+    ]
+    per_token = {
+        loss: [spent / count for spent, count in zip(timed[loss], measured[loss].tokens[-repeats:], strict=True)]
+        for loss in ("pl", "bt")
+    }
+    ratios.append(
+        Row(
+            f"pl_over_bt_token_time_{dataset}",
+            f"seconds a distinct token, PL n = {setting.n} / BT, lengths as in {dataset}",
+            measure.ratios(per_token["pl"], per_token["bt"]),
+            facts=facts,
+        )
+    )
+    if setting.device == "cuda":
+        ratios.append(
             Row(
-                f"hps_over_bt_{dataset}",
-                f"seconds a step, HPS / BT, lengths as in {dataset}",
-                measure.ratios(timed["hps"], timed["bt"]),
-                1.02,
+                f"pl_over_bt_memory_{dataset}",
+                f"peak memory, PL n = {setting.n} / BT, lengths as in {dataset}",
+                Summary.of([measured["pl"].peak / measured["bt"].peak]),
+                1.25,
                 at_least=False,
                 facts=facts,
             )
         )
-        per_token = {
-            loss: [spent / count for spent, count in zip(timed[loss], steps[loss].tokens[-repeats:], strict=True)]
-            for loss in ("pl", "bt")
-        }
-        rows.append(
-            Row(
-                f"pl_over_bt_token_time_{dataset}",
-                f"seconds a distinct token, PL n = {N} / BT, lengths as in {dataset}",
-                measure.ratios(per_token["pl"], per_token["bt"]),
-                facts=facts,
-            )
-        )
-        if device == "cuda":
-            rows.append(
-                Row(
-                    f"pl_over_bt_memory_{dataset}",
-                    f"peak memory, PL n = {N} / BT, lengths as in {dataset}",
-                    Summary.of([steps["pl"].peak / steps["bt"].peak]),
-                    1.25,
-                    at_least=False,
-                    facts=facts,
-                )
-            )
-    return {"rows": [row.as_dict() for row in rows], "speeds": speeds, "throughput": rates}
+    return {"speeds": speeds, "rows": [row.as_dict() for row in ratios]}
+
+
+def memory_from_here(device: str) -> None:
+    """From here on `peak_memory` counts, on a GPU."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: of a GPU the most that were allocated; on a CPU the process's largest resident set so far."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else measure.largest_resident_set()
 
 
 class Measured(ours.Steps):
@@ -132,12 +214,11 @@ class Measured(ours.Steps):
         self.flops: list[float] = []
 
     def __call__(self, repeat: int) -> None:
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        memory_from_here(self.device)
         batch = self.trainer.batches[self.next_step()]
         super().__call__(repeat)
         self.flops.append(sum(self.of_group(self.trainer.prepare(item).group) for item in batch))
-        self.peak = max(self.peak, torch.cuda.max_memory_allocated() if self.device == "cuda" else memory.peak())
+        self.peak = max(self.peak, peak_memory(self.device))
 
     def of_group(self, group: Group) -> float:
         """Operations of training on a group; one that exceeds the token budget takes a forward pass more."""
@@ -146,7 +227,7 @@ class Measured(ours.Steps):
         return self.architecture.training_flops(work, forwards=1 + (scorer.group_cost([group]) > scorer.batch_tokens))
 
 
-def pl_groups(pairs: list[inputs.Pair], batch: int) -> list[Group]:
-    """Groups of N responses of the pairs' lengths, for prompts of middling length."""
+def pl_groups(pairs: list[inputs.Pair], batch: int, n: int) -> list[Group]:
+    """Groups of n responses of the pairs' lengths, for prompts of middling length."""
     middle = sorted(pairs, key=lambda pair: len(pair.prompt))[len(pairs) // 2 :][: 2 * batch]
-    return [Group(pair.prompt, inputs.candidates(pair, pairs, N)) for pair in middle]
+    return [Group(pair.prompt, inputs.candidates(pair, pairs, n)) for pair in middle]

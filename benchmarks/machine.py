@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hps.planning.operations import GPUS, gpu_of
+from hps.support import provenance
 
 
 def slug(name: str, cores: int | None = None) -> str:
@@ -51,3 +54,13 @@ def describe(device: str) -> dict[str, Any]:
             "bandwidth": GPUS[known].bandwidth if known else None,
         }
     return facts
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that the workflow records, and of TRL."""
+    found = provenance.package_versions()
+    try:
+        found["trl"] = metadata.version("trl")
+    except metadata.PackageNotFoundError:
+        logging.debug("TRL is not installed")
+    return found

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -80,6 +81,11 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     mean_x, mean_y = (statistics.fmean(values) for values in zip(*logs, strict=True))
     exponent = sum((u - mean_x) * (v - mean_y) for u, v in logs) / sum((u - mean_x) ** 2 for u, _ in logs)
     return math.exp(mean_y - exponent * mean_x), exponent
+
+
+def largest_resident_set() -> int:
+    """Of this process so far, in bytes (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def in_child(module: str, arguments: Sequence[str], threads: int) -> dict:

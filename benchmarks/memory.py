@@ -5,7 +5,6 @@
 """
 
 import json
-import resource
 from dataclasses import dataclass
 
 from hps.support import cli
@@ -29,7 +28,7 @@ def main(arguments: Arguments) -> None:
     import psutil
     import torch
 
-    from benchmarks import inputs, ours
+    from benchmarks import inputs, measure, ours
     from hps.logprobs.scorer import Group
 
     draw = np.random.default_rng(0)
@@ -45,12 +44,7 @@ def main(arguments: Arguments) -> None:
     trainer = ours.trainer(model, arguments.loss, ours.examples(groups), arguments.batch, arguments.batch_tokens)
     before = psutil.Process().memory_info().rss
     trainer.step(1)
-    print(json.dumps({"before": before, "peak": peak()}))
-
-
-def peak() -> int:
-    """Largest resident set of this process so far, in bytes (Linux counts it in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"before": before, "peak": measure.largest_resident_set()}))
 
 
 if __name__ == "__main__":

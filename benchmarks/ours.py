@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,9 +46,15 @@ def model_folder(name: str, out: Path) -> Path:
     return out
 
 
-def random_model(architecture: Architecture, dtype: torch.dtype, device: str) -> PreTrainedModel:
-    """A Llama of these sizes with random weights, made on the device: nothing is downloaded or copied to it."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
+def random_model(
+    architecture: Architecture, dtype: torch.dtype, device: str, outputs: int | None = None
+) -> PreTrainedModel:
+    """A Llama of these sizes with random weights, made on the device: nothing is downloaded or copied to it.
+
+    Args:
+        outputs: of a reward model's head; None: a causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
     config = LlamaConfig(
         vocab_size=architecture.vocab,
@@ -59,10 +66,12 @@ def random_model(architecture: Architecture, dtype: torch.dtype, device: str) ->
         head_dim=architecture.head_dim,
         tie_word_embeddings=architecture.tied,
         max_position_embeddings=8192,
+        **({} if outputs is None else {"num_labels": outputs}),
     )
+    kind = AutoModelForCausalLM if outputs is None else AutoModelForSequenceClassification
     torch.manual_seed(0)
     with torch.device(device), quiet_transformers():
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
+        return kind.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
 
 
 def architecture_of(model: torch.nn.Module) -> Architecture:
@@ -76,6 +85,11 @@ def with_adapters(model: PreTrainedModel) -> PeftModel:
     torch.manual_seed(1)
     config = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(TARGETS))
     return get_peft_model(model, config).eval()
+
+
+def sharing(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of its own with the same weights in memory, for adapters and settings of its own."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
 
 
 def policy(folder: Path, dtype: torch.dtype, device: str) -> PeftModel:

@@ -127,13 +127,11 @@ def train(folder: Path) -> None:
 def main(folder: str, what: str, *sizes: str) -> None:
     import psutil
 
-    from benchmarks.memory import peak
-
     started = time.process_time()
     {"make": make, "join": join, "train": train}[what](Path(folder), *map(int, sizes))
     seconds = time.process_time() - started
     memory = psutil.Process().memory_full_info()
-    print(json.dumps({"seconds": seconds, "peak": peak(), "own": memory.uss}))
+    print(json.dumps({"seconds": seconds, "peak": measure.largest_resident_set(), "own": memory.uss}))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.reading import PAPER
 from hps.evidence.render import Cell, Column, Page, Table, markdown, number
+from hps.support import provenance
 from hps.support.files import read_json, write_json, write_text
 
 
@@ -35,12 +37,25 @@ SECTIONS = {
     "speeds": lambda entry: entry["name"],
     "throughput": lambda entry: (entry["work"], entry["model"], entry["threads"]),
     "reading": lambda entry: entry["what"],
+    "checks": lambda entry: entry["name"],
+    "choices": lambda entry: (entry["name"], entry["value"], entry["loss"]),
+    "parts": lambda entry: entry["name"],
 }
+
+
+def add(measured: dict[str, Any], about: dict[str, Any], folder: Path) -> None:
+    """Write `measured` over what `folder` has of this machine; each entry is stamped with code version and time."""
+    stamp = {"code": provenance.code_version(), "time": provenance.collect({}, [])["time"]}
+    for section in SECTIONS:
+        for entry in measured.get(section, []):
+            entry.update(stamp)
+    about |= {"packages": machine.packages(), **stamp}
+    write(merged(folder / f"{about['name']}.json", measured | {"machine": about}), folder)
 
 
 def page(results: dict[str, Any]) -> Page:
     """Everything measured on one machine."""
-    machine = results["machine"]
+    about = results["machine"]
     tables = []
     if results.get("rows"):
         columns = [
@@ -68,12 +83,30 @@ def page(results: dict[str, Any]) -> Page:
         columns = [Column("What"), *(Column(name, numeric=True) for name in names)]
         cells = [row for entry in results["reading"] for row in reading_cells(entry)]
         tables.append(Table(columns, cells, "Reading what a training is made from"))
-    state = f"load average at the start {machine['load_average_at_start']}"
-    notes = [f"{machine.get('gpu', machine['cpu'])}, {machine['cores']} cores, {machine['threads']} threads; {state}."]
-    if "seconds" in machine:
-        notes.append(f"Measuring took {sum(machine['seconds'].values()) / 60:.1f} minutes.")
-    if "note" in machine:
-        notes.append(machine["note"])
+    if results.get("choices"):
+        columns = [Column("Value of"), Column("is", numeric=True), Column("Loss")]
+        columns += [Column(name, numeric=True) for name in ("Seconds a step", "Peak memory, GiB")]
+        columns += [Column("In use"), Column("Measured with")]
+        tables.append(Table(columns, [choice_cells(entry) for entry in results["choices"]], "Choices"))
+    if results.get("checks"):
+        columns = [Column("Check"), Column("Holds"), Column("Found")]
+        cells = [
+            [Cell(one["name"]), Cell("yes" if one["holds"] else "no"), Cell(one["said"])] for one in results["checks"]
+        ]
+        tables.append(Table(columns, cells, "Is it computed right?"))
+    if results.get("parts"):
+        columns = [Column("Part"), Column("Seconds", numeric=True), Column("What came of it")]
+        cells = [
+            [Cell(one["name"]), Cell(number(one["seconds"], 1)), Cell(one["error"] or one["skipped"] or "done")]
+            for one in results["parts"]
+        ]
+        tables.append(Table(columns, cells, "Parts of `make gpu-check`"))
+    state = f"load average at the start {about['load_average_at_start']}"
+    notes = [f"{about.get('gpu', about['cpu'])}, {about['cores']} cores, {about['threads']} threads; {state}."]
+    if "seconds" in about:
+        notes.append(f"Measuring took {sum(about['seconds'].values()) / 60:.1f} minutes.")
+    if "note" in about:
+        notes.append(about["note"])
     if results.get("start_up"):
         spent = results["start_up"]
         notes += [
@@ -86,7 +119,7 @@ def page(results: dict[str, Any]) -> Page:
         "A ratio is the median over repeats of the ratio within a repeat, cases taking turns; the range is its "
         "smallest and largest. A verdict goes by the median. HPS / BT is the ratio of the totals in place of a median.",
     ]
-    return Page(f"Benchmarks: {machine['name']}", tables, notes, legend)
+    return Page(f"Benchmarks: {about['name']}", tables, notes, legend)
 
 
 def ratio_cells(row: dict[str, Any]) -> list[Cell]:
@@ -112,6 +145,18 @@ def speed_cells(entry: dict[str, Any]) -> list[Cell]:
         Cell(f"{entry['tokens_per_second']:,.0f}"),
         Cell(number(entry["peak_memory"] / 2**30, 1)),
         Cell("" if share is None else number(share)),
+        Cell(f"{entry['model']}, {entry['dtype']}, {entry['pairs']}, {entry['repeats']} repeats"),
+    ]
+
+
+def choice_cells(entry: dict[str, Any]) -> list[Cell]:
+    return [
+        Cell(entry["name"]),
+        Cell(f"{entry['value']:,}"),
+        Cell(entry["loss"].upper()),
+        Cell(number(entry["seconds"]["median"])),
+        Cell(number(entry["peak_memory"] / 2**30, 1)),
+        Cell("yes" if entry["in_use"] else ""),
         Cell(f"{entry['model']}, {entry['dtype']}, {entry['pairs']}, {entry['repeats']} repeats"),
     ]
 

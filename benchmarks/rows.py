@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
 from hps.logprobs.scorer import Group
 from hps.support.files import stable_hash
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,10 @@ class Row:
         return own | {"verdict": self.verdict, **self.facts}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a suite computes with."""
+@dataclass(frozen=True, kw_only=True)
+class Setting(ABC):
+    """What a suite computes with; where its model and its pairs come from is said by its kinds."""
 
-    folder: Path  # model folder with tokenizer
     model: str
     dtype: torch.dtype
     device: str
@@ -60,17 +63,59 @@ class Setting:
     def interleaved(self, cases: dict[str, Callable[[int], float | None]], repeats: int | None = None):
         return measure.interleaved(cases, repeats or self.repeats, synchronize=self.synchronize)
 
-    def tokenizer(self):
-        from hps.models.sources import load_tokenizer
+    @abstractmethod
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
-        return load_tokenizer(self.folder)
+    @abstractmethod
+    def causal(self) -> PreTrainedModel:
+        """The model without adapters, on the device: one of its own each time, whose weights are not to be changed."""
 
-    def policy(self, dtype: torch.dtype | None = None):
-        return ours.policy(self.folder, dtype or self.dtype, self.device)
+    @abstractmethod
+    def reward_model(self) -> PreTrainedModel:
+        """A reward model with this decoder and a new head."""
+
+    @abstractmethod
+    def pairs(self, dataset: str, count: int) -> tuple[list[inputs.Pair], str]:
+        """`count` pairs with the lengths of a data set, and where they come from."""
+
+    @abstractmethod
+    def in_float32(self) -> Setting:
+        """With what losses are compared, which is not timed."""
+
+    def policy(self) -> torch.nn.Module:
+        return ours.with_adapters(self.causal())
 
     def facts(self, source: str, **more: Any) -> dict[str, Any]:
         named = {"model": self.model, "dtype": str(self.dtype).removeprefix("torch."), "pairs": source}
         return named | {"repeats": self.repeats} | more
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFolder(Setting):
+    """With a model from a folder, which has a tokenizer, and real pairs where there are any."""
+
+    folder: Path
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from hps.models.sources import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    def causal(self) -> PreTrainedModel:
+        from hps.models.sources import load_causal
+
+        return load_causal(self.folder, dtype=self.dtype, device=self.device)
+
+    def reward_model(self) -> PreTrainedModel:
+        from hps.models.reward_training import new_reward_model
+
+        return new_reward_model(self.folder, self.dtype, 0, self.device)
+
+    def pairs(self, dataset: str, count: int) -> tuple[list[inputs.Pair], str]:
+        return inputs.pairs(dataset, self.tokenizer(), count)
+
+    def in_float32(self) -> FromFolder:
+        return replace(self, dtype=torch.float32)
 
 
 def seconds(timed: dict[str, list[float]]) -> dict[str, Any]:
@@ -99,7 +144,7 @@ def hps_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> lis
     """Seconds of an HPS step over those of a BT step on the same prompts, n responses of one length each."""
     repeats, batch = 8 * setting.repeats, max(1, setting.batch // 2)
     tokenizer = setting.tokenizer()
-    pairs, source = inputs.pairs(dataset, tokenizer, batch * (repeats + 3))
+    pairs, source = setting.pairs(dataset, batch * (repeats + 3))
     model = setting.policy()
     examples = ours.examples(alike_groups(pairs, n, len(tokenizer)))
     steps = {
@@ -111,10 +156,9 @@ def hps_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> lis
     return [Row("hps_over_bt", "seconds a step, HPS / BT", ratio, 1.02, at_least=False, facts=facts)]
 
 
-def pl_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
+def pl_over_bt(setting: FromFolder, dataset: str = "hh_rlhf", n: int = 100) -> list[Row]:
     """PL on n responses of a prompt against BT on two, at the same token budget: time a response, and peak memory."""
-    tokenizer = setting.tokenizer()
-    pairs, source = inputs.pairs(dataset, tokenizer, n)
+    pairs, source = setting.pairs(dataset, n)
     pair = inputs.middling(pairs)
     group = Group(pair.prompt, inputs.candidates(pair, pairs, n))
     model = setting.policy()
@@ -146,7 +190,9 @@ def pl_over_bt(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
     return [*rows, Row("pl_over_bt_memory", what, Summary.of(whole), 1.25, at_least=False, facts=facts)]
 
 
-def peak_memory(setting: Setting, loss: str, n: int, same: dict[str, Any], children: int = 1) -> list[dict[str, int]]:
+def peak_memory(
+    setting: FromFolder, loss: str, n: int, same: dict[str, Any], children: int = 1
+) -> list[dict[str, int]]:
     """Bytes before and at the peak of training, from processes of their own (CPU: the largest resident set)."""
     given = {
         "folder": setting.folder,
@@ -170,14 +216,13 @@ def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
     from hps.data.chat import prompt_ids, response_ids
     from hps.logprobs import batches
     from hps.models.reward_model import RewardModel
-    from hps.models.reward_training import new_reward_model
 
     tokenizer = setting.tokenizer()
-    pairs, source = inputs.pairs(dataset, tokenizer, n)
+    pairs, source = setting.pairs(dataset, n)
     pair = inputs.middling(pairs)
     messages = pair.messages or [{"role": "user", "content": tokenizer.decode(pair.prompt)}]
     replies = [tokenizer.decode(ids[:-1]) for ids in inputs.candidates(pair, pairs, n)]
-    model = new_reward_model(setting.folder, setting.dtype, 0, setting.device).eval()
+    model = setting.reward_model().eval()
     reward_model = RewardModel(model, tokenizer, 2048)
     prompt = prompt_ids(tokenizer, messages)
     responses = [response_ids(tokenizer, reply) for reply in replies]
@@ -197,6 +242,7 @@ def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
     # Without a warm-up: each takes seconds.
     timed = measure.interleaved(cases, repeats, warmups=0, synchronize=setting.synchronize)
     of = {"prompt_tokens": len(prompt), "response_tokens": float(np.mean([len(ids) for ids in responses]))}
+    rates = {name: n / Summary.of(spent).median for name, spent in timed.items()}
     ratio = measure.ratios(timed["one by one"], timed["ours"])
     what = f"seconds for {n} responses of a prompt, one by one / ours"
     return [
@@ -205,7 +251,7 @@ def annotation(setting: Setting, dataset: str = "hh_rlhf", n: int = 100) -> list
             what,
             ratio,
             3.0,
-            facts=setting.facts(source, n=n, **of, **seconds(timed)) | {"repeats": repeats},
+            facts=setting.facts(source, n=n, **of, responses_per_second=rates, **seconds(timed)) | {"repeats": repeats},
         )
     ]
 
@@ -220,7 +266,7 @@ def distance_to_limit(setting: Setting, dataset: str = "hh_rlhf") -> list[Row]:
     on as many positions as responses have tokens; gradients of ones, no loss. What our step pays beyond that is
     padding, ragged attention, the softmax over the vocabulary, the loss, clipping and the optimizer.
     """
-    pairs, source = inputs.pairs(dataset, setting.tokenizer(), setting.batch * (setting.repeats + 3))
+    pairs, source = setting.pairs(dataset, setting.batch * (setting.repeats + 3))
     model = setting.policy()
     groups = ours.pair_groups(pairs)
     trainer = ours.trainer(model, "bt", ours.examples(groups), setting.batch, setting.batch_tokens)

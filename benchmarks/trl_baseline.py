@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from benchmarks.inputs import Pair
 from benchmarks.ours import ALPHA, RANK, TARGETS
-from hps.models.sources import load_causal, load_tokenizer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -58,29 +57,28 @@ class Baseline:
 
     def __init__(
         self,
-        folder: Path,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
         pairs: Sequence[Pair],
         batch_size: int,
         variant: str,
-        dtype: torch.dtype,
         work: Path,
         learning_rate: float = 1e-6,
     ):
         disable_progress_bars()
         self.batch_size = batch_size
         self.clock = Clock()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in pairs]
         self.trainer = Recorder(
-            model=load_causal(folder, dtype=dtype, device=device),
+            model=model,
             args=DPOConfig(
                 output_dir=str(work),
                 per_device_train_batch_size=batch_size,
                 max_steps=1,
                 learning_rate=learning_rate,
                 lr_scheduler_type="cosine",
-                bf16=dtype == torch.bfloat16,
-                use_cpu=device == "cpu",
+                bf16=model.dtype == torch.bfloat16,
+                use_cpu=model.device.type == "cpu",
                 train_sampling_strategy="sequential",
                 save_strategy="no",
                 report_to="none",
@@ -90,7 +88,7 @@ class Baseline:
                 **VARIANTS[variant],
             ),
             train_dataset=Dataset.from_list(rows),
-            processing_class=load_tokenizer(folder),
+            processing_class=tokenizer,
             peft_config=LoraConfig(
                 task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(TARGETS)
             ),

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks import inputs, measure, ours
 from benchmarks.measure import Summary
 from benchmarks.rows import Row, Setting, lengths, seconds
@@ -21,7 +19,7 @@ TRL_TARGETS = {"defaults": 4.0, "precomputed": 2.5}
 
 def against_trl(setting: Setting, dataset: str) -> list[Row]:
     """Pairs a second of our training step over those of TRL's DPOTrainer, in its two variants."""
-    pairs, source = inputs.pairs(dataset, setting.tokenizer(), setting.batch * (setting.repeats + 2))
+    pairs, source = setting.pairs(dataset, setting.batch * (setting.repeats + 2))
     model = setting.policy()
     examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
     trainer = ours.trainer(model, "bt", examples, setting.batch, setting.batch_tokens)
@@ -29,7 +27,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
     repeats = setting.repeats if dataset == "hh_rlhf" else max(1, setting.repeats - 1)  # the targets are on HH-RLHF
     with tempfile.TemporaryDirectory() as work:
         theirs = {
-            variant: Baseline(setting.folder, ordered, setting.batch, variant, setting.dtype, Path(work))
+            variant: Baseline(setting.causal(), setting.tokenizer(), ordered, setting.batch, variant, Path(work))
             for variant in TRL_TARGETS
         }
         cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # the warm-up is step 1
@@ -37,7 +35,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
         timed = setting.interleaved(cases, repeats)
         # Float32 is slow, so each data set checks one variant; both compute the same loss.
         checked = "defaults" if dataset == "hh_rlhf" else "precomputed"
-        losses = losses_agree(setting, dataset, checked, Path(work))
+        losses = losses_agree(setting.in_float32(), dataset, checked, Path(work))
     shared, plain = Work(), 0.0
     for pair in pairs:
         shared += shared_work(len(pair.prompt), [len(pair.chosen), len(pair.rejected)])
@@ -72,21 +70,21 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
 
 def in_order(trainer, pairs: Sequence[inputs.Pair]) -> list[inputs.Pair]:
     """The pairs in the order in which our trainer takes them."""
-    return [pairs[int(item.example.prompt_id, 16)] for batch in trainer.batches for item in batch]
+    return [pairs[item.number] for batch in trainer.batches for item in batch]
 
 
 def losses_agree(setting: Setting, dataset: str, variant: str, work: Path, steps: int = 3) -> dict[str, Any]:
-    """Losses of both over the same first steps in float32, from the same adapters, at a rate that moves them.
+    """Losses of both over the same first steps, from the same adapters, at a rate that moves them.
 
     Raises ArithmeticError when they differ by more than 1e-4: a comparison of times would mean nothing.
     """
     size, rate = 2, 1e-3
-    pairs, _ = inputs.pairs(dataset, setting.tokenizer(), size * 10)
+    pairs, _ = setting.pairs(dataset, size * 10)
     pairs = sorted(pairs, key=lambda pair: pair.longest)[: size * steps]  # short ones: this is not timed
-    model = setting.policy(torch.float32)
+    model = setting.policy()
     examples = ours.examples(ours.pair_groups(pairs), SequenceScorer(model, setting.batch_tokens))
     trainer = ours.trainer(model, "bt", examples, size, setting.batch_tokens, rate)
-    baseline = Baseline(setting.folder, in_order(trainer, pairs), size, variant, torch.float32, work, rate)
+    baseline = Baseline(setting.causal(), setting.tokenizer(), in_order(trainer, pairs), size, variant, work, rate)
     baseline.copy_adapters(model)
     baseline.train(0, steps)
     mine = [trainer.step(step)["loss"] for step in range(steps)]

@@ -1,7 +1,7 @@
 # Read the answers: those of all methods to the same prompts, side by side.
 rule answers:
     input:
-        policies=list(dict.fromkeys(str(Path(folder).parent) for folder in evaluations_of(ANSWERED))),
+        policies=list(dict.fromkeys(str(Path(folder).parent) for folder in answer_evaluations())),
         pairs=expand(f"{RESULTS}/data/{{dataset}}/test.parquet", dataset=DATASETS),
     output:
         **made("answers/answers", "6 Answers", "html", what="read the answers"),
@@ -11,8 +11,8 @@ rule answers:
         "../envs/report.yaml"
     params:
         test_sets=DATASETS,
-        methods=list(dict.fromkeys(run.method if run else "sft" for _, run in ANSWERED)),
-        evaluations=evaluations_of(ANSWERED),
+        methods=ANSWERING,
+        evaluations=answer_evaluations(),
         config=REPORTED.config("answers"),
         caption=REPORTED.caption(
             "The answers of the SFT policy and of each loss to the same test prompts, side by side with their scores, with a "

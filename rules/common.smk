@@ -90,7 +90,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
     split="train|test",
     run=r"dataset~[^/]+/method~[^/]+",
-    policy=r"sft_seed~\d+|dataset~[^/]+/method~[^/]+",
+    policy=r"sft_seed~\d+|published~[^/]+_seed~\d+|dataset~[^/]+/method~[^/]+",
 
 
 def shards(name, dataset, split):
@@ -147,6 +147,11 @@ def pinned_model(wildcards):
     return pinned_entry("model", SOURCES[wildcards.role].get("repo"))
 
 
+def pinned_published(wildcards):
+    """The lock file's entry of a policy that others trained, likewise."""
+    return pinned_entry("model", PIPELINE.published[wildcards.name]["repo"])
+
+
 def pinned_entry(kind, repo):
     found = LOCK.get((kind, repo))
     return hub_lock.entry(found) if found else {}
@@ -155,6 +160,14 @@ def pinned_entry(kind, repo):
 def lock_option(pinned):
     """The lock file as a command-line option, for the jobs whose repository has an entry there."""
     return lambda wildcards: options({"lock": hub_lock.LOCK}) if pinned(wildcards) else ""
+
+
+def to_publish(wildcards):
+    """What is published. Where it has nowhere to go, that is said before the first job."""
+    if not CONFIG["publish"]["repo"]:
+        where = CONFIG.where("publish.repo")
+        sys.exit(f"error: {where}: publish.repo: is empty; name a repository of yours on the hub, such as me/hps")
+    return f"{RESULTS}/publication"
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -170,7 +183,7 @@ def tested(policies):
 
 
 def evaluated(policies):
-    """What a job evaluates its policies with; the policy before training has no training."""
+    """What a job evaluates its policies with; some have no training of ours."""
 
     def files(wildcards):
         own = [policy.format(**wildcards) for policy in policies]
@@ -178,7 +191,7 @@ def evaluated(policies):
         return {
             "pairs": [f"{RESULTS}/data/{test_set}/test.parquet" for test_set in policies_sets(own)],
             "examples": [f"{RESULTS}/examples/{test_set}/test" for test_set in policies_sets(own)],
-            "trained": [f"{run}/policy" for run in runs],
+            "trained": list(dict.fromkeys(filter(None, map(PIPELINE.weights, own)))),
             "trainings": [f"{run}/training.json" for run in runs],
         }
 
@@ -192,11 +205,12 @@ def evaluation_file(job):
 
 def policy_option(policy):
     """A policy as `evaluate` takes it."""
-    run = f"{RESULTS}/runs/{policy}"
-    trained = {"trained": f"{run}/policy", "training": f"{run}/training.json"} if policy in RUN_OF else {}
     own = {
         "seed": PIPELINE.evaluation_seed(policy),
         "test_sets": test_sets(policy),
         "out": f"{RESULTS}/evaluations/{policy}",
+        "trained": PIPELINE.weights(policy),
+        "training": f"{RESULTS}/runs/{policy}/training.json" if policy in RUN_OF else "",
+        "published": PIPELINE.of_others.get(policy, ("",))[0],
     }
-    return shlex.quote(json.dumps(own | trained))
+    return shlex.quote(json.dumps({key: value for key, value in own.items() if value != ""}))

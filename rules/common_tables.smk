@@ -78,8 +78,20 @@ def evaluations_of(runs):
     return [PIPELINE.evaluation(PIPELINE.policy(run, shared_seed(CONFIG)), test_set) for test_set, run in runs]
 
 
-# The page of answers.
+# The page of answers: test set by test set, ours and then those of policies that others trained.
 ANSWERED = answer_runs(CONFIG)
+ANSWERING = [*dict.fromkeys(run.method if run else "sft" for _, run in ANSWERED), *PIPELINE.published]
+
+
+def answer_evaluations():
+    """Folders of the evaluations whose answers are shown, of one training seed."""
+    seed = shared_seed(CONFIG)
+    others = [name for name, (_, own) in PIPELINE.of_others.items() if own == seed]
+    return [
+        PIPELINE.evaluation(policy, test_set)
+        for test_set in DATASETS
+        for policy in [*(PIPELINE.policy(run, seed) for one, run in ANSWERED if one == test_set), *others]
+    ]
 
 
 def study_ratings(wildcards):

@@ -21,4 +21,5 @@ rule fetch:
     input:
         expand(f"{RESULTS}/data/{{dataset}}/counts.json", dataset=DATASETS),
         expand(f"{RESULTS}/audit/human_pairs/{{dataset}}", dataset=DATASETS),
+        expand(f"{RESULTS}/published/{{name}}", name=PIPELINE.published),
         [model(role) for role, source in SOURCES.items() if source["source"] in ("hub", "path", "gguf")],

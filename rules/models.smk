@@ -37,6 +37,7 @@ rule scratch_model:
 
 localrules:
     fetch_model,
+    fetch_published,
 
 
 rule fetch_model:
@@ -59,6 +60,27 @@ rule fetch_model:
     shell:
         "python workflow_scripts/fetch_model.py --role {wildcards.role} {params.options} {params.lock} "
         "{resources.targets} --out {output} > {log} 2>&1"
+
+
+# A policy that others trained. What cannot be compared with the policy is refused here, before anything is sampled.
+rule fetch_published:
+    input:
+        policy=model("policy"),
+    output:
+        directory(f"{RESULTS}/published/{{name}}"),
+    log:
+        f"{LOGS}/published/{{name}}.log",
+    wildcard_constraints:
+        name="|".join(map(re.escape, PIPELINE.published)) or "(?!)",
+    conda:
+        "../envs/train.yaml"
+    params:
+        options=lambda w: PIPELINE.settings("fetch_published", entry=PIPELINE.published[w.name]),
+        pinned=pinned_published,
+        lock=lock_option(pinned_published),
+    shell:
+        "python workflow_scripts/fetch_published.py {params.options} --policy {input.policy} {params.lock} "
+        "--out {output} > {log} 2>&1"
 
 
 REWARD_MODEL = {"trained": "train_reward_model", "probe": "fit_probe"}

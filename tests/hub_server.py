@@ -1,11 +1,14 @@
-"""A hub on this machine: the parts of the Hugging Face hub's API that its client uses for a download.
+"""A hub on this machine: the parts of the Hugging Face hub's API that its client uses for a download and for a commit.
 
-Repositories are made by the tests. Files listed in `lfs` are answered as the hub answers them: with a redirect to
-another host, whose SHA-256 and size stand in headers; the rest is served directly and identified by git's blob id.
+Repositories are made by the tests, or by who has the token that writes. Files listed in `lfs` are answered as the hub
+answers them: with a redirect to another host, whose SHA-256 and size stand in headers; the rest is served directly and
+identified by git's blob id. Sent files in LFS go to that host too, before the commit that names them.
 """
 
+import base64
 import hashlib
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,6 +22,9 @@ from conftest import SCRIPTS, called, python_environment
 COMMIT = "c0ffee0000000000000000000000000000000000"
 NEWER = "decaf00000000000000000000000000000000000"
 TOKEN = "hf_right"
+WRITER = "hf_right_to_write"
+SIGNED = "signature=presigned"
+"""Of an address that whoever has it may send to."""
 
 
 @dataclass
@@ -40,6 +46,11 @@ class Repo:
     """With which it refuses to say anything."""
     info: bytes = b""
     """What it says of itself, in place of the truth."""
+    private: bool = False
+    commits: list[str] = field(default_factory=list)
+    """Messages of the commits that were sent."""
+    full: bool = False
+    """Whether it takes no file in LFS any more."""
 
     @classmethod
     def of(cls, folder: Path, **more) -> "Repo":
@@ -57,10 +68,11 @@ class Repo:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One class a server; `repos` by name, `asked` collects (path, authorization header)."""
+    """One class a server; `repos` by name, `asked` collects (path, authorization header), `stored` has LFS files."""
 
     repos: dict[str, Repo]
     asked: list[tuple[str, str]]
+    stored: dict[str, bytes]
 
     def log_message(self, *_):
         pass
@@ -74,7 +86,7 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("/cdn/"):
             name, _, file = path.removeprefix("/cdn/").partition(":")
             return self._send(self._content(self.repos[name], file))
-        if authorization and authorization != f"Bearer {TOKEN}":
+        if authorization and authorization not in (f"Bearer {TOKEN}", f"Bearer {WRITER}"):
             return self._refuse(401, message="Invalid credentials in Authorization header")
         for name, repo in self.repos.items():
             plural = f"{repo.kind}s"
@@ -87,10 +99,87 @@ class Hub(BaseHTTPRequestHandler):
             return self._refuse(404, "RepoNotFound", "Repository not found")
         return self._refuse(401, message="Invalid username or password.")
 
+    def do_PUT(self):
+        self.asked.append((self.path, self.headers.get("Authorization", "")))
+        content = self._body()
+        if self.path.startswith("/lfs/full"):
+            return self._refuse(403, message="No room")
+        self.stored[hashlib.sha256(content).hexdigest()] = content
+        self._send(b"")
+
+    def do_POST(self):
+        path, authorization = self.path.split("?")[0], self.headers.get("Authorization", "")
+        self.asked.append((path, authorization))
+        lines = [json.loads(line) for line in self._body().splitlines()]
+        if authorization not in (f"Bearer {TOKEN}", f"Bearer {WRITER}"):
+            return self._refuse(401, message="Invalid credentials in Authorization header")
+        if path == "/api/validate-yaml":
+            return self._validate(lines[0]["content"])
+        if authorization != f"Bearer {WRITER}":
+            return self._refuse(403, message="You don't have the rights to do this")
+        if path == "/api/repos/create":
+            name = f"{lines[0]['organization']}/{lines[0]['name']}"
+            there = name in self.repos
+            self.repos.setdefault(name, Repo({}, private=lines[0]["visibility"] == "private"))
+            return self._send(json.dumps({"url": f"{self._here()}/{name}"}).encode(), 409 if there else 200)
+        for name, repo in self.repos.items():
+            if path == f"/{name}.git/info/lfs/objects/batch":
+                return self._batch(repo, lines[0]["objects"])
+            if path == f"/api/models/{name}/preupload/main":
+                modes = [(one["path"], "lfs" if repo.is_lfs(one["path"]) else "regular") for one in lines[0]["files"]]
+                told = [{"path": one, "uploadMode": mode, "shouldIgnore": False} for one, mode in modes]
+                return self._send(json.dumps({"files": told}).encode())
+            if path == f"/api/models/{name}/commit/main":
+                return self._commit(name, repo, lines)
+        return self._refuse(404, "RepoNotFound", "Repository not found")
+
+    def _here(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def _validate(self, card: str):
+        """A model card's front matter; of what the hub finds fault with, a licence that it does not know."""
+        known = not re.search(r"^license: (?!mit$|cc-by-nc-4.0$)", card, re.MULTILINE)
+        faults = [] if known else [{"message": '"license" must be one of [mit, cc-by-nc-4.0]'}]
+        self._send(json.dumps({"errors": faults, "warnings": []}).encode(), 200 if known else 400)
+
+    def _batch(self, repo: Repo, objects: list[dict]):
+        """Where files in LFS are to be sent."""
+        host = self._here().replace("127.0.0.1", "localhost")
+        told = [
+            one | {"actions": {"upload": {"href": f"{host}/lfs/{'full' if repo.full else one['oid']}?{SIGNED}"}}}
+            for one in objects
+        ]
+        self._send(json.dumps({"transfer": "basic", "objects": told}).encode())
+
+    def _commit(self, name: str, repo: Repo, lines: list[dict]):
+        header, *operations = lines
+        for line in operations:
+            value = line["value"]
+            content = self.stored[value["oid"]] if line["key"] == "lfsFile" else base64.b64decode(value["content"])
+            repo.files[value["path"]] = content
+        repo.commits.append(header["value"]["summary"])
+        told = {"commitUrl": f"{self._here()}/{name}/commit/{repo.commit}", "commitOid": repo.commit}
+        self._send(json.dumps(told).encode())
+
+    def _body(self) -> bytes:
+        """What was sent, in chunks or in one piece."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
     def _api(self, name: str, repo: Repo, rest: str):
         if repo.status:
             return self._refuse(repo.status, message="Not today")
         what, _, revision = rest.partition("/")
+        if what == "tree" and "/" in revision:  # of one folder
+            revision, _, below = revision.partition("/")
+            if not any(file.startswith(f"{below}/") for file in repo.files):
+                return self._refuse(404, "EntryNotFound", f"{below} does not exist")
         if revision and revision != repo.commit and revision not in repo.tags:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         files = [self._listed(repo, file) for file in repo.files]
@@ -114,7 +203,7 @@ class Hub(BaseHTTPRequestHandler):
     def _resolve(self, name: str, repo: Repo, revision: str, file: str, authorization: str):
         if repo.gated:
             return self._refuse(403 if authorization else 401, "GatedRepo", f"Access to model {name} is restricted.")
-        if file in repo.missing:
+        if file in repo.missing or file not in repo.files:
             return self._refuse(404, "EntryNotFound", "Entry not found")
         content = self._content(repo, file)
         headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{hashlib.sha1(repo.files[file]).hexdigest()}"'}
@@ -137,7 +226,7 @@ class Hub(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 
@@ -152,6 +241,7 @@ class Server:
     def environment(self, cache: Path, **more: str) -> dict[str, str]:
         """Of a process that takes this for the hub and has its cache in a folder of the test's own."""
         here = {"HF_ENDPOINT": f"http://127.0.0.1:{self.port}", "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
+        here["HF_HUB_DISABLE_XET"] = "1"  # a protocol of its own; what the server speaks is LFS
         return python_environment(**(here | {"NO_PROXY": "127.0.0.1,localhost", "HF_TOKEN": ""} | more))
 
     def run(self, script: str, *words: object, cache: Path, **more: str) -> subprocess.CompletedProcess:
@@ -161,7 +251,7 @@ class Server:
 
 @contextmanager
 def serving(repos: dict[str, Repo]) -> Iterator[Server]:
-    handler = type("Handler", (Hub,), {"repos": repos, "asked": []})
+    handler = type("Handler", (Hub,), {"repos": repos, "asked": [], "stored": {}})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Server(server.server_port, repos, handler.asked)

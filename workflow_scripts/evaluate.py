@@ -6,7 +6,8 @@
 
 Policies that are evaluated together share what is loaded and computed once: the policy before training, the
 reference's states, the reward model, the prompts. A policy's files are the same whatever it is evaluated together with.
-Without `trained` it is the SFT policy itself, whose margins and KL are zero by definition and are left empty.
+Without `trained` it is the SFT policy itself, whose margins and KL are zero by definition and are left empty. A policy
+that others trained has a `published` name in place of a `training`.
 DIR/<test set> gets evaluation.json, per_prompt.parquet and the samples themselves, samples.parquet.
 """
 
@@ -39,7 +40,8 @@ class Policy:
     """A policy that is evaluated, on some of the job's test sets.
 
     seed: with prompt and number, decides each sample; the same for all methods. out: its folder. trained: adapter or
-    model folder of the run; empty: the SFT policy. training: summary of the run (JSON).
+    model folder of the run; empty: the SFT policy. training: summary of the run (JSON). published: the name of a policy
+    that others trained, whose folder `trained` is; it has no training.
     """
 
     seed: int
@@ -47,6 +49,7 @@ class Policy:
     out: str
     trained: str = ""
     training: str = ""
+    published: str = ""
 
     @classmethod
     def read(cls, text: str) -> "Policy":
@@ -76,7 +79,7 @@ class Arguments(taken_by("evaluate")):
     eval_reward: str = argument("model folder of the evaluation reward model")
     harm: str = argument("model folder of a classifier that scores harmful answers above 0; none: not known", "")
     policies: list[str] = argument(
-        "what is evaluated, each as JSON: seed, test_sets, out, trained, training", nargs="+"
+        "what is evaluated, each as JSON: seed, test_sets, out, trained, training, published", nargs="+"
     )
     toy: bool = argument("the toy world's true reward, and what is harmful in it, is known: record it too", False)
 
@@ -141,7 +144,7 @@ def main(arguments: Arguments) -> None:
                     | measured
                     for prompt, samples, measured in zip_longest(own, judged, numbers)  # some are not sampled
                 ]
-                made_from = {"run": json.dumps(run, sort_keys=True), "test_set": test_set}
+                made_from = {"run": json.dumps(run or published(policy), sort_keys=True), "test_set": test_set}
                 samples = [row for one in judged for row in one]
                 stages.write(folder / test_set / "samples.parquet", samples, SAMPLES, made_from)
                 stages.write(folder / test_set / "per_prompt.parquet", rows, PER_PROMPT, made_from)
@@ -214,11 +217,14 @@ def load_model(folder: str, arguments: Arguments):
 
 
 def read_run(policy: Policy) -> dict | None:
-    """The record of the run whose policy is evaluated; none for the SFT policy.
+    """The record of the run whose policy is evaluated; none for the SFT policy and for one that others trained.
 
-    Raises InputError when the summary is not one of a training, or the policy not the one that this training saved.
+    Raises InputError when the summary is not one of a training, or the policy not the one that this training saved or
+    that was fetched.
     """
-    if not policy.trained:
+    if policy.published:
+        provenance.fingerprint(policy.trained)
+    if policy.published or not policy.trained:
         return None
     summary = read_json(policy.training)
     if not isinstance(summary, dict):
@@ -227,6 +233,16 @@ def read_run(policy: Policy) -> dict | None:
     if summary.get("policy") != provenance.fingerprint(policy.trained):
         raise InputError(policy.trained, f"is not the policy that {policy.training} says was saved")
     return run.record()
+
+
+def published(policy: Policy) -> dict | None:
+    """What evaluation.json says of a policy that others trained: its name, and where it is from."""
+    from hps.models.sources import FACTS
+
+    if not policy.published:
+        return None
+    record = read_json(Path(policy.trained) / FACTS)
+    return {"name": policy.published} | {key: record[key] for key in ("repo", "folder", "commit") if key in record}
 
 
 def sample_with_vllm(
@@ -290,10 +306,12 @@ def facts(test_set: str, policy: Policy, run: dict | None, arguments: Arguments)
     number = arguments.test_sets.index(test_set)
     own = {name: getattr(arguments, name)[number] for name in ("pairs", "examples")}
     inputs = [own["pairs"], Path(own["examples"]) / INDEX]
-    inputs += [arguments.policy, arguments.eval_reward, *filter(None, [arguments.harm, policy.training])]
+    inputs += [arguments.policy, arguments.eval_reward]
+    inputs += filter(None, [arguments.harm, policy.training, policy.trained if policy.published else ""])
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("policies", "test_sets")}
     return {
         "run": run,
+        "published": published(policy),
         "responses": read_json(policy.training).get("responses") if run else None,
         "test_set": test_set,
         "seed": policy.seed,

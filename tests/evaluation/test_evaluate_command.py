@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import weakref
 
 import evaluate
@@ -12,12 +13,14 @@ from peft import LoraConfig, get_peft_model
 
 from hps.data import stages
 from hps.data.schemas import PAIRS
+from hps.evidence import results
+from hps.judge.comparisons import read_policy
 from hps.models import reward_training, sources
 from hps.models.reward_model import RewardModel
 from hps.runs import Run
 from hps.support import provenance
 from hps.support.errors import InputError
-from hps.support.files import read_json, read_table, write_json
+from hps.support.files import read_json, read_table, sha256, write_json
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +180,41 @@ def test_a_policys_files_do_not_depend_on_those_beside_it(files, model_folder, f
         for one in facts:
             del one["provenance"]["time"], one["provenance"]["settings"]["out"]
         assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("kind", ["adapter", "full"])
+def test_a_policy_of_others_is_measured_as_one_of_ours(files, model_folder, folders, tmp_path, kind):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(folders / kind, theirs)
+    write_json(theirs / "model.json", {"role": "published", "repo": "owner/hps", "commit": "c0ffee", "files": {}})
+    ours, other = (arguments(files, model_folder, folders, kind, tmp_path / name) for name in ("ours", "other"))
+    other.policies = [
+        policy(folders, "", tmp_path / "other", trained=str(theirs), published="authors"),
+        policy(folders, "", tmp_path / "sft"),
+    ]
+    evaluate.main(ours), evaluate.main(other)
+    tables = [read_table(tmp_path / name / "hh_rlhf/per_prompt.parquet") for name in ("ours", "other")]
+    assert tables[0] == tables[1]
+    facts, sft = (read_json(tmp_path / name / "hh_rlhf/evaluation.json") for name in ("other", "sft"))
+    assert (facts["run"], facts["responses"]) == (None, None)
+    assert facts["published"] == {"name": "authors", "repo": "owner/hps", "commit": "c0ffee"}
+    assert str(theirs) in facts["provenance"]["inputs"]
+    assert sft["published"] is None
+    read = results.read_evaluation(tmp_path / "other/hh_rlhf")
+    assert (read.method, read.run, read.transfer) == ("authors", None, False)
+    assert read_policy(tmp_path / "other/hh_rlhf", samples=2).name == "authors"
+
+
+def test_a_policy_of_others_whose_files_changed_is_refused(files, model_folder, folders, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(folders / "adapter", theirs)
+    name = "adapter_model.safetensors"
+    write_json(theirs / "model.json", {"repo": "owner/hps", "commit": "c0ffee", "files": {name: sha256(theirs / name)}})
+    (theirs / name).write_bytes((theirs / name).read_bytes()[:-1] + b"x")
+    words = arguments(files, model_folder, folders, "", tmp_path / "out")
+    words.policies = [policy(folders, "", tmp_path / "out", trained=str(theirs), published="authors")]
+    with pytest.raises(InputError, match=f"theirs/{name}: has other contents than when model.json was written"):
+        evaluate.main(words)
 
 
 def of_another_policy(files, folders, words):

@@ -1,6 +1,7 @@
 """Tables: cells by hand, the paper's columns and row order, marks, notes, and what is refused."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from conftest import ROOT
 from synthetic_results import SIGNATURE, configuration, evaluation, report, run
 
 from hps.evidence import render
+from hps.evidence.figures.style import read_points
 from hps.evidence.results import read_evaluation
 from hps.evidence.table_page import to_page
 from hps.evidence.table_rows import Choices, build, to_csv
@@ -282,6 +284,47 @@ def test_the_sft_policy_is_not_in_transfer_or_ablations(tmp_path):
     for name in ("table5", "table6"):
         with pytest.raises(InputError, match="the SFT policy has no place in"):
             table(name, [folder])
+
+
+PUBLISHED = {"name": "authors", "repo": "owner/hps", "commit": "c0ffee"}
+
+
+@pytest.mark.parametrize("name", ["table2", "table5"])
+def test_a_policy_of_others_is_the_last_row_of_each_test_set(tmp_path, name):
+    test_sets = ["pku_saferlhf", "hh_rlhf"] if name == "table5" else ["hh_rlhf", "pku_saferlhf"]
+    with_margins = {"margin_human": 2.0, "log_ratio_chosen_human": 1.0, "length_gap_human": 0.0}
+    folders = [
+        evaluation(tmp_path / f"other{i}", None, [with_margins] * 2, test_set, published=PUBLISHED)
+        for i, test_set in enumerate(test_sets)
+    ]
+    folders.append(evaluation(tmp_path / "ours", run("sppo-hps"), [{}, {}], test_sets[0]))
+    folders.append(evaluation(tmp_path / "bt", run("sppo-bt"), [{}, {}], test_sets[0]))
+    rows = table(name, folders)
+    assert [(row["evaluated_on"], row["method"]) for row in rows] == [
+        *((test_sets[0], method) for method in ("sppo-bt", "sppo-hps", "authors")),
+        (test_sets[1], "authors"),
+    ]
+    assert (rows[2]["rm_dpo"], rows[2]["trained_on"], rows[2]["rm_dpo_minus_bt"]) == ("2", "", "")
+    text = render.markdown(page(name, folders))
+    assert "not part of any claim: AUTHORS is owner/hps at commit c0ffee." in text
+    assert len(re.findall(r"^\| \w+ \| AUTHORS \|", text, re.MULTILINE)) == 2 * text.count("\n## ") + 2
+
+
+def test_a_policy_of_others_has_no_place_among_n_and_parts_of_hps(tmp_path):
+    folder = evaluation(tmp_path / "e", None, [{}, {}], published=PUBLISHED)
+    for name in ("table6", "table8", "table_attribution"):
+        with pytest.raises(InputError, match="a policy that others trained has no place in"):
+            table(name, [folder])
+
+
+def test_figures_leave_policies_of_others_out(tmp_path):
+    folders = [evaluation(tmp_path / "ours", run(), [{}, {}])]
+    folders.append(evaluation(tmp_path / "other", None, [{}, {}], published=PUBLISHED | {"name": "their-own-hps"}))
+    rows = build(TABLES["table2"], map(read_evaluation, folders), CHOICES)
+    (path := tmp_path / "table2.csv").write_text(to_csv(TABLES["table2"], rows, CHOICES))
+    assert {(point.parameterization, point.loss) for point in read_points(TABLES["table2"], path).points} == {
+        ("dpo", "hps")
+    }
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path):

@@ -132,6 +132,29 @@ def test_the_judges_size_counts_against_the_disk(checkout, repos):
     assert "error: owner/judge: needs 1000000000.0 GB on the disk of " in log
 
 
+def test_a_policy_of_others_is_pinned_fetched_and_renewed_as_a_model(checkout, repos):
+    preset(checkout)
+    path = checkout / "config" / "presets" / "hub.yaml"
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(values | {"judge": values["judge"] | {"hub": None}}))
+    (checkout / "config.yaml").write_text(
+        (checkout / "config.yaml").read_text().replace("published: []", "published: [{name: theirs, repo: others/hps}]")
+    )
+    target, lock = "results/hub/published/theirs", checkout / hub_lock.LOCK
+    with serving(repos | {"others/hps": repos["owner/policy"]}) as server:
+        assert snakemake(server, checkout, "pin").returncode == 0
+        assert ("model", "others/hps") in hub_lock.read(lock)
+        fetched = snakemake(server, checkout, target)
+        assert fetched.returncode == 0, fetched.stderr
+        facts = files.read_json(checkout / target / "model.json")
+        assert (facts["role"], facts["repo"], facts["pinned"]) == ("published", "others/hps", True)
+        assert planned_jobs(snakemake(server, checkout, "fetch", "--dry-run")).get("fetch_published") is None
+        server.repos["others/hps"] = repos["owner/policy"].renewed()
+        assert snakemake(server, checkout, "pin").returncode == 0
+        planned = planned_jobs(snakemake(server, checkout, target, "--dry-run"))
+        assert planned == {"fetch_published": 1, "total": 1}
+
+
 ENDPOINT = {"HPS_JUDGE_URL": "http://localhost:8000/v1", "HPS_JUDGE_MODEL": "judge-1", "HPS_JUDGE_KEY": "none"}
 PAPER_ROLES = 4
 

@@ -125,6 +125,27 @@ def test_policies_that_share_a_job_share_its_start_and_the_reference():
     assert alone.seconds - together.seconds == pytest.approx(expected)
 
 
+def test_policies_of_others_are_fetched_and_evaluated():
+    """Each is loaded as a whole model, and otherwise costs what one of ours does on both test sets."""
+    given = [{"name": "authors", "repo": "owner/hps"}]
+    for policies in (1, 8):
+        compute = {"policies_per_job": policies}
+        own, more = planner("smollm2", compute=compute), planner("smollm2", compute=compute, published=given)
+        before, after = ({stage.rule: stage for stage in one.estimate().stages} for one in (own, more))
+        assert after["evaluate"].jobs == before["evaluate"].jobs + 1
+        assert after["fetch_model"].jobs == before["fetch_model"].jobs + 1
+        assert after["fetch_model"].disk - before["fetch_model"].disk == own.weights("policy")
+        assert after["train"] == before["train"]
+        run = next(name for name in own.pipeline.runs if len(own.pipeline.test_sets(name)) == 2)
+        one_of_ours = own.start("train", "policy", *own.scorers) + sum(
+            own.reference_seconds(own.data[name]) + own.test_seconds(own.data[name], trained=True)
+            for name in own.pipeline.test_sets(run)
+        )
+        seconds = after["evaluate"].seconds - before["evaluate"].seconds
+        assert seconds == pytest.approx(one_of_ours + own.weights("policy") / 1e9)
+        assert "published: counted as whole models; adapters are far smaller" in more.estimate().assumptions
+
+
 @pytest.mark.parametrize(
     ("measured", "dtype", "share"),
     [("bfloat16", "float32", rates.FLOAT32_SHARE["cpu"]), ("bfloat16", "bfloat16", 1), ("float32", "float32", 1)],

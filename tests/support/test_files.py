@@ -207,4 +207,4 @@ def test_hashes(tmp_path):
 def test_every_command_explains_its_arguments(script):
     done = called(SCRIPTS / script, "--help")
     assert done.returncode == 0, done.stderr
-    assert any(output in done.stdout for output in ("--out", "--lock", "--policies", "PART --help"))
+    assert any(output in done.stdout for output in ("--out", "--lock", "--policies", "--repo", "PART --help"))

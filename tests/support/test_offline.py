@@ -61,10 +61,10 @@ def test_any_other_error_keeps_its_traceback(tmp_path):
     assert "FileNotFoundError" in done.stderr
 
 
-def test_three_commands_have_network():
+def test_five_commands_have_network():
     calls = {path.stem: re.findall(r"cli\.run\((.*)\)", path.read_text()) for path in SCRIPTS.glob("*.py")}
     assert {name for name, found in calls.items() if found == ["main, Arguments, network=True"]} == {
-        "fetch_model", "download", "pin",
+        "fetch_model", "fetch_published", "download", "pin", "publish",
     }  # fmt: skip
     assert calls.pop("report") == []  # `cli.run_part`, which has no network
     assert all(found in (["main, Arguments"], ["main, Arguments, network=True"]) for found in calls.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, called, python_environment
+from hub_server import WRITER, serving
 from rocrate.rocrate import ROCrate
 
 from hps.support.provenance import code_version
@@ -16,9 +17,9 @@ from hps.support.provenance import code_version
 pytestmark = pytest.mark.workflow
 
 
-def snakemake(folder: Path, *words: str) -> str:
+def snakemake(folder: Path, *words: str, env: dict[str, str] | None = None) -> str:
     words = ("-m", "snakemake", "--cores", "2", *words, "--configfile", "tests/smoke.yaml")
-    done = called(*words, folder=folder, env=python_environment(HPS_DATA_DIR=""))
+    done = called(*words, folder=folder, env=env or python_environment(HPS_DATA_DIR=""))
     logs = "".join(f"\n--- {path}\n{path.read_text()[-2000:]}" for path in folder.rglob("results/tiny/logs/**/*.log"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
     return done.stdout + done.stderr
@@ -186,3 +187,37 @@ def test_what_only_costs_makes_nothing_again(finished):
 )
 def test_what_changes_a_result_makes_it_again(finished, setting, rule):
     assert f"\n{rule} " in snakemake(finished, "--dry-run", "all", "--config", setting)
+
+
+def test_a_run_is_published_whole_and_a_policy_of_it_is_a_row_like_any_of_others(finished, tmp_path):
+    """The last, since it changes the configuration. Sent to a hub on this machine, and fetched from there again."""
+    (path,) = finished.glob("results/tiny/runs/dataset~hh_rlhf/method~dpo-hps_n~8_beta~0.1_seed~0")
+    folder = path.relative_to(finished / "results/tiny").as_posix()
+    with serving({}) as server:
+        env = server.environment(tmp_path / "cache", HPS_DATA_DIR="", HF_TOKEN=WRITER)
+        told = snakemake(finished, "publish", "--config", "publish={repo: me/hps, license: mit}", env=env)
+        assert "me/hps: published as" in told
+        (message,) = (repo := server.repos["me/hps"]).commits
+        assert message.startswith("HPS-Replica ")
+        of_runs = {name.rpartition("/")[0] for name in repo.files if name.startswith("runs/")}
+        assert of_runs == {
+            f"runs/{run.parent.relative_to(finished / 'results/tiny/runs')}" for run in trainings(finished)
+        }
+        for run in of_runs:
+            assert {f"{run}/{name}" for name in ("README.md", "adapter_config.json")} <= repo.files.keys()
+        assert {"README.md", "report.html", "tables/table2.csv", "tables/table4.md"} <= repo.files.keys()
+        assert not [name for name in repo.files if "/." in f"/{name}"]
+        published = f"published=[{{name: theirs, repo: me/hps, folder: '{folder}'}}]"
+        told += snakemake(finished, "table2", "table5", "--config", published, env=env)
+    assert WRITER not in told + "".join(log.read_text() for log in finished.glob("results/tiny/logs/**/*.log"))
+    for table, tested in (("table2", "hh_rlhf"), ("table5", "pku_saferlhf")):
+        rows = read_csv(finished / f"results/tiny/tables/{table}.csv")
+        theirs = {row["evaluated_on"]: row for row in rows if row["method"] == "theirs"}
+        assert theirs.keys() == {"hh_rlhf", "pku_saferlhf"}
+        (ours,) = (row for row in rows if (row["method"], row["evaluated_on"]) == ("dpo-hps", tested))
+        assert float(theirs[tested]["rm_dpo"]) == pytest.approx(float(ours["rm_dpo"]), rel=1e-4)
+        assert (theirs[tested]["seeds"], theirs[tested]["trained_on"]) == ("0 1", "")
+
+
+def trainings(finished: Path) -> list[Path]:
+    return list(finished.glob("results/tiny/runs/*/*/training.json"))

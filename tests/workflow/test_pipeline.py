@@ -56,6 +56,27 @@ def test_policies_are_evaluated_in_jobs_of_the_same_kind():
     assert jobs == list(Pipeline(load(preset="paper", compute={"policies_per_job": 8})).evaluation_jobs.values())
 
 
+def test_policies_of_others_are_evaluated_as_the_sft_policy_is_and_after_ours():
+    given = [{"name": "authors", "repo": "owner/hps"}, {"name": "best", "repo": "o/r", "folder": "a", "revision": "v1"}]
+    small = {"preset": "smollm2", "seeds": [3, 5]}
+    pipeline = Pipeline(load(published=given, **small))
+    names = [f"published~{name}_seed~{seed}" for name in ("authors", "best") for seed in (3, 5)]
+    assert list(pipeline.of_others) == names
+    assert [pipeline.evaluation_seed(name) for name in names] == [3, 5, 3, 5]
+    assert pipeline.test_sets(names[0]) == ["hh_rlhf", "pku_saferlhf"]
+    assert pipeline.weights(names[0]) == "results/smollm2/published/authors"
+    assert pipeline.settings("fetch_published", entry=pipeline.published["best"]).split() == [
+        *("--repo", "o/r", "--revision", "v1", "--folder", "a")
+    ]
+    wanted = [(one.repo, one.revision, one.patterns[1]) for one in pipeline.wanted if one.kind == "model"]
+    assert wanted == [("owner/hps", "", "*.safetensors"), ("o/r", "v1", "a/*.safetensors")]
+    several = {"compute": {"policies_per_job": 3}}
+    ours = Pipeline(load(**small, **several)).evaluation_jobs
+    jobs = Pipeline(load(published=given, **small, **several)).evaluation_jobs
+    assert list(jobs.items())[: len(ours)] == list(ours.items())  # and so nothing of ours is made again
+    assert list(jobs.values())[len(ours) :] == [names[:3], names[3:]]
+
+
 def test_as_many_responses_are_generated_as_the_data_sets_trainings_use():
     needed = Pipeline(load(grid={"n": 6}, candidates={"n": None, "n_test": 4}, ablations={"n": [5, 9]}))
     splits = [("hh_rlhf", "train"), ("pku_saferlhf", "train"), ("pku_saferlhf", "test")]

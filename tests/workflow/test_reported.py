@@ -53,6 +53,18 @@ def test_a_table_is_made_from_the_test_sets_that_it_is_about(reported):
     assert {folder.split("/")[-1] for folder in table7} == {"pku_saferlhf"}
 
 
+def test_tables_2_and_5_have_the_policies_of_others_on_every_test_set_and_no_claim_has(reported):
+    of = reported(published=[{"name": "authors", "repo": "owner/hps"}])
+    own = {name: [f for f in of.evaluations(spec) if "/published~" in f] for name, spec in of.tables.items()}
+    seeds = len(of.pipeline.sft)
+    assert {name: len(folders) for name, folders in own.items() if folders} == {
+        "table2": 2 * seeds,
+        "table5": 2 * seeds,
+    }
+    assert own["table2"][0] == "results/tiny/evaluations/published~authors_seed~0/hh_rlhf"
+    assert not [name for name in of.claimed if "authors" in name]
+
+
 def test_claims_are_about_runs_and_no_sft_policy_is_one(reported):
     claimed = reported(seeds=[0, 1]).claimed
     assert len(claimed) == len(set(claimed)) == 2 * 44

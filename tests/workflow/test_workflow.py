@@ -190,6 +190,27 @@ def test_another_number_of_shards_cuts_the_same_work(checkout):
     assert planned["augment"] == planned["annotate"] == planned["reference"] == 2 * (8 + 1)
 
 
+def test_a_policy_of_others_is_fetched_and_evaluated_for_tables_2_and_5_and_no_claim(checkout):
+    given = ("--config", "published=[{name: authors, repo: owner/hps}]")
+    for target, evaluations, fetched in (("table2", 31 + 1, 1), ("table5", 30 + 1, 1), ("claims", 45, None)):
+        planned = planned_jobs(snakemake("--dry-run", target, *ONCE, *given, folder=checkout))
+        assert (planned["evaluate"], planned.get("fetch_published")) == (evaluations, fetched)
+
+
+def test_publishing_needs_a_repository_and_makes_what_is_missing(checkout):
+    done = snakemake("publish", "--dry-run", *ONCE, folder=checkout)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "publish" in line]
+    assert lines == [
+        "error: config.yaml: publish.repo: is empty; name a repository of yours on the hub, such as me/hps"
+    ]
+    done = snakemake("publish", "--dry-run", *ONCE, "--config", "publish={repo: me/hps}", folder=checkout)
+    planned = planned_jobs(done)
+    assert {name: planned[name] for name in ("train", "report", "publication", "publish")} == {
+        "train": 58, "report": 1, "publication": 1, "publish": 1
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -30,7 +30,7 @@ class Evaluation:
     """A policy evaluated on a test set; `values` maps a column of PER_PROMPT to (prompts,), NaN where null."""
 
     folder: Path
-    run: Run | None  # None: the SFT policy
+    run: Run | None  # None: the SFT policy, or one that others trained
     seed: int  # of the samples; a run's own
     test_set: str
     responses: int | None  # a prompt that the loss saw: n, or for PL perhaps fewer
@@ -38,9 +38,12 @@ class Evaluation:
     prompt_ids: tuple[str, ...]  # sorted
     values: dict[str, np.ndarray]
     harm: dict[str, Any] | None  # what says which answers are harmful, with what its making measured; None: nothing
+    published: dict[str, Any] | None = None  # name, repo and commit of a policy that others trained; then no run
 
     @property
     def method(self) -> str:
+        if self.published:
+            return self.published["name"]
         return self.run.method if self.run else SFT
 
     @property
@@ -110,7 +113,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         raise InputError(summary_path, f"responses is {summary['responses']!r}, not how many the loss saw")
     stages.written_together(prompts_path, summary_path, summary["per_prompt"])
     told = (summary[name] for name in ("seed", "test_set", "responses", "bleu_signature"))
-    return Evaluation(folder, run, *told, prompt_ids, values, summary["harm"])
+    return Evaluation(folder, run, *told, prompt_ids, values, summary["harm"], summary.get("published"))
 
 
 def read_training(folder: str | Path) -> Training:

@@ -13,7 +13,7 @@ from hps.evidence import render
 from hps.evidence.metrics import METRICS, VARIANTS
 from hps.evidence.paper import ROUNDING, read_table
 from hps.evidence.render import Cell, Column, Page, Table, world_note
-from hps.evidence.results import plain
+from hps.evidence.results import Evaluation, plain
 from hps.evidence.statistics import CONFIDENCE, SCOPE
 from hps.evidence.table_rows import DIFFERENCE, Choices, TableRow, label
 from hps.evidence.tables import NAMES, TableSpec
@@ -91,7 +91,7 @@ def method_cell(row: TableRow) -> Cell:
 
 
 def seeds_cell(row: TableRow) -> Cell:
-    """How many training seeds a row has (one of the SFT policy: seeds that it was sampled with); smaller, which."""
+    """How many training seeds a row has (one without a run of ours: seeds that it was sampled with); smaller, which."""
     return Cell(str(len(row.evaluations)), f"seed {row.seeds.replace(' ', ', ')}")
 
 
@@ -158,6 +158,7 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
             f"{', '.join(sorted(fewer)).upper()} used fewer responses than n, as the rows say: that is another "
             "experiment than that of the methods beside them."
         )
+    setting += _of_others(evaluations)
     setting.append(_harm_note(evaluations[0].harm))
     if lacking := [one for name, one in METRICS.items() if one.needs and not _known(rows, name)]:
         setting.append(f"Not known here: {'; '.join(f'{one.label} (needs {one.needs})' for one in lacking)}.")
@@ -168,6 +169,18 @@ def _notes(spec: TableSpec, rows: Sequence[TableRow], choices: Choices) -> list[
         f"In brackets: {CONFIDENCE:.0%} interval; {SCOPE}"
     )
     return [" ".join(setting), scores, resting(rows)]
+
+
+def _of_others(evaluations: Iterable[Evaluation]) -> list[str]:
+    """Where the policies that others trained come from."""
+    found = {one.method.upper(): one.published for one in evaluations if one.published}
+    named = [f"{name} is {facts['repo']} at commit {facts['commit']}" for name, facts in found.items()]
+    if not named:
+        return []
+    return [
+        f"Trained by others, on what is not known here, so on every test set, and not part of any claim: "
+        f"{'; '.join(named)}."
+    ]
 
 
 def resting(rows: Sequence[TableRow]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hps.evidence.metrics import METRICS, VARIANTS, measures
-from hps.evidence.results import SFT, Evaluation, csv_text, plain
+from hps.evidence.results import Evaluation, csv_text, plain
 from hps.evidence.statistics import NOTHING, Estimate, estimate, paired_difference
 from hps.evidence.tables import TableSpec
 from hps.method.losses import Loss
@@ -51,7 +51,8 @@ class TableRow:
 
 
 def build(spec: TableSpec, evaluations: Iterable[Evaluation], choices: Choices) -> list[TableRow]:
-    """Rows of the table: blocks by number or as they come, in them the SFT policy, then methods in the paper's order.
+    """Rows of the table: blocks by number or as they come, in them the SFT policy, methods in the paper's order, and
+    policies that others trained.
 
     Raises InputError, naming the evaluation's file, when an evaluation does not belong in the table: an unknown method;
     transfer in a fine-tuning table or the reverse; a run that differs from the others in what the table does not vary;
@@ -156,13 +157,15 @@ def label(name: str, *, unit: bool = True) -> str:
 def _key(spec: TableSpec, evaluation: Evaluation, choices: Choices) -> tuple[object, str]:
     """The block, and the row in it: the method, with what its run's settings have beyond the block."""
     if evaluation.run is None:
-        return evaluation.test_set, SFT
+        return evaluation.test_set, evaluation.method
     others = tuple((key, value) for key, value in evaluation.run.settings if key != spec.varies)
     return _attribute(spec, evaluation, spec.varies, choices.configured), replace(evaluation.run, settings=others).row
 
 
 def _place(evaluation: Evaluation) -> tuple:
     run = evaluation.run
+    if evaluation.published:
+        return (len(ORDER[0]), 0)
     return (-1, -1) if run is None else tuple(order.index(name) for order, name in _named(run))
 
 
@@ -186,6 +189,10 @@ def _attribute(spec: TableSpec, evaluation: Evaluation, name: str, configured: A
 
 def _check_place(spec: TableSpec, evaluation: Evaluation) -> None:
     run, where = evaluation.run, _file(evaluation)
+    if evaluation.published:
+        if not spec.compares:
+            raise InputError(where, f"a policy that others trained has no place in {spec.title}")
+        return
     if run is None:
         if not spec.sft:
             raise InputError(where, f"the SFT policy has no place in {spec.title}")

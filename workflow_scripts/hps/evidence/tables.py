@@ -48,6 +48,11 @@ class TableSpec:
     drawn: tuple[str, ...] = ("rm_dpo",)
 
     @property
+    def compares(self) -> bool:
+        """Whether it compares methods as such (Tables 2 and 5): there, policies that others trained have rows too."""
+        return self.source == EVALUATIONS and self.varies == "evaluated_on" and not self.parts
+
+    @property
     def column(self) -> str:
         """The column that names its blocks."""
         return self.varies.rpartition(".")[2]

@@ -25,7 +25,7 @@ SIDES = ("method", "baseline")
 
 @dataclass(frozen=True)
 class Policy:
-    """An evaluated policy: how the table names it, its training seed (None: the SFT policy), and its samples."""
+    """An evaluated policy: how the table names it, its training seed (None: one without a run), and its samples."""
 
     name: str
     seed: int | None
@@ -112,7 +112,8 @@ def read_policy(folder: str | Path, samples: int) -> Policy:
         if [row["index"] for row in rows[:samples]] != list(range(samples)):
             raise InputError(folder / "samples.parquet", f"prompt {prompt_id} has not the first {samples} samples")
     chosen = {prompt_id: rows[:samples] for prompt_id, rows in sorted(by_prompt.items())}
-    name, seed = (run.method, run.seed) if run else (SFT, None)
+    other = (facts.get("published") or {"name": SFT})["name"]
+    name, seed = (run.method, run.seed) if run else (other, None)
     return Policy(name, seed, facts["test_set"], chosen)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hps.models.sources import FACTS
+from hps.models.hub_lock import is_commit
+from hps.models.sources import ADAPTER, FACTS, check_tensors, tensor_shapes
 from hps.support.errors import InputError
 from hps.support.files import read_json
 
@@ -92,6 +93,46 @@ def base_name(folder: str | Path) -> tuple[str, str | None]:
     if facts.get("source") == "hub":
         return facts["repo"], facts.get("commit")
     return f"{facts.get('source', 'folder')}:{facts.get('role', Path(folder).name)}", None
+
+
+def check_saved(folder: str | Path, base: str | Path) -> None:
+    """Check that a saved LoRA adapter is one of the model in folder `base`, and of its linear layers alone.
+
+    Raises InputError, one line: an adapter of another kind, on another base or another commit of it, one that replaces
+    whole modules, tensors that do not fit, and as `check_targets` does.
+    """
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    where = Path(folder) / ADAPTER
+    given = read_json(where)
+    if not isinstance(given, dict) or given.get("peft_type") != "LORA":
+        raise InputError(where, "not of a LoRA adapter: peft_type is not LORA")
+    (own, commit), named, revision = base_name(base), given.get("base_model_name_or_path"), given.get("revision")
+    if named != own:
+        raise InputError(where, f"is an adapter on {named!r}, and the policy is {own!r}")
+    if is_commit(revision) and revision != commit:
+        raise InputError(where, f"is an adapter on commit {revision} of {own}, and the policy is at {commit}")
+    for key in ("modules_to_save", "trainable_token_indices"):
+        if given.get(key):
+            raise InputError(where, f"{key} is {given[key]}: only adapters of linear layers are evaluated")
+    try:
+        config = LoraConfig.from_pretrained(
+            folder, base_model_name_or_path=None
+        )  # or it warns that the name is another
+        adapted = get_peft_model(skeleton(base), config, low_cpu_mem_usage=True)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(where, f"not an adapter of this model ({' '.join(str(error).split())[:200]})") from error
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    expected, stored = {name: tuple(tensor.shape) for name, tensor in state.items()}, tensor_shapes(folder)
+    found = {
+        "missing_keys": expected.keys() - stored.keys(),
+        "unexpected_keys": stored.keys() - expected.keys(),
+        "mismatched_keys": [
+            (name, stored[name], shape) for name, shape in expected.items() if stored.get(name, shape) != shape
+        ],
+    }
+    check_tensors(folder, found, said_by=f"an adapter of {own}")
+    check_targets(skeleton(base), sorted(adapted.base_model.targeted_module_names))
 
 
 def load_adapter(model: torch.nn.Module, folder: str | Path) -> PeftModel:

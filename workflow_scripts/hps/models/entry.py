@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hps.data import chat
 from hps.logprobs import context
-from hps.models import sources
+from hps.models import adapters, sources
 from hps.models.reward_heads import GATE, LM_HEAD
 from hps.support.errors import InputError
 
@@ -62,6 +62,29 @@ def check(folder: Path, role: str) -> dict[str, Any]:
         "positions": positions,
         "vocabulary": {"embedding": rows, "tokenizer": len(tokenizer)},
     } | _within_bounds(folder, tokenizer, role, rows)
+
+
+def check_published(folder: Path, policy: Path) -> dict[str, Any]:
+    """Check the folder of a policy that others trained, which is compared with the model folder `policy`.
+
+    Returns what `check` does of a whole model; of an adapter `tensors` alone.
+
+    Raises InputError as `check` does, or for an adapter as `adapters.check_saved`; and for a model with another
+    vocabulary than the policy's tokenizer, which asks it.
+    """
+    if (folder / sources.ADAPTER).is_file():
+        adapters.check_saved(folder, policy)
+        return {"tensors": _count_finite(folder)}
+    found = check(folder, "policy")
+    theirs, ours = (sources.load_tokenizer(one).get_vocab() for one in (folder, policy))
+    rows = sources.load_config(policy).get_text_config().vocab_size
+    if differing := {token for token, number in theirs.items() ^ ours.items()}:
+        raise InputError(
+            folder, f"has another vocabulary than the policy: {len(differing)} tokens, such as {min(differing)!r}"
+        )
+    if found["vocabulary"]["embedding"] != rows:
+        raise InputError(folder, f"has {found['vocabulary']['embedding']} rows in its embedding, and the policy {rows}")
+    return found
 
 
 def _check_tensors(folder: Path, role: str):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hps.models import entry, hub, sources
-from hps.models.hub_lock import MODEL_FILES, Wanted
+from hps.models.hub_lock import MODEL_FILES, Wanted, model_files
 from hps.support.errors import InputError
 from hps.support.files import sha256
 
@@ -75,32 +75,51 @@ def from_path(out: Path, facts: dict[str, Any], path: Path) -> None:
             sources.weight_files(path)  # which says whether there are pickled ones
 
 
-def from_hub(out: Path, facts: dict[str, Any], repo: str, revision: str = "", lock: str = "") -> None:
+def from_hub(
+    out: Path,
+    facts: dict[str, Any],
+    repo: str,
+    revision: str = "",
+    lock: str = "",
+    below: str = "",
+    policy: Path | None = None,
+) -> None:
     """Download a model repository's safetensors, configuration and tokenizer to folder `out`.
+
+    Of a policy that others trained, `below` is the folder of the repository that it lies in, and `policy` the folder of
+    the model that it is compared with: an adapter must be on that, and a model have its vocabulary.
 
     The commit is the one that the lock file `lock` pins; where it pins none, the one that `revision` (a branch, tag or
     commit; empty: the newest of the default branch) stands for now. It is recorded, and every file verified.
 
-    Raises InputError as `hub.snapshot`, `hub.downloaded` and `entry.check` do, and when the repository has no
-    safetensors.
+    Raises InputError as `hub.snapshot`, `hub.downloaded` and `entry.check` (`entry.check_published`) do, and when the
+    repository has no safetensors.
     """
-    snapshot = hub.snapshot(Wanted("model", repo, revision, MODEL_FILES), lock)
+    snapshot = hub.snapshot(Wanted("model", repo, revision, model_files(below)), lock)
     if not any(name.endswith(".safetensors") for name in snapshot.files):
-        raise InputError(repo, "the repository holds no safetensors; pickled weights are refused")
-    origin = {"source": "hub", "repo": repo, "commit": snapshot.commit, "pinned": snapshot.listed_by == lock}
-    with hub.downloaded(snapshot, out) as folder, _entering(out, facts | origin, repo) as partial:
-        for name in snapshot.files:
-            if name != sources.FACTS:
-                os.replace(folder / name, partial / name)
+        where = f"folder {below}" if below else "the repository"
+        said_by = f" by {lock}, which `snakemake pin` renews" if snapshot.listed_by == lock else ""
+        raise InputError(repo, f"{where} holds no safetensors{said_by}; pickled weights are refused")
+    origin = {
+        "source": "hub",
+        "repo": repo,
+        **({"folder": below} if below else {}),
+        "commit": snapshot.commit,
+        "pinned": snapshot.listed_by == lock,
+    }
+    with hub.downloaded(snapshot, out) as folder, _entering(out, facts | origin, repo, policy) as partial:
+        for file in map(Path, snapshot.files):
+            if file.name != sources.FACTS:
+                os.replace(folder / file, partial / file.name)
 
 
 @contextmanager
-def _entering(out: Path, facts: dict[str, Any], where: object) -> Iterator[Path]:
-    """As `sources.saving`, with `entry.check` of what the block put into the folder; its errors name `where`."""
+def _entering(out: Path, facts: dict[str, Any], where: object, policy: Path | None = None) -> Iterator[Path]:
+    """As `sources.saving`, with the check of what the block put into the folder; its errors name `where`."""
     with sources.saving(out, facts) as folder:
         yield folder
         try:
-            facts["check"] = entry.check(folder, facts["role"])
+            facts["check"] = entry.check_published(folder, policy) if policy else entry.check(folder, facts["role"])
         except InputError as error:  # the folder goes, so its path would say nothing
             named, _, what = str(error).replace(str(folder), str(where)).partition(": ")
             raise InputError(named, what) from error

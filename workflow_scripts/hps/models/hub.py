@@ -1,7 +1,7 @@
 """The Hugging Face hub: what a repository holds, and its files, verified, or one line that says why not.
 
 Models and data sets come the same way: resolve the commit (or take the pinned one), check the disk, download, compare
-size and hash of every file with what the lock file or the hub says.
+size and hash of every file with what the lock file or the hub says. What a run publishes goes there as one commit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,32 @@ def downloaded(snapshot: Snapshot, out: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def publish(folder: str | Path, repo: str, *, private: bool, message: str) -> str:
+    """Send the files below `folder` to a model repository as one commit, so that they arrive whole or not at all.
+
+    A repository that is not there is made, `private` or not. Files that it has and the folder has not stay in it;
+    hidden ones are not sent.
+
+    Returns the address of the commit. Raises InputError, one line each: no token or a refused one, no access, no
+    network, a card that the hub finds fault with.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # an error would stand in the middle of one
+    folder = Path(folder)
+    if not get_token():
+        raise InputError(repo, "the hub takes files from an account alone: set HF_TOKEN to a token that may write")
+    with _one_line(repo, "model", "", sending=True):
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        logging.info("%s: sending %d files, %s", repo, len(files), _gigabytes(sum(p.stat().st_size for p in files)))
+        additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+        HfApi().create_repo(repo, private=private, exist_ok=True)
+        # Not upload_folder, which cuts a large folder into several commits.
+        return HfApi().create_commit(repo, additions, commit_message=message).commit_url
+
+
 def verify(snapshot: Snapshot, folder: Path) -> None:
     """Raise InputError, naming repository and file, when a file is not what `snapshot` says."""
     for name, file in snapshot.files.items():
@@ -151,27 +178,34 @@ def _gigabytes(count: int) -> str:
 
 
 @contextmanager
-def _one_line(repo: str, kind: str, revision: str) -> Iterator[None]:
+def _one_line(repo: str, kind: str, revision: str, *, sending: bool = False) -> Iterator[None]:
     """Turn the client's errors into InputError."""
     from httpx2 import HTTPError
     from huggingface_hub import get_token
     from huggingface_hub.errors import XetDownloadError
 
+    # It would log a line a request, with addresses that are signed for whoever has them.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     if token := get_token():
         secrets.read("HF_TOKEN, or what `hf auth login` stored", token)
     try:
         yield
-    except (HTTPError, OSError, ValueError, XetDownloadError) as error:  # ValueError: a name or an answer that is none
-        raise InputError(repo, _reason(error, repo, kind, revision)) from error
+    # ValueError: a name or an answer that is none. RuntimeError: a file that could not be sent.
+    except (HTTPError, OSError, ValueError, RuntimeError, XetDownloadError) as error:
+        raise InputError(repo, _reason(error, repo, kind, revision, sending)) from error
 
 
-def _reason(error: BaseException, repo: str, kind: str, revision: str) -> str:
+def _reason(error: BaseException, repo: str, kind: str, revision: str, sending: bool) -> str:
     """What went wrong and what to do about it, on one line."""
     from httpx2 import HTTPError
     from huggingface_hub import constants, errors, get_token
 
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__  # the client looked on the disk because of this
+    if isinstance(error, RuntimeError) and error.__cause__:
+        error = error.__cause__
+    again = "publish again" if sending else f"{FETCH} downloads all that is missing"
+    access = "write" if sending else "read"
     first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
@@ -194,16 +228,15 @@ def _reason(error: BaseException, repo: str, kind: str, revision: str) -> str:
                 f"no such {kind} repository, or a private one: without a token (HF_TOKEN) the hub does not tell which"
             )
         case errors.HfHubHTTPError() if status == 403:
-            return f"the hub forbids it (403: {message or first}); does the token have read access to {page}?"
+            return f"the hub forbids it (403: {message or first}); does the token have {access} access to {page}?"
         case errors.HfHubHTTPError():
             return f"the hub answers {status} ({message or first}); try again later"
         case errors.OfflineModeIsEnabled():
-            return f"HF_HUB_OFFLINE is set; unset it where there is network, and {FETCH} downloads all that is missing"
+            return f"HF_HUB_OFFLINE is set; unset it where there is network, and {again}"
         case HTTPError():
-            return (
-                f"no network: {constants.ENDPOINT} cannot be reached ({first}); "
-                f"where there is network, {FETCH} downloads all that is missing"
-            )
+            return f"no network: {constants.ENDPOINT} cannot be reached ({first}); where there is network, {again}"
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"the disk is full, or the quota used up, at {error.filename or os.getcwd()} ({error.strerror})"
+    if sending:  # also what is wrong with a model card, in several lines
+        return f"not taken by the hub ({' '.join(str(error).split())})"
     return f"not to be had from the hub ({first})"

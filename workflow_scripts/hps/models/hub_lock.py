@@ -27,6 +27,13 @@ LOCK = "config/hub.lock.yaml"
 KINDS = ("model", "dataset")
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """Files of a model repository that are taken: configuration, weights, tokenizer, template. Nothing pickled, no code."""
+
+
+def model_files(folder: str) -> tuple[str, ...]:
+    """The same in a folder of the repository; empty: its first."""
+    return tuple(f"{folder}/{pattern}" if folder else pattern for pattern in MODEL_FILES)
+
+
 _HEADER = (
     "# Written by `snakemake pin`: what the hub said of each repository. A run takes exactly this and verifies it.\n"
 )
@@ -87,7 +94,9 @@ def matching(names: Iterable[str], pattern: str) -> list[str]:
 
 
 def wanted(config: Config, *, data: bool = True, judge: bool = True) -> list[Wanted]:
-    """The repositories of a resolved configuration: of `models`, and if asked for `judge.hub`, `grid.datasets`."""
+    """The repositories of a resolved configuration: of `models` and `published`, and if asked for `judge.hub`,
+    `grid.datasets`.
+    """
 
     def where(key: str) -> str:
         return f"{config.where(key)}: {key}"
@@ -97,6 +106,9 @@ def wanted(config: Config, *, data: bool = True, judge: bool = True) -> list[Wan
         for role, source in config["models"].items()
         if source.get("source") == "hub"
     ]
+    for one in config["published"]:
+        key = where(f"published.{one['name']}.revision")
+        found.append(Wanted("model", one["repo"], one.get("revision", ""), model_files(one.get("folder", "")), key))
     if judge and (hub := config["judge"]["hub"]):
         found.append(Wanted("model", hub["repo"], hub["revision"], MODEL_FILES, where("judge.hub.revision")))
     for name in config["grid"]["datasets"] if data else ():
@@ -156,7 +168,7 @@ def checked(snapshot: Snapshot, where: object) -> Snapshot:
             raise InputError(where, f"{snapshot.repo}: {what}")
 
     need(isinstance(snapshot.repo, str), "not the name of a repository")
-    need(_is_hex(snapshot.commit, 40), f"{snapshot.commit!r} is no commit")
+    need(is_commit(snapshot.commit), f"{snapshot.commit!r} is no commit")
     need(isinstance(snapshot.revision, str), f"revision is {snapshot.revision!r}, not text")
     for name, file in snapshot.files.items():
         inside = isinstance(name, str) and name.isprintable() and "\\" not in name
@@ -165,6 +177,11 @@ def checked(snapshot: Snapshot, where: object) -> Snapshot:
         need(type(file.size) is int and file.size >= 0, f"{name}: {file.size!r} is no size in bytes")
         need(_is_hex(file.sha256, 64) or _is_hex(file.blob, 40), f"{name}: has neither a SHA-256 nor a git blob id")
     return snapshot
+
+
+def is_commit(value: Any) -> bool:
+    """Whether a revision is a whole commit, and no branch or tag."""
+    return _is_hex(value, 40)
 
 
 def _is_hex(value: Any, digits: int) -> bool:

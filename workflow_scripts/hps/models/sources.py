@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = provenance.MODEL
+ADAPTER = "adapter_config.json"
+"""The file that makes a folder one of an adapter."""
 INDEX = "model.safetensors.index.json"
 REWARD_HEADS = ("score.weight", "regression_layer.weight")
 """Names of a reward head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""
@@ -46,13 +48,13 @@ def regular(folder: str | Path) -> Path:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The safetensors files that hold the folder's weights, sorted by name.
+    """The safetensors files that hold the weights of a model or an adapter, sorted by name.
 
-    Raises InputError as `regular` does, for a folder without config.json, one whose index names a missing shard, and
+    Raises InputError as `regular` does, for a folder of neither, one whose index names a missing shard, and
     one whose weights are pickled only (`.bin`, `.pt`): reading a pickle runs whatever code its author put there.
     """
     folder = regular(folder)
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", ADAPTER)):
         raise InputError(folder, "not a model folder: it has no config.json")
     found = sorted(folder.glob("*.safetensors"))
     if not found:
@@ -172,10 +174,13 @@ def load(
         unread: patterns of tensors in the files that others read, or nobody.
         options: for `from_pretrained`.
 
-    Raises InputError as `tensor_shapes` does, when transformers cannot load the model without running code from its
-    folder, and for tensors that are missing, unexpected, or of other sizes than the configuration says, naming them.
+    Raises InputError as `tensor_shapes` does, for an adapter (whose base transformers would look for), when
+    transformers cannot load the model without running code from its folder, and for tensors that are missing,
+    unexpected, or of other sizes than the configuration says, naming them.
     """
     tensor_shapes(folder)
+    if (Path(folder) / ADAPTER).is_file():
+        raise InputError(Path(folder) / ADAPTER, "is an adapter's, where a whole model is expected")
     with refusals(folder, "the model"):
         model, found = kind.from_pretrained(
             folder,
@@ -190,7 +195,13 @@ def load(
     return model
 
 
-def check_tensors(where: object, found: dict[str, Any], new: Sequence[str] = (), unread: Sequence[str] = ()) -> None:
+def check_tensors(
+    where: object,
+    found: dict[str, Any],
+    new: Sequence[str] = (),
+    unread: Sequence[str] = (),
+    said_by: str = "its config.json",
+) -> None:
     """Raise InputError, naming tensors, when transformers' report of a loading is not that all fit (see `load`)."""
     faults = {
         "missing": _unmatched(found["missing_keys"], new),
@@ -205,7 +216,7 @@ def check_tensors(where: object, found: dict[str, Any], new: Sequence[str] = (),
         if names
     ]
     if told:
-        raise InputError(where, f"its tensors are not those of its config.json: {'; '.join(told)}")
+        raise InputError(where, f"its tensors are not those of {said_by}: {'; '.join(told)}")
 
 
 def _unmatched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -51,6 +51,7 @@ class Planner:
         stages = [self.downloads(), *self.model_stages(), *self.shard_stages(), self.training(), self.evaluation()]
         judge, said = self.judge()
         stages += [judge, self.tables()]
+        said += ["published: counted as whole models; adapters are far smaller"] if self.pipeline.published else []
         assumptions = [*self.rates.assumptions, *(f"{name}: {data.source}" for name, data in self.data.items()), *said]
         return CostEstimate([stage for stage in stages if stage.jobs], self.config["plan"]["devices"], assumptions)
 
@@ -145,6 +146,9 @@ class Planner:
             else:
                 links = given["source"] == "path"
                 fetched = fetched.with_job(SMALL_JOB + (0 if links else disk / LOADING), disk=0 if links else disk)
+        disk = self.weights("policy")
+        for _ in self.pipeline.published:
+            fetched = fetched.with_job(SMALL_JOB + disk / LOADING, disk=disk)
         return [fetched, scratch, trained]
 
     def _human(self, kind: str, split: str, replies: int, epochs: float = 1) -> tuple[Work, dict[str, Volume]]:
@@ -285,14 +289,15 @@ class Planner:
     def evaluation(self) -> Stage:
         stage = Stage("evaluate")
         policy = self.models["policy"]
-        one_each = [[name] for name in [*self.pipeline.sft, *self.pipeline.runs]]
+        one_each = [[name] for name in [*self.pipeline.sft, *self.pipeline.runs, *self.pipeline.of_others]]
         several = self.config["compute"]["policies_per_job"] > 1
         for job in self.pipeline.evaluation_jobs.values() if several else one_each:
             seconds = self.start("train", "policy", *self.scorers)  # adapters and all models
             disk, volumes = 0.0, dict.fromkeys(self.data, Volume())
             # One model after another is in memory.
             memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
-            trained = [name for name in job if name in self.pipeline.runs]
+            trained = [name for name in job if name not in self.pipeline.sft]
+            seconds += sum(self.weights("policy") / LOADING for name in job if name in self.pipeline.of_others)
             for test_set in {one for name in trained for one in self.pipeline.test_sets(name)}:
                 work = self.reference_work(self.data[test_set])
                 seconds += policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)

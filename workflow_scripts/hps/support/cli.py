@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
-from argparse_dataclass import ArgumentParser
-
 from hps.support import files, offline, secrets
 from hps.support.errors import InputError
 
@@ -58,6 +56,9 @@ def run(
     `words` stand in for the command line, and `description` for the first line of the module's docstring. Without
     `network` the Hugging Face hub is out of reach, and a request to it is such bad input too.
     """
+    # Not above: who only declares arguments, as the shape of a model does, needs it not.
+    from argparse_dataclass import ArgumentParser
+
     if not network:
         offline.enforce()
     log = logging.StreamHandler(sys.stderr)

@@ -46,6 +46,7 @@ TAKES = {
     "build_tokenizer": ("models.tokenizer",),
     "pretrain": _of_model("scratch"),
     "fetch_model": ("model.source", *_of_model("hub", "path", "gguf"), "compute.dtype"),
+    "fetch_published": ("policy.repo", "policy.revision", "policy.folder"),
     "train_reward_model": (*_of_model("trained"), *REWARD_MODEL),
     "fit_probe": (*_of_model("probe"), *REWARD_MODEL),
     "augment": ("candidates.temperature", "candidates.top_p", "candidates.max_new_tokens", *SAMPLING),
@@ -67,8 +68,10 @@ TAKES = {
         *("judge.url_variable", "judge.model_variable", "judge.key_variable"),
     ),
     "user_study": ("user_study.prompts", "user_study.raters"),
+    "publication": ("publish.repo", "publish.license"),
+    "publish": ("publish.repo", "publish.private"),
 }
-"""By command, the sections and keys that it takes of the configuration; `model` and `dataset` are entries of theirs."""
+"""By command, the sections and keys that it takes of the configuration; `model`, `dataset` and `policy` are entries."""
 PREFIXES = {"rewards": "reward_"}
 """What precedes a section's keys in the names of options."""
 
@@ -107,7 +110,7 @@ def resolved(part: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def settings(*keys: str) -> Iterator[Setting]:
-    """The leaves of the schema under these sections and keys, in its order; `model.` and `dataset.` are entries."""
+    """The leaves of the schema under these sections and keys, in its order; `model.` and its like are entries."""
     for key in keys:
         part = {"properties": schema()["$defs"] | schema()["properties"]}
         for name in key.split("."):

@@ -300,6 +300,11 @@ def _validate_sense(config: Config) -> None:
 
     check_names("attribution.reward", [config["attribution"]["reward"]], [reward.value for reward in Parameterization])
 
+    names = [one["name"] for one in config["published"]]
+    for number, name in enumerate(names):
+        if name in names[:number] or name in ("sft", *methods):
+            refuse("published", f"{name} is the name of other rows already")
+
     known_data = [key for key, value in config["data"].items() if isinstance(value, dict) and "format" in value]
     check_names("grid.datasets", config["grid"]["datasets"], known_data)
     for dataset in config["grid"]["datasets"]:

@@ -20,6 +20,7 @@ from hps.workflow.config import Config, accelerate_file, data_dir, leaves
 from hps.workflow.grid import all_runs, attribution_runs, beta_runs, grid_runs, judged_runs, n_runs
 
 SPLITS = ("train", "test", "reward", "eval_reward", "sft")
+ENTRIES = ("model.", "dataset.", "policy.")
 POLICY_STAGES = ("reference", "train", "evaluate")
 
 
@@ -50,7 +51,7 @@ class Pipeline:
         """What the command takes of the configuration and its results depend on, as options; as `run` has it.
 
         Args:
-            entry: the model that the command is about.
+            entry: the model or published policy that the command is about.
         """
         return options(self._taken(command, run, entry or {}, cost=False))
 
@@ -64,7 +65,7 @@ class Pipeline:
     def _taken(self, command: str, run: Run | None, entry: Mapping[str, Any], *, cost: bool) -> dict[str, Any]:
         config = self.config if run is None else self.config.under(run)
         taken = {
-            one.name: entry.get(one.name) if one.key.startswith(("model.", "dataset.")) else config.at(one.key)
+            one.name: entry.get(one.name) if one.key.startswith(ENTRIES) else config.at(one.key)
             for one in settings(*TAKES[command])
             if one.cost is cost
         }
@@ -174,12 +175,30 @@ class Pipeline:
         """The SFT policy as it is evaluated: once with each seed of the runs, which share its random numbers."""
         return {f"sft_seed~{seed}": seed for seed in dict.fromkeys(run.seed for run in self.runs.values())}
 
+    @cached_property
+    def published(self) -> dict[str, Mapping[str, Any]]:
+        """By name, the policies that others trained: where each is on the hub."""
+        return {one["name"]: one for one in self.config["published"]}
+
+    @cached_property
+    def of_others(self) -> dict[str, tuple[str, int]]:
+        """The same as they are evaluated, with name and seed: once with each seed, as the SFT policy is."""
+        return {f"published~{name}_seed~{seed}": (name, seed) for name in self.published for seed in self.sft.values()}
+
+    def weights(self, policy: str) -> str:
+        """The folder with the adapter or model of a policy that is evaluated; empty for the SFT policy."""
+        if policy in self.of_others:
+            return f"{self.results}/published/{self.of_others[policy][0]}"
+        return f"{self.results}/runs/{policy}/policy" if policy in self.runs else ""
+
     def policy(self, run: Run | None, seed: int) -> str:
         """The name of a policy that is evaluated: a run, or None for the SFT policy with that seed."""
         return run.name if run else f"sft_seed~{seed}"
 
     def evaluation_seed(self, policy: str) -> int:
         """A run is sampled with its own seed, which all methods share."""
+        if policy in self.of_others:
+            return self.of_others[policy][1]
         return self.sft[policy] if policy in self.sft else self.runs[policy].seed
 
     @cached_property
@@ -199,7 +218,7 @@ class Pipeline:
         return [tested for trained, tested in self.transfer if trained == run.dataset and run in self._transferred]
 
     def test_sets(self, policy: str) -> list[str]:
-        """All data sets that a policy is evaluated on, in one job; the SFT policy is on all."""
+        """All data sets that a policy is evaluated on, in one job; those without a run of ours are on all."""
         run = self.runs.get(policy)
         return [run.dataset, *self.transfer_sets(run)] if run else self.config["grid"]["datasets"]
 
@@ -217,6 +236,7 @@ class Pipeline:
         for runs_of in tables:
             kinds.append([run.name for run in dict.fromkeys(runs_of(self.config)) if run.name not in placed])
             placed.update(kinds[-1])
+        kinds.append(list(self.of_others))
         jobs = [kind[first : first + size] for kind in kinds for first in range(0, len(kind), size)]
         return {f"evaluate_{number}": job for number, job in enumerate(jobs, start=1)}
 

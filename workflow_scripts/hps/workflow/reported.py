@@ -71,6 +71,8 @@ class Reported:
         """Folders of what a table is made from: of each policy, those of its test sets."""
         pipeline, sets = self.pipeline, self.pipeline.config["grid"]["datasets"]
         found = [pipeline.evaluation(policy, test_set) for policy in pipeline.sft for test_set in sets if spec.sft]
+        if spec.compares:
+            found += [pipeline.evaluation(policy, test_set) for policy in pipeline.of_others for test_set in sets]
         for run in self.runs[spec.runs]:
             tested = pipeline.transfer_sets(run) if spec.transfer else [run.dataset]
             if spec.varies != "evaluated_on":

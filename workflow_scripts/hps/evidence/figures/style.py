@@ -79,7 +79,7 @@ class PointTable:
 
 
 def read_points(spec: TableSpec, path: str | Path) -> PointTable:
-    """Read a table of ours, as CSV; the SFT policy is left out.
+    """Read a table of ours, as CSV; the SFT policy, and those that others trained, are left out.
 
     Raises InputError naming the file when a column is missing, a cell is no number, or there is no trained policy.
     """
@@ -113,7 +113,8 @@ def told(tables: Iterable[PointTable]) -> dict[str, str]:
 
 
 def _trained(path: str | Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    rows = [row for row in read_csv(path, columns) if row["method"] != SFT]
+    # Ours have no `trained_on` for what we did not train; the paper's have no such column.
+    rows = [row for row in read_csv(path, columns) if row["method"] != SFT and row.get("trained_on") != ""]
     if not rows:
         raise InputError(path, "has no trained policy to draw")
     return rows
