@@ -115,10 +115,7 @@ def test_policies_that_share_a_job_share_its_start_and_the_reference():
 
     alone, together = stage(1), stage(8)
     one = planner("smollm2")
-    policy = one.models["policy"]
-    rate = one.rates.flops("score", policy, one.policy_dtype)
-    start = one.start("train", "policy", *one.scorers)
-    reference = policy.forward_flops(one.reference_work(one.data["hh_rlhf"])) / rate
+    start, (reference, _) = one.start("train", "policy", *one.scorers), one.reference_cost(one.data["hh_rlhf"])
     # SFT's job needs no reference.
     expected = (alone.jobs - together.jobs) * (start + reference)
     assert alone.jobs - together.jobs > 20
@@ -138,7 +135,7 @@ def test_policies_of_others_are_fetched_and_evaluated():
         assert after["train"] == before["train"]
         run = next(name for name in own.pipeline.runs if len(own.pipeline.test_sets(name)) == 2)
         one_of_ours = own.start("train", "policy", *own.scorers) + sum(
-            own.reference_seconds(own.data[name]) + own.test_seconds(own.data[name], trained=True)
+            own.reference_cost(own.data[name])[0] + own.test_cost(own.data[name], trained=True)[0]
             for name in own.pipeline.test_sets(run)
         )
         seconds = after["evaluate"].seconds - before["evaluate"].seconds

@@ -299,9 +299,9 @@ class Planner:
             trained = [name for name in job if name not in self.pipeline.sft]
             seconds += sum(self.weights("policy") / LOADING for name in job if name in self.pipeline.of_others)
             for test_set in {one for name in trained for one in self.pipeline.test_sets(name)}:
-                work = self.reference_work(self.data[test_set])
-                seconds += policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
-                volumes[test_set] += Volume(read=work.tokens)
+                own, volume = self.reference_cost(self.data[test_set])
+                seconds += own
+                volumes[test_set] += volume
             for policy_name, test_set in [(name, one) for name in job for one in self.pipeline.test_sets(name)]:
                 data, limit = self.data[test_set], self._evaluation_limit()
                 own, volume = self.test_cost(data, policy_name in trained)
@@ -347,9 +347,12 @@ class Planner:
         read = prompts * (self.config["candidates"]["n_test"] + 2) / self.rates.responses
         return seconds + read, volume
 
-    def reference_work(self, data: Data) -> Work:
-        """What the KL on one test set needs of the reference: once for all policies of a job."""
-        return shared_work(data.lengths.prompt, [data.lengths.human]) * data.prompts["test"]
+    def reference_cost(self, data: Data) -> tuple[float, Volume]:
+        """Seconds and volume of what the KL on one test set needs of the reference: once for all policies of a job."""
+        policy = self.models["policy"]
+        work = shared_work(data.lengths.prompt, [data.lengths.human]) * data.prompts["test"]
+        seconds = policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
+        return seconds, Volume(read=work.tokens)
 
     def _evaluation_limit(self) -> int:
         return self.config["evaluation"]["max_new_tokens"]
