@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real study bench gpu-check coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
+.PHONY: help reproduce real study crate bench gpu-check coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +34,14 @@ real: $(VENV)/installed $(VENV)/smollm2  ## Table 2 for dpo-pl, dpo-bt, dpo-hps 
 study: $(VENV)/installed $(VENV)/smollm2  ## dpo-bt, dpo-pl, dpo-hps on real text with three seeds: hours; goes on where it was stopped
 	$(SNAKEMAKE) all --configfile config/study.yaml --config 'compute={dtype: $(DTYPE)}'
 	@echo "The report: $(CURDIR)/results/study/report.html"
+
+# Of which run: its words for Snakemake, such as RUN='--configfile config/study.yaml'. The version is that of its results.
+RUN ?= --config preset=tiny
+CODE_VERSION = PYTHONPATH=workflow_scripts python -c "from hps.support.provenance import code_version; print(code_version())"
+crate: $(VENV)/installed  ## a finished run as an RO-Crate, ro-crate-metadata.json: its jobs, files, settings and code
+	snakemake all --cores 1 $(RUN) --reporter fairscape --report-fairscape-version "$$($(CODE_VERSION))" \
+		--report-fairscape-name HPS-Replica --report-fairscape-author "The HPS-Replica maintainers" \
+		--report-fairscape-license https://spdx.org/licenses/MIT
 
 # cpu: SmolLM2-135M beside TRL, at most 15 minutes on two cores. cuda: Llama-3-8B's architecture, at most 8 on one H100.
 DEVICE ?= cpu

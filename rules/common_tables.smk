@@ -136,8 +136,8 @@ def warnings():
 
 
 def table(name):
-    """A table's three files."""
-    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "html"])
+    """A table's files."""
+    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "tex", "html"])
 
 
 def target_table(name):

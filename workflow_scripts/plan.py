@@ -8,7 +8,7 @@ it in the profile's place: snakemake --profile results/paper/plan all
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,21 @@ from hps.evidence.render import Cell, Column, Page, Table, number
 from hps.planning import rates
 from hps.planning.inputs import architectures, datasets
 from hps.planning.plan import Planner
-from hps.planning.stages import CostEstimate, Stage
+from hps.planning.stages import CostEstimate, Stage, Volume
 from hps.support import cli
 from hps.support.cli import argument
 from hps.support.files import write_json, write_text
 from hps.workflow import config
 
 HOUR, GIB, GB = 3600, 2**30, 1e9
+VOLUME = {
+    "jobs": "Jobs",
+    "prompts": "Prompts",
+    "responses": "Responses",
+    "read": "Tokens read",
+    "generated": "Tokens generated",
+    "trained": "Tokens trained on",
+}
 
 
 @dataclass(kw_only=True)
@@ -88,7 +96,31 @@ def page(resolved: config.Config, planner: Planner, estimate: CostEstimate) -> P
         legend.append(
             f"Warning: by this estimate {', '.join(tight)} will not fit into the {memory / GB:.0f} GB of one device."
         )
-    return Page("What the run will cost: an estimate", [Table(columns, rows)], ["\n".join(notes)], legend)
+    tables = [Table(columns, rows), volumes(estimate)]
+    return Page("What the run will cost: an estimate", tables, ["\n".join(notes)], legend)
+
+
+def volumes(estimate: CostEstimate) -> Table:
+    """Jobs, prompts, responses and tokens by stage and data set; of all stages jobs and tokens."""
+    lines = [
+        (stage.rule, name, own)
+        for stage in estimate.stages
+        for name, own in (stage.volumes or {"": Volume(stage.jobs)}).items()
+    ]
+    whole = sum((own for *_, own in lines), Volume())
+    lines.append(
+        ("total", "", replace(whole, jobs=sum(stage.jobs for stage in estimate.stages), prompts=0, responses=0))
+    )
+    columns = [Column("Stage"), Column("Data set"), *(Column(name, numeric=True) for name in VOLUME.values())]
+    rows = [
+        [
+            Cell(rule),
+            Cell(name),
+            *(Cell(f"{getattr(own, field):,.0f}" if getattr(own, field) else "") for field in VOLUME),
+        ]
+        for rule, name, own in lines
+    ]
+    return Table(columns, rows, "Prompts, responses and tokens")
 
 
 def cells(stage: Stage, devices: int, unit: str) -> list[Cell]:
@@ -108,7 +140,7 @@ def time(seconds: float, unit: str) -> str:
 
 def as_dict(estimate: CostEstimate, minutes: dict[str, int]) -> dict[str, Any]:
     stages = [
-        vars(stage) | {"wall": stage.wall(estimate.devices), "minutes": minutes[stage.rule]}
+        asdict(stage) | {"wall": stage.wall(estimate.devices), "minutes": minutes[stage.rule]}
         for stage in estimate.stages
     ]
     totals = {"seconds": estimate.seconds, "wall": estimate.wall, "paper_style": estimate.paper_style}

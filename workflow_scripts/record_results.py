@@ -39,7 +39,7 @@ PARTS = ("tables", "figures", "claims", "audit", "theory")
 def main(arguments: Arguments) -> None:
     results = Path(arguments.results)
     found = [path for folder in PARTS for path in results.glob(f"{folder}/*")]
-    tables = sorted(path for path in found if path.suffix in (".csv", ".md", ".svg"))
+    tables = sorted(path for path in found if path.suffix in (".csv", ".md", ".tex", ".svg"))
     if not tables:
         raise InputError(results, "has no tables to record")
     with writing(arguments.out) as folder:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hps.evidence import render, results
+from hps.evidence.latex import latex
 from hps.evidence.needs import needed, read_config
 from hps.evidence.tables import EVALUATIONS, FOLDER, FRONTIER, JUDGEMENTS, RATINGS, TRAININGS, TableSpec, tables
 from hps.support import cli, files
@@ -66,11 +67,12 @@ class TablePart(PaperPart):
 
 
 def table(arguments: TablePart) -> None:
-    """One table, ours beside the paper's: CSV, Markdown, HTML."""
+    """One table, ours beside the paper's: CSV, Markdown, LaTeX, HTML."""
     config = read_config(arguments.config)
     spec = named(config, arguments.name)
     csv, page = MAKERS[spec.source](spec, arguments, needed(config, "table", spec.needs))
     write(arguments, spec.name, page, csv)
+    files.write_text(Path(arguments.out) / f"{spec.name}.tex", latex(page, spec.caption, spec.name))
 
 
 def named(config: Mapping[str, Any], name: str) -> TableSpec:

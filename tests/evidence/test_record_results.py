@@ -19,6 +19,7 @@ def results(tmp_path):
     log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": 0.5}]
     training(folder / "runs" / "a" / "b", run("dpo-bt"), log=log, provenance=made_with)
     write_text(folder / "tables" / "table2.csv", "method\n")
+    write_text(folder / "tables" / "table2.tex", "\\begin{table}")
     write_text(folder / "tables" / "table2.html", "<p>")
     write_text(folder / "theory" / "theory.md", "# Theorems\n")
     write_json(folder / "models" / "policy" / "model.json", {"role": "policy", "provenance": {"code": "x"}})
@@ -33,7 +34,7 @@ def results(tmp_path):
 def test_tables_and_a_summary(results, tmp_path):
     out = tmp_path / "measured"
     record_results.main(record_results.Arguments(results=str(results), command="make real", out=str(out)))
-    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv", "theory.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["summary.json", "table2.csv", "table2.tex", "theory.md"]
     found = json.loads((out / "summary.json").read_text())
     assert (found["command"], found["code versions"], found["from"]) == ("make real", ["known", "x"], "known")
     assert "/home/someone" not in json.dumps(found)

@@ -350,15 +350,17 @@ def test_values_of_another_evaluation_are_refused(tmp_path):
         read_evaluation(mine)
 
 
-def test_the_command_writes_the_same_three_files_each_time(tmp_path):
+def test_the_command_writes_the_same_files_each_time(tmp_path):
     folders = pair_of_methods(tmp_path, [1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
     words = ["table", "--name", "table2", "--config", configuration(tmp_path), "--paper", PAPER, "--out", tmp_path]
     written = []
     for _ in range(2):
         report(*words, "--evaluations", *folders)
-        written.append([(tmp_path / f"table2.{kind}").read_bytes() for kind in ("csv", "md", "html")])
+        written.append([(tmp_path / f"table2.{kind}").read_bytes() for kind in ("csv", "md", "tex", "html")])
     assert written[0] == written[1]
     assert b"| hh_rlhf | DPO-HPS |" in written[0][1]
+    assert b"hh\\_rlhf & DPO-HPS &" in written[0][2]
+    assert b"Fine-tuning: each policy on the test prompts" in written[0][2]
 
 
 @pytest.mark.parametrize(

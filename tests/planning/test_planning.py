@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import plan
@@ -18,7 +18,7 @@ from hps.planning.memory import CONTEXT, saved_bytes
 from hps.planning.operations import GPUS, LLAMA3_8B, Architecture, Work
 from hps.planning.plan import Planner, responses_used
 from hps.planning.rates import Rates
-from hps.planning.stages import CostEstimate, Lengths, Stage
+from hps.planning.stages import CostEstimate, Data, Lengths, Stage, Volume
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
@@ -115,7 +115,7 @@ def test_policies_that_share_a_job_share_its_start_and_the_reference():
 
     alone, together = stage(1), stage(8)
     one = planner("smollm2")
-    start, reference = one.start("train", "policy", *one.scorers), one.reference_seconds(one.data["hh_rlhf"])
+    start, (reference, _) = one.start("train", "policy", *one.scorers), one.reference_cost(one.data["hh_rlhf"])
     # SFT's job needs no reference.
     expected = (alone.jobs - together.jobs) * (start + reference)
     assert alone.jobs - together.jobs > 20
@@ -135,7 +135,7 @@ def test_policies_of_others_are_fetched_and_evaluated():
         assert after["train"] == before["train"]
         run = next(name for name in own.pipeline.runs if len(own.pipeline.test_sets(name)) == 2)
         one_of_ours = own.start("train", "policy", *own.scorers) + sum(
-            own.reference_seconds(own.data[name]) + own.test_seconds(own.data[name], trained=True)
+            own.reference_cost(own.data[name])[0] + own.test_cost(own.data[name], trained=True)[0]
             for name in own.pipeline.test_sets(run)
         )
         seconds = after["evaluate"].seconds - before["evaluate"].seconds
@@ -179,12 +179,52 @@ def test_a_training_by_hand():
     reply = own.usable(own.data["hh_rlhf"], 96)
     fed, prompt = reply - 1, own.data["hh_rlhf"].lengths.prompt
     attended = prompt * (prompt + 1) / 2 + 2 * (prompt * fed + fed * (fed + 1) / 2)
-    seconds, paper = own.run_seconds(run)
+    seconds, paper, _ = own.run_cost(run)
     assert seconds - start == pytest.approx(4 * 160 * (prompt + 2 * fed) + 12 * 4 * attended + 4 * 40 * 2 * reply)
     whole = prompt + fed
     assert paper - start == pytest.approx(
         2 * ((4 + 2) * 160 * whole + (12 + 4) * 4 * whole * (whole + 1) / 2 + (4 + 2) * 40 * whole)
     )
+
+
+def test_what_each_stage_processes_by_hand():
+    """Prompts of 10 tokens, human replies of 6, generated ones of 20, all cut; a reply's last token is never fed."""
+    lengths, prompts = Lengths(10, 6, 1e9), {"train": 4, "test": 2, "reward": 5, "eval_reward": 6, "sft": 0}
+
+    def volumes(policies: int) -> dict[str, Volume]:  # rounded, since few replies end before the limit
+        own = planner(
+            "smollm2",
+            grid={"datasets": ["hh_rlhf"], "rewards": ["dpo"], "losses": ["bt", "pl"], "n": 8},
+            ablations={"n": [], "beta": []},
+            attribution={"datasets": []},
+            candidates={"n_test": 4, "max_new_tokens": 20},
+            evaluation={"samples": 2, "sampled_prompts": 1, "max_new_tokens": 20},
+            training={"epochs": 3},
+            user_study={"prompts": 1},
+            compute={"policies_per_job": policies},
+        )
+        small = replace(own, data={"hh_rlhf": Data(prompts, lengths, "")})
+        found = {stage.rule: stage.volumes for stage in small.estimate().stages}
+        assert found.pop("fetch_model") == found.pop("tables, figures, report") == {}
+        return {rule: Volume(*(round(count, 3) for count in astuple(own["hh_rlhf"]))) for rule, own in found.items()}
+
+    found = volumes(policies=1)
+    assert found["download"] == Volume(1, 17, 34)
+    # Probes: of the rewards, and of harm on the prompts of the first. Two conversations of 10 + 5 tokens a prompt.
+    assert found["reward_model"] == Volume(3, 5 + 6 + 5, 2 * 16, read=16 * 2 * 15)
+    assert found["augment"] == Volume(2, 4 + 2, 4 * 8 + 2 * 4, read=(4 + 2) * 10, generated=(4 * 8 + 2 * 4) * 20)
+    # A prompt once, then its replies: 8 or 4 of 19 and the human ones of 5.
+    scored = Volume(2, 4 + 2, 4 * 10 + 2 * 6, read=4 * (10 + 8 * 19 + 2 * 5) + 2 * (10 + 4 * 19 + 2 * 5))
+    assert found["annotate"] == found["reference"] == scored
+    # BT sees two replies, PL eight, in each of three epochs.
+    assert found["train"] == Volume(2, 2 * 4, 4 * (2 + 8), trained=3 * 4 * ((10 + 2 * 19) + (10 + 8 * 19)))
+    # Three policies sample twice for one prompt, which two models score. Those that are trained have margins on both
+    # pairs of two prompts, and the KL reads the reference.
+    samples, pairs, reference = 10 + 2 * (10 + 2 * 19), 2 * (10 + 2 * 5 + 2 * 19), 2 * (10 + 5)
+    read = 3 * samples + 2 * (pairs + reference)
+    assert found["evaluate"] == Volume(3, 3 * 2, 3 * 2, read=read, generated=3 * 2 * 20)
+    together = volumes(policies=2)["evaluate"]  # both trained ones, and the policy before training by itself
+    assert together == replace(found["evaluate"], jobs=2, read=read - reference)
 
 
 def test_sharing_and_a_stored_reference_cost_less_than_the_papers_style():
@@ -196,7 +236,7 @@ def test_sharing_and_a_stored_reference_cost_less_than_the_papers_style():
 def test_more_responses_cost_more_only_where_they_are_used():
     own = planner("paper")
     seconds = {
-        (loss, n): own.run_seconds(Run("hh_rlhf", "dpo", loss, n, 0.1, 0))[0] for loss in ("bt", "pl") for n in (5, 100)
+        (loss, n): own.run_cost(Run("hh_rlhf", "dpo", loss, n, 0.1, 0))[0] for loss in ("bt", "pl") for n in (5, 100)
     }
     assert seconds["bt", 5] == seconds["bt", 100]
     assert seconds["pl", 100] > 10 * seconds["pl", 5]
@@ -216,6 +256,8 @@ def test_the_judges_requests_are_those_of_table_4():
     tokens = sum(4800 * (520 + each.prompt + 2 * each.kept(2048)) for each in lengths.values())
     assert said == f"judge: 9,600 requests, {tokens / 1e6:.1f} million tokens, to slurm/serve_judge.sh"
     assert stage.devices == 4
+    assert sum(volume.read + volume.generated for volume in stage.volumes.values()) == pytest.approx(tokens)
+    assert [volume.prompts for volume in stage.volumes.values()] == [4800, 4800]
     assert stage.disk == pytest.approx(145e9, rel=0.01)
     assert 145e9 / 4 < stage.memory < 48e9
     _, said = judge_of(planner("paper", seeds=[0, 1], seeds_of={"dpo-pl": [0]}))
@@ -391,6 +433,10 @@ def test_the_target_prints_the_plan_and_runs_nothing_else(checkout):
     done = snakemake("plan", "--quiet", "all", "--config", "preset=paper", folder=checkout)
     assert done.returncode == 0, done.stderr
     assert "| train | 58 |" in done.stdout
+    assert "| train | hh_rlhf | 36 | 5,788,800 |" in done.stdout
     assert "8 x L40S" in done.stdout
     assert [path.name for path in (checkout / "results/paper").iterdir()] in (["plan", "logs"], ["logs", "plan"])
-    assert read_json(checkout / "results/paper/plan/plan.json")["devices"] == 8
+    written = read_json(checkout / "results/paper/plan/plan.json")
+    assert written["devices"] == 8
+    (train,) = [stage for stage in written["stages"] if stage["rule"] == "train"]
+    assert train["volumes"]["hh_rlhf"]["jobs"] + train["volumes"]["pku_saferlhf"]["jobs"] == train["jobs"] == 58

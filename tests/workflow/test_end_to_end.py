@@ -4,11 +4,15 @@ import csv
 import json
 import math
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, called, python_environment
 from hub_server import WRITER, serving
+from rocrate.rocrate import ROCrate
+
+from hps.support.provenance import code_version
 
 pytestmark = pytest.mark.workflow
 
@@ -61,6 +65,7 @@ def test_tables_begin_with_the_papers_columns_and_hold_numbers(finished, table, 
         assert len(numbers) >= (1 if table == "table3" else 2)
         assert all(math.isfinite(float(number)) for number in numbers)
     assert (finished / f"results/tiny/tables/{table}.md").stat().st_size > 200
+    assert f"\\label{{tab:{table}}}" in (finished / f"results/tiny/tables/{table}.tex").read_text()
 
 
 def test_a_table_says_that_it_comes_from_a_toy_world(finished):
@@ -115,6 +120,26 @@ def test_policy_equals_reference_at_the_start_of_every_run(finished):
     for path in finished.glob("results/tiny/runs/*/*/log.jsonl"):
         first = json.loads(path.read_text().splitlines()[0])
         assert first["margin"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_run_is_an_ro_crate_that_names_configuration_code_and_tables(finished):
+    words = ["make", "--dry-run", "--no-print-directory", "crate", "RUN=--configfile tests/smoke.yaml"]
+    env = python_environment(HPS_DATA_DIR="")
+    said = subprocess.run(words, cwd=finished, env=env, capture_output=True, text=True, check=True).stdout
+    command = said[said.index("snakemake all") :]  # what comes before it installs the environment
+    done = subprocess.run(command, shell=True, cwd=finished, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    crate = ROCrate(finished)
+    assert crate.root_dataset["version"] == code_version(finished)
+    files = {entity.get("contentUrl"): entity for entity in crate.get_entities()}
+    assert {"Snakefile", "config.yaml", "tests/smoke.yaml", "results/tiny/config.json"} <= files.keys()
+    for table in PAPER:
+        made = {f"results/tiny/tables/{table}.{kind}" for kind in ("csv", "md", "tex", "html")}
+        assert made <= files.keys()
+        (job,) = files[f"results/tiny/tables/{table}.csv"]["generatedBy"]
+        assert f"report.py table --name {table} " in job["command"]
+    local = [path for path in files if path and "://" not in path]
+    assert [path for path in local if not (finished / path).exists()] == []
 
 
 def test_a_second_call_has_nothing_to_do(finished):

@@ -89,6 +89,20 @@ class Table:
     cards: bool = False
     below: Sequence[Below | None] = ()
 
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Groups of columns from left to right, each with how many it spans; none where no column is in one."""
+        if not any(column.group for column in self.columns):
+            return []
+        found = groupby(self.columns, key=lambda column: column.group)
+        return [(group, len(list(columns))) for group, columns in found]
+
+    @property
+    def ruled(self) -> list[bool]:
+        """Of each row, whether it begins another block than the row above it."""
+        blocks = [row[self.block].text if self.block is not None else "" for row in self.rows]
+        return [number > 0 and blocks[number - 1] != block for number, block in enumerate(blocks)]
+
 
 @dataclass(frozen=True)
 class Page:
@@ -171,31 +185,28 @@ def _in_markdown(text: str) -> str:
 def _head(table: Table) -> str:
     """The names, below a row of group names when there are groups."""
     names = "".join(f'<th scope="col"{_numeric(column)}>{escape(column.name)}</th>' for column in table.columns)
-    if not any(column.group for column in table.columns):
+    if not table.groups:
         return f"<thead><tr>{names}</tr></thead>"
-    spans = [(group, len(list(columns))) for group, columns in groupby(table.columns, key=lambda column: column.group)]
     groups = "".join(
         f'<th class="group" scope="colgroup" colspan="{span}">{escape(group)}</th>'
         if group
         else f'<td colspan="{span}"></td>'
-        for group, span in spans
+        for group, span in table.groups
     )
     return f'<thead><tr class="groups">{groups}</tr><tr>{names}</tr></thead>'
 
 
 def _body(table: Table) -> str:
-    lines, last, below = [], None, dict(enumerate(table.below))
-    for number, row in enumerate(table.rows):
-        block = row[table.block].text if table.block is not None else None
-        ruled = ' class="block"' if last is not None and block != last else ""
-        last = block
+    lines, below = [], dict(enumerate(table.below))
+    for number, (row, ruled) in enumerate(zip(table.rows, table.ruled, strict=True)):
         cells = []
         for position, (cell, column) in enumerate(zip(row, table.columns, strict=True)):
             tag = 'th scope="row"' if position == table.header else "td"
             detail = f'<span class="detail">{escape(cell.detail)}</span>' if cell.detail else ""
             name = f' data-name="{escape(_full_name(column))}"' if table.cards and tag == "td" and column.name else ""
             cells.append(f"<{tag}{name}{_numeric(column)}>{escape(cell.text)}{detail}</{tag[:2]}>")
-        lines.append(f"<tr{ruled}>{''.join(cells)}</tr>")
+        block = ' class="block"' if ruled else ""
+        lines.append(f"<tr{block}>{''.join(cells)}</tr>")
         if opened := below.get(number):
             lines.append(
                 f'<tr class="below"><td colspan="{len(cells)}"><details><summary>{escape(opened.summary)}</summary>'

@@ -112,7 +112,8 @@ TABLES = {
         TableSpec(
             "table5",
             "Table 5: transfer",
-            "Transfer: each policy on the test prompts of the data set it was *not* trained on (Table 5 of the paper).",
+            "Transfer: each policy on the test prompts of another data set than the one it was trained on (Table 5 of "
+            "the paper).",
             transfer=True,
             paper="table5_transfer.csv",
             figure="margins",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hps.planning.memory import CONTEXT, ITEMSIZE
 from hps.planning.operations import Architecture, sampling_work
 from hps.planning.rates import Rates
-from hps.planning.stages import Data
+from hps.planning.stages import Data, Volume
 from hps.workflow.config import Config
 from hps.workflow.grid import judged_runs
 from hps.workflow.pipeline import sampled_prompts
@@ -27,13 +27,21 @@ ANSWER = 120
 class Judging:
     """All requests for Table 4, malformed replies aside; whoever serves the judge answers them."""
 
-    requests: int
-    prompt: float  # mean tokens of a request
+    volumes: Mapping[str, Volume]  # by data set; a prompt is a request, a response the reply to it
     concurrency: int
 
     @property
+    def requests(self) -> int:
+        return sum(volume.prompts for volume in self.volumes.values())
+
+    @property
     def tokens(self) -> float:
-        return self.requests * (self.prompt + ANSWER)
+        return sum(volume.read + volume.generated for volume in self.volumes.values())
+
+    @property
+    def prompt(self) -> float:
+        """Mean tokens of a request."""
+        return sum(volume.read for volume in self.volumes.values()) / self.requests if self.requests else 0.0
 
     def seconds(self, model: Architecture, rates: Rates) -> float:
         """Wall seconds of serving them with vLLM on SERVERS_GPUS devices, which share the work evenly."""
@@ -64,7 +72,9 @@ def judging(config: Config, data: Mapping[str, Data], replies: Mapping[str, floa
     judged = samples if judge["samples"] == "all" else min(samples, judge["samples"])
     each = judged * (2 if judge["orders"] == "both" else 1)
     pairs = Counter(run.dataset for run, _ in judged_runs(config))
-    requests = {name: each * pairs[name] * sampled_prompts(config, own.prompts["test"]) for name, own in data.items()}
-    total = sum(requests.values())
-    tokens = sum(requests[name] * (FRAME + own.lengths.prompt + 2 * replies[name]) for name, own in data.items())
-    return Judging(total, tokens / total if total else 0.0, judge["concurrency"])
+    volumes = {}
+    for name, own in data.items():
+        requests = each * pairs[name] * sampled_prompts(config, own.prompts["test"])
+        read = requests * (FRAME + own.lengths.prompt + 2 * replies[name])
+        volumes[name] = Volume(prompts=requests, responses=requests, read=read, generated=requests * ANSWER)
+    return Judging(volumes, judge["concurrency"])

@@ -164,8 +164,17 @@ def plain_work(prompt: float, responses: Iterable[float], *, all_logits: bool = 
 
 def sampling_work(prompt: float, steps: float, prompts: float, sequences: float) -> Work:
     """Sampling `steps` tokens for each of `sequences` responses in all: their prompts once, then token by token."""
-    decoding = Work(steps, steps * (prompt + steps / 2), steps) * sequences
-    return Work(prompt, prompt * (prompt + 1) / 2, 1) * prompts + decoding
+    return reading_work(prompt, prompts) + decoding_work(prompt, steps, sequences)
+
+
+def reading_work(prompt: float, prompts: float) -> Work:
+    """Reading prompts before sampling, each once."""
+    return Work(prompt, prompt * (prompt + 1) / 2, 1) * prompts
+
+
+def decoding_work(prompt: float, steps: float, sequences: float) -> Work:
+    """Sampling `steps` tokens for each of `sequences` responses in all, after prompts that have been read."""
+    return Work(steps, steps * (prompt + steps / 2), steps) * sequences
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from hps.method.losses import responses_used
 from hps.planning.judge import SERVERS_GPUS, judging
 from hps.planning.judge import weights as judge_weights
 from hps.planning.memory import ITEMSIZE, Memory
-from hps.planning.operations import Architecture, Work, plain_work, sampling_work, shared_work
+from hps.planning.operations import Architecture, Work, decoding_work, plain_work, reading_work, shared_work
 from hps.planning.rates import WARM_START_UP, Rates
-from hps.planning.stages import CostEstimate, Data, Lengths, Stage
+from hps.planning.stages import CostEstimate, Data, Lengths, Stage, Volume
 from hps.runs import Run
 from hps.workflow.config import Config
 from hps.workflow.pipeline import Pipeline, policy_dtype, sampled_prompts
@@ -105,9 +105,11 @@ class Planner:
 
     def downloads(self) -> Stage:
         stage = Stage("download")
-        for data in self.data.values():
-            tokens = sum(data.prompts.values()) * (data.lengths.prompt + 2 * data.lengths.human)
-            stage = stage.with_job(SMALL_JOB, disk=tokens * TEXT / 2)
+        for name, data in self.data.items():
+            prompts = sum(data.prompts.values())
+            tokens = prompts * (data.lengths.prompt + 2 * data.lengths.human)
+            volumes = {name: Volume(prompts=prompts, responses=2 * prompts)}
+            stage = stage.with_job(SMALL_JOB, disk=tokens * TEXT / 2, volumes=volumes)
         return stage
 
     def model_stages(self) -> list[Stage]:
@@ -118,30 +120,29 @@ class Planner:
             disk = self.weights(role)
             if given["source"] == "scratch":
                 replies = 2 if given["replies"] == "both" else 1
-                work = self._over(
-                    "sft", lambda lengths, replies=replies: plain_work(lengths.prompt, [lengths.human] * replies)
-                )
-                seconds = self._fitting(role, work * given["epochs"], full=True)
+                work, volumes = self._human("trained", "sft", replies, given["epochs"])
+                seconds = self._fitting(role, work, full=True)
                 scratch = scratch.with_job(
                     self.start("score") + seconds,
                     self.memory.training(self.models[role], 4096, self.models[role].parameters),
                     disk,
+                    volumes=volumes,
                 )
             elif given["source"] == "trained":
-                work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
-                work = replace(work * given["epochs"], counted=0)
+                work, volumes = self._human("trained", given["split"], 2, given["epochs"])
+                work = replace(work, counted=0)
                 model = self.models[role]
                 layers = given["lora_layers"] / model.layers if given["lora_layers"] else 1.0
                 seconds = self._fitting(role, work, full=given["lora_rank"] == 0, layers=layers)
                 memory = self.memory.training(model, 4096, self._adapter(model, given["lora_rank"]))
-                trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
+                trained = trained.with_job(self.start("score", role) + seconds, memory, disk, volumes=volumes)
             elif given["source"] == "probe":
-                work = self._over(given["split"], lambda lengths: plain_work(lengths.prompt, [lengths.human] * 2))
+                work, volumes = self._human("read", given["split"], 2)
                 model = self.models[role]
                 flops = model.forward_flops(replace(work, counted=0))
                 seconds = flops / self.rates.flops("score", model, self.dtype)
                 memory = self.memory.scoring(model, self.dtype)
-                trained = trained.with_job(self.start("score", role) + seconds, memory, disk)
+                trained = trained.with_job(self.start("score", role) + seconds, memory, disk, volumes=volumes)
             else:
                 links = given["source"] == "path"
                 fetched = fetched.with_job(SMALL_JOB + (0 if links else disk / LOADING), disk=0 if links else disk)
@@ -150,9 +151,19 @@ class Planner:
             fetched = fetched.with_job(SMALL_JOB + disk / LOADING, disk=disk)
         return [fetched, scratch, trained]
 
-    def _over(self, split: str, work) -> Work:
-        """`work(lengths)` summed over the prompts of a split of all data sets."""
-        return sum((work(data.lengths) * data.prompts[split] for data in self.data.values()), Work())
+    def _human(self, kind: str, split: str, replies: int, epochs: float = 1) -> tuple[Work, dict[str, Volume]]:
+        """Work on whole human conversations of a split of all data sets, and its volumes.
+
+        Args:
+            kind: which tokens of a volume they are, `read` or `trained`.
+        """
+        total, volumes = Work(), {}
+        for name, data in self.data.items():
+            prompts = data.prompts[split]
+            work = plain_work(data.lengths.prompt, [data.lengths.human] * replies) * prompts * epochs
+            total += work
+            volumes[name] = Volume(prompts=prompts, responses=prompts * replies, **{kind: work.tokens})
+        return total, volumes
 
     def _fitting(self, role: str, work: Work, *, full: bool, layers: float = 1.0) -> float:
         """Seconds of training on whole sequences, with the backward pass through this share of the layers."""
@@ -174,7 +185,7 @@ class Planner:
                 n = self.pipeline.candidates(name, split)
                 prompts = data.prompts[split] / shards
                 replies = [reply] * n + [data.lengths.human] * 2
-                seconds = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
+                seconds, sampled = self.generating(generator, self.dtype, data.lengths, prompts, n, limit)
                 size = prompts * sum(replies)
                 shared = shared_work(data.lengths.prompt, replies) * prompts
                 plain = plain_work(data.lengths.prompt, replies) * prompts
@@ -183,42 +194,47 @@ class Planner:
                     for work in (shared, plain)
                 ]
                 scoring = policy.forward_flops(shared) / self.rates.flops("score", policy, self.policy_dtype)
+                responses = prompts * len(replies)
+                scored = {name: Volume(prompts=prompts, responses=responses, read=shared.tokens)}
                 for _ in range(shards):
                     augment = augment.with_job(
                         self.start("score", "generator") + seconds,
                         self.memory.generating(generator, self.dtype, data.lengths.prompt + limit),
                         size * TEXT / 2,
+                        volumes={name: sampled},
                     )
                     start = self.start("score", "reward")
                     memory = self.memory.scoring(reward, self.dtype)
-                    annotate = annotate.with_job(
-                        start + rewards[0], memory, prompts * len(replies) * 20, start + rewards[1]
-                    )
+                    annotate = annotate.with_job(start + rewards[0], memory, responses * 20, start + rewards[1], scored)
                     start = self.start("score", "policy")
-                    responses = prompts * len(replies)
                     # Paper-style training computes the reference in its own steps, so it has no such stage.
                     reference = reference.with_job(
                         start + responses / self.rates.responses + scoring,
                         self.memory.scoring(policy, self.policy_dtype),
                         responses * 20 + size * TEXT / 2,  # token ids take what packed text takes
+                        volumes=scored,
                     )
         return [augment, annotate, replace(reference, paper_style=0.0)]
 
     def generating(
         self, model: Architecture, dtype: str, lengths: Lengths, prompts: float, n: int, limit: int
-    ) -> float:
-        """Seconds to sample n replies to each of some prompts, `sequences` at a time.
+    ) -> tuple[float, Volume]:
+        """Seconds to sample n replies to each of some prompts, `sequences` at a time, and what they process.
 
         A batch goes on to its longest end, unless ended replies make room for the next.
         """
         if not prompts:
-            return 0.0
+            return 0.0, Volume()
         together = min(self.config["compute"]["sequences"], max(1, round(prompts * n)))
         steps = lengths.kept(limit) if self.continuous else lengths.steps(limit, together)
-        work = sampling_work(lengths.prompt, steps, prompts, prompts * n)
+        reading, decoding = reading_work(lengths.prompt, prompts), decoding_work(lengths.prompt, steps, prompts * n)
         batches = prompts * n / together
         context = lengths.prompt + steps / 2
-        return self.rates.generating(model, dtype, work, together, steps * batches, context, self.continuous)
+        seconds = self.rates.generating(
+            model, dtype, reading + decoding, together, steps * batches, context, self.continuous
+        )
+        volume = Volume(prompts=prompts, responses=prompts * n, read=reading.tokens, generated=decoding.tokens)
+        return seconds, volume
 
     # --- training ------------------------------------------------------------------------------------------------
 
@@ -226,14 +242,18 @@ class Planner:
         stage = Stage("train", devices=self.config["compute"]["processes"])
         policy = self.models["policy"]
         for run in self.pipeline.runs.values():
-            seconds, paper = self.run_seconds(run)
+            seconds, paper, volume = self.run_cost(run)
             trained = self._trainable(run)
             memory = self.memory.training(policy, self.config["compute"]["train_tokens"], trained)
-            stage = stage.with_job(seconds, memory, 4 * trained, paper)  # an adapter or a model, in float32
+            # An adapter or a model, in float32.
+            stage = stage.with_job(seconds, memory, 4 * trained, paper, {run.dataset: volume})
         return stage
 
-    def run_seconds(self, run: Run) -> tuple[float, float]:
-        """Wall seconds of one training; of the same without sharing and with the reference in every step."""
+    def run_cost(self, run: Run) -> tuple[float, float, Volume]:
+        """Wall seconds of one training; of the same without sharing and with the reference in every step; its volume.
+
+        Tokens are trained on once in each epoch, whatever further forward passes that takes.
+        """
         compute, policy = self.config["compute"], self.models["policy"]
         training = self.config.under(run)["training"]
         data = self.data[run.dataset]
@@ -250,7 +270,9 @@ class Planner:
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
         read = data.prompts["train"] * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
-        return start + read + flops / rate, start + read + paper / rate
+        prompts = data.prompts["train"]
+        volume = Volume(prompts=prompts, responses=prompts * len(replies), trained=work.tokens * compute["processes"])
+        return start + read + flops / rate, start + read + paper / rate, volume
 
     def _adapter(self, model: Architecture, rank: int) -> int:
         """Trained parameters of a reward model: an adapter on queries and values of all layers, or, rank 0, all."""
@@ -271,16 +293,20 @@ class Planner:
         several = self.config["compute"]["policies_per_job"] > 1
         for job in self.pipeline.evaluation_jobs.values() if several else one_each:
             seconds = self.start("train", "policy", *self.scorers)  # adapters and all models
-            disk = 0.0
+            disk, volumes = 0.0, dict.fromkeys(self.data, Volume())
             # One model after another is in memory.
             memories = [self.memory.scoring(self.models[role], self.dtype) for role in self.scorers]
             trained = [name for name in job if name not in self.pipeline.sft]
             seconds += sum(self.weights("policy") / LOADING for name in job if name in self.pipeline.of_others)
             for test_set in {one for name in trained for one in self.pipeline.test_sets(name)}:
-                seconds += self.reference_seconds(self.data[test_set])
+                own, volume = self.reference_cost(self.data[test_set])
+                seconds += own
+                volumes[test_set] += volume
             for policy_name, test_set in [(name, one) for name in job for one in self.pipeline.test_sets(name)]:
                 data, limit = self.data[test_set], self._evaluation_limit()
-                seconds += self.test_seconds(data, policy_name in trained)
+                own, volume = self.test_cost(data, policy_name in trained)
+                seconds += own
+                volumes[test_set] += volume
                 prompts = data.prompts["test"]
                 sampled = sampled_prompts(self.config, prompts)
                 disk += sampled * self.config["evaluation"]["samples"] * self.usable(data, limit) * TEXT / 2
@@ -288,7 +314,8 @@ class Planner:
                     self.memory.generating(policy, self.policy_dtype, data.lengths.prompt + limit),
                     self.memory.comparing(policy, self.policy_dtype, prompts * data.lengths.human),
                 ]
-            stage = stage.with_job(seconds, max(memories), disk)
+            read = {name: volume for name, volume in volumes.items() if volume.prompts}
+            stage = stage.with_job(seconds, max(memories), disk, volumes=read)
         return stage
 
     @property
@@ -296,30 +323,36 @@ class Planner:
         """The roles that score what a policy answers to test prompts."""
         return [role for role in ("eval_reward", "harm") if role in self.models]
 
-    def test_seconds(self, data: Data, trained: bool) -> float:
-        """Seconds to evaluate one policy on one test set: samples, their rewards, margins and KL."""
+    def test_cost(self, data: Data, trained: bool) -> tuple[float, Volume]:
+        """Seconds to evaluate one policy on one test set, and what that processes: samples, rewards, margins and KL."""
         evaluation = self.config["evaluation"]
         policy = self.models["policy"]
         prompts, limit = data.prompts["test"], self._evaluation_limit()
         sampled = sampled_prompts(self.config, prompts)
         reply = self.usable(data, limit)
-        seconds = self.generating(policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit)
+        seconds, volume = self.generating(
+            policy, self.policy_dtype, data.lengths, sampled, evaluation["samples"], limit
+        )
+        volume = replace(volume, prompts=prompts)
         judged = replace(shared_work(data.lengths.prompt, [reply] * evaluation["samples"]), counted=0) * sampled
         for reward in (self.models[role] for role in self.scorers):
             seconds += reward.forward_flops(judged) / self.rates.flops("annotate", reward, self.dtype)
+            volume += Volume(read=judged.tokens)
         if trained:
             # The human pair and the annotated pair; the KL needs the head once more for the chosen reply.
             pairs = shared_work(data.lengths.prompt, [data.lengths.human] * 2 + [reply] * 2)
             work = replace(pairs, counted=pairs.counted + data.lengths.human) * prompts
             seconds += policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
+            volume += Volume(read=work.tokens)
         read = prompts * (self.config["candidates"]["n_test"] + 2) / self.rates.responses
-        return seconds + read
+        return seconds + read, volume
 
-    def reference_seconds(self, data: Data) -> float:
-        """Seconds for what the KL on one test set needs of the reference: once for all policies of a job."""
-        policy, prompts = self.models["policy"], data.prompts["test"]
-        work = shared_work(data.lengths.prompt, [data.lengths.human]) * prompts
-        return policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
+    def reference_cost(self, data: Data) -> tuple[float, Volume]:
+        """Seconds and volume of what the KL on one test set needs of the reference: once for all policies of a job."""
+        policy = self.models["policy"]
+        work = shared_work(data.lengths.prompt, [data.lengths.human]) * data.prompts["test"]
+        seconds = policy.forward_flops(work) / self.rates.flops("score", policy, self.policy_dtype)
+        return seconds, Volume(read=work.tokens)
 
     def _evaluation_limit(self) -> int:
         return self.config["evaluation"]["max_new_tokens"]
@@ -342,7 +375,8 @@ class Planner:
         stage = replace(stage, devices=SERVERS_GPUS)
         disk = judge_weights(model)
         seconds = disk / LOADING + asked.seconds(model, self.rates)
-        return stage.with_job(seconds, asked.memory(model), disk), [f"{said}, to slurm/serve_judge.sh"]
+        stage = stage.with_job(seconds, asked.memory(model), disk, volumes=asked.volumes)
+        return stage, [f"{said}, to slurm/serve_judge.sh"]
 
     def tables(self) -> Stage:
         stage = Stage("tables, figures, report")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,21 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """What jobs process of one data set. A prompt or response counts once a job, a token each time a model has it."""
+
+    jobs: int = 0
+    prompts: float = 0.0
+    responses: float = 0.0
+    read: float = 0.0  # tokens that a model scores, and those of prompts before sampling
+    generated: float = 0.0  # tokens sampled, until the longest of a batch has ended
+    trained: float = 0.0  # tokens forward and backward
+
+    def __add__(self, other: Volume) -> Volume:
+        return Volume(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
 class Stage:
     """What the jobs of one rule cost together."""
 
@@ -45,9 +62,22 @@ class Stage:
     memory: float = 0.0  # bytes of the device at a job's peak (CPU: of the process)
     disk: float = 0.0  # bytes written that stay
     paper_style: float = 0.0  # seconds of device time without sharing and with the reference in every step
+    volumes: Mapping[str, Volume] = field(default_factory=dict)  # by data set
 
-    def with_job(self, seconds: float, memory: float = 0.0, disk: float = 0.0, paper_style: float = 0.0) -> Stage:
-        """With one more job of this many wall seconds; `paper_style` likewise, 0: the same."""
+    def with_job(
+        self,
+        seconds: float,
+        memory: float = 0.0,
+        disk: float = 0.0,
+        paper_style: float = 0.0,
+        volumes: Mapping[str, Volume] = MappingProxyType({}),
+    ) -> Stage:
+        """With one more job of this many wall seconds; `paper_style` likewise, 0: the same.
+
+        Args:
+            volumes: what the job processes of each data set that it reads.
+        """
+        added = {name: self.volumes.get(name, Volume()) + replace(own, jobs=1) for name, own in volumes.items()}
         return replace(
             self,
             jobs=self.jobs + 1,
@@ -56,6 +86,7 @@ class Stage:
             memory=max(self.memory, memory),
             disk=self.disk + disk,
             paper_style=self.paper_style + (paper_style or seconds) * self.devices,
+            volumes={**self.volumes, **added},
         )
 
     def wall(self, devices: int) -> float:
