@@ -150,12 +150,25 @@ def export(root: Path, code: str, folder: Path) -> None:
 
 
 def download(wheels: Iterable[str], python: str, folder: Path) -> None:
-    """Wheels of these exact versions and of nothing else, for a Linux on x86-64 with this Python."""
-    target = ["--python-version", python, "--implementation", "cp", "--only-binary", ":all:"]
+    """Wheels of these exact versions and of nothing else, for a Linux on x86-64 with this Python.
+
+    One that was published as a source alone is built here. Raises InputError where one cannot be had, or runs on no
+    other machine than this.
+    """
+    target = ["--python-version", python, "--implementation", "cp"]
     target += [word for name in PLATFORMS for word in ("--platform", name)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *target, "--dest", folder, *wheels]
-    if subprocess.run(command).returncode:
-        raise InputError("pip download", f"cannot fetch all wheels for Python {python}; its messages stand above")
+    pip("download", *target, "--dest", folder, *wheels)
+    for source in [*folder.glob("*.tar.gz"), *folder.glob("*.zip")]:
+        pip("wheel", "--wheel-dir", folder, source)
+        source.unlink()
+        if not [*folder.glob(f"{source.name.split('-')[0]}-*-none-any.whl")]:
+            raise InputError("constraints.txt", f"{source.name}: there is no wheel for Python {python}")
+
+
+def pip(command: str, *words: str | Path) -> None:
+    called = [sys.executable, "-m", "pip", command, "--quiet", "--no-deps", *words]
+    if subprocess.run(called).returncode:
+        raise InputError(f"pip {command}", "failed; its messages stand above")
 
 
 # --- parts ---------------------------------------------------------------------------------------------------------
