@@ -6,7 +6,6 @@ On that machine, `./run` in the folder runs it (bundle/run). All but the script 
 parts; SHA256SUMS has a line for each file, and is written last.
 """
 
-import json
 import shutil
 import subprocess
 import sys

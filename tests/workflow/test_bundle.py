@@ -36,7 +36,7 @@ def test_what_a_package_needs_is_packed_with_it_and_what_is_present_needs_nothin
 
 def test_what_has_no_pin_is_named():
     with pytest.raises(InputError, match=r"constraints.txt: torch: has no pin"):
-        make.missing({"peft"}, PRESENT - {"torch"} | {"setuptools"}, PINS)
+        make.missing({"accelerate"}, PRESENT - {"accelerate", "torch"} | {"setuptools"}, PINS)
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, [1]), (10, [10]), (25, [10, 10, 5])])
