@@ -1,6 +1,7 @@
 """Warm jobs: to whoever started one, it is a `python` of its own in all but the time that imports take."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,12 @@ def running(python: list[str], scripts: Path, sign: Path, *words: str) -> tuple[
     job = subprocess.Popen(words, cwd=scripts, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: sign.exists() and sign.read_text())
     return job, int(sign.read_text())
+
+
+def catches(process: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def wait_until(condition, seconds: float = 60) -> None:
@@ -173,6 +180,19 @@ def test_jobs_die_with_the_warm_process_and_later_ones_start_plain(scripts, tmp_
     assert job.returncode == -signal.SIGKILL
     wait_until(lambda: is_gone(worker))
     assert not is_warm(call(jobs.client(folder), scripts, "show.py", input=""))
+
+
+def test_a_job_that_is_ended_before_it_has_begun_does_not_start_plain(scripts, tmp_path):
+    folder, process = jobs.start(scripts, ["json"])
+    call(jobs.client(folder), scripts, "success.py")  # from now on it answers
+    process.send_signal(signal.SIGSTOP)
+    words = [*jobs.client(folder), "wait.py", str(tmp_path / "sign")]
+    with subprocess.Popen(words, cwd=scripts, env=ENVIRONMENT) as job:
+        wait_until(lambda: catches(job.pid, signal.SIGTERM))
+        job.terminate()
+        process.kill()
+        assert job.wait(30) == -signal.SIGTERM
+    assert not (tmp_path / "sign").exists()
 
 
 def test_the_warm_process_ends_with_its_run_even_when_that_is_killed(scripts, tmp_path):

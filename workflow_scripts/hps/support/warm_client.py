@@ -3,7 +3,8 @@
     python -IS workflow_scripts/hps/support/warm_client.py FOLDER_OF_THE_WARM_PROCESS COMMAND.py ARGUMENTS...
 
 Signals go on to the job; the job's end, by exit code or by signal, becomes this process's own. Where the warm process
-refuses the job or is gone, this becomes a Python of the job's own. It imports little, since every job waits for it.
+refuses the job or is gone, this becomes a Python of the job's own, or ends by a signal that has come meanwhile. It
+imports little, since every job waits for it.
 """
 
 import marshal
@@ -21,16 +22,19 @@ FORWARDED = [
 
 
 def main(folder: str, *arguments: str) -> None:
+    received: list[int] = []
     with socket.socket(socket.AF_UNIX) as server, suppress(OSError):
         server.connect(f"{folder}/socket")
-        hand_over(server, arguments)
+        hand_over(server, arguments, received)
         if server.recv(1):  # it has forked
             finish(server.recv(16))
+    if received:
+        end_by(received[0])
     os.execv(sys.executable, [sys.executable, *arguments])
 
 
-def hand_over(server: socket.socket, arguments: tuple[str, ...]) -> None:
-    """Send the job: its command line, surroundings and streams; from then on pass signals on."""
+def hand_over(server: socket.socket, arguments: tuple[str, ...], received: list[int]) -> None:
+    """Send the job: command line, surroundings and streams; from then on pass signals on, and keep those received."""
     umask = os.umask(0)
     os.umask(umask)
     name = f"{os.getppid()}-{os.getpid()}"
@@ -43,6 +47,8 @@ def hand_over(server: socket.socket, arguments: tuple[str, ...]) -> None:
             server.send(bytes([signal.SIGSTOP if stop else number]))
         if stop:
             os.kill(os.getpid(), signal.SIGSTOP)
+        elif number != signal.SIGCONT:
+            received.append(number)
 
     # What comes meanwhile waits.
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
@@ -62,11 +68,16 @@ def finish(status: bytes) -> None:
         print("error: the process that this job was forked from was killed, and the job with it", file=sys.stderr)
     ended = int(status or signal.SIGKILL)
     if os.WIFSIGNALED(ended):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # if there is a core, it is the job's
-        if (number := os.WTERMSIG(ended)) != signal.SIGKILL:
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        end_by(os.WTERMSIG(ended))
     os._exit(os.waitstatus_to_exitcode(ended))
+
+
+def end_by(number: int) -> None:
+    """End by a signal. If there is a core, it is the job's."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":
