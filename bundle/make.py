@@ -55,6 +55,9 @@ def main(arguments: Arguments) -> None:
         folder = Path(scratch) / "payload"
         download(wheels, arguments.python, folder / "wheels")
         export(ROOT, code, folder / "code")
+        for path in arguments.configfiles:
+            if not (folder / "code" / path).is_file():
+                raise InputError(path, "is not in the last commit; a path from the repository's root is expected")
         for name, path in data.items():
             (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / "data" / name)
