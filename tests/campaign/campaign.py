@@ -105,9 +105,11 @@ class Run:
 
 
 def of_run(process: psutil.Process) -> bool:
-    """Whether it is the warm process itself, which Snakemake has started."""
-    commands = [" ".join(one.cmdline()) for one in (process, process.parent()) if one]
-    return WARM in commands[0] and "-m snakemake" in commands[-1]
+    """Whether it is the warm process itself, of whose forks none is its parent."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        own, parent = (" ".join(one.cmdline()) if one else "" for one in (process, process.parent()))
+        return WARM in own and WARM not in parent
+    return True
 
 
 def kill(processes: list[psutil.Process]) -> bool:

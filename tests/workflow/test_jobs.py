@@ -120,6 +120,24 @@ def test_a_warm_job_ends_as_a_plain_one_ends(client, scripts, name):
     assert (forked.stdout, forked.stderr, forked.returncode) == (plain.stdout, plain.stderr, plain.returncode)
 
 
+def test_a_temporary_folder_may_have_a_long_name(scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.tempfile, "tempdir", str(tmp_path / ("long" * 40)))
+    (tmp_path / ("long" * 40)).mkdir()
+    folder, process = jobs.start(scripts, ["json"])
+    try:
+        assert is_warm(call(jobs.client(folder), scripts, "show.py", input=""))
+    finally:
+        jobs.stop(folder, process)
+    assert not folder.exists()
+
+
+def test_a_warm_process_that_cannot_start_leaves_nothing(scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(jobs.sys, "executable", str(tmp_path / "none"))
+    jobs.warm(scripts, ["json"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_of_python_itself_and_other_folders_are_left_to_a_python_of_their_own(client, scripts, tmp_path):
     assert call(client, scripts, "-c", "print(1)").stdout == "1\n"
     (tmp_path / "own.py").write_text("import sys; print('hps.support.warm' in sys.modules)")

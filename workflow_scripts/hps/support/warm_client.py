@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 FORWARDED = [
@@ -24,13 +25,22 @@ FORWARDED = [
 def main(folder: str, *arguments: str) -> None:
     received: list[int] = []
     with socket.socket(socket.AF_UNIX) as server, suppress(OSError):
-        server.connect(f"{folder}/socket")
+        at_socket(folder, server.connect)
         hand_over(server, arguments, received)
         if server.recv(1):  # it has forked
             finish(server.recv(16))
     if received:
         end_by(received[0])
     os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def at_socket(folder: str, do: Callable[[str], None]) -> None:
+    """Bind or connect a socket to the one of a folder, by a short name: one of 108 bytes is too long for the system."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        do(f"/proc/self/fd/{descriptor}/socket")
+    finally:
+        os.close(descriptor)
 
 
 def hand_over(server: socket.socket, arguments: tuple[str, ...], received: list[int]) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ from snakemake.logging import logger
 from snakemake.shell import shell
 
 from hps.support import warm as warm_process
+from hps.support import warm_client
 from hps.workflow import machine
 
 SCRIPTS = Path(__file__).resolve().parents[2]
@@ -76,8 +77,9 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
         Its private folder, and the process.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"hps-{os.getpid()}-"))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "socket"))
+    with ExitStack() as undone, socket.socket(socket.AF_UNIX) as listener:
+        undone.callback(warm_process.remove, folder)
+        warm_client.at_socket(folder, listener.bind)
         listener.listen(64)
         code = f"import sys; sys.path[0] = {str(SCRIPTS)!r}; from hps.support import warm; warm.serve(*sys.argv[1:])"
         process = subprocess.Popen(
@@ -88,6 +90,7 @@ def start(scripts: Path, imports: Sequence[str]) -> tuple[Path, subprocess.Popen
             pass_fds=[listener.fileno()],
             process_group=0,  # the terminal's signals come to jobs through their clients
         )
+        undone.pop_all()
     atexit.register(stop, folder, process)
     return folder, process
 
