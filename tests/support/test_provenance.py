@@ -98,6 +98,12 @@ def test_code_version_outside_a_checkout_or_without_git(tmp_path, monkeypatch):
     assert provenance.code_version() == "unknown"
 
 
+def test_code_version_of_what_was_packed_without_its_history(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "WRITTEN", tmp_path / "code_version.txt")
+    provenance.WRITTEN.write_text("v1-3-gabc\n")
+    assert provenance.code_version() == "v1-3-gabc"
+
+
 def test_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert provenance.threads()["omp_num_threads"] == 3

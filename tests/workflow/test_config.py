@@ -306,6 +306,18 @@ def test_seeds_that_are_given_take_the_place_of_a_presets():
     assert load(seeds_of={"dpo-pl": [0, 1]})["seeds_of"] == {"dpo-pl": [0, 1]}
 
 
+def test_the_study_on_a_gpu_is_the_study_with_more_of_all_but_other_step_sizes():
+    small, large = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("study", "study_gpu"))
+    mine, theirs = load(**merged(small, large)), load(**small)
+    runs = grid.all_runs(mine)
+    assert ({run.n for run in runs}, {run.seed for run in runs}) == ({32}, {0, 1, 2, 3, 4})
+    assert {(run.method, run.settings) for run in runs} == {(run.method, run.settings) for run in grid.all_runs(theirs)}
+    assert mine["training"] == theirs["training"]
+    for split, wanted in theirs["data"]["splits"].items():
+        assert mine["data"]["splits"][split]["prompts"] >= wanted["prompts"]
+    assert len(Pipeline(mine).evaluation_jobs) == 8
+
+
 def test_judge_and_study_compare_policies_of_one_seed():
     resolved = load(seeds=[0, 1], seeds_of={"dpo-hps": [1, 2], "dpo-bt": [1]})
     judged = grid.judged_runs(resolved)

@@ -42,6 +42,8 @@ MODEL = "model.json"
 """The file in a model folder that says what it is; it is written last, and its key `files` has the others' hashes."""
 SMALL = 10 * 2**20
 """Bytes up to which a file inside a folder is hashed."""
+WRITTEN = Path(__file__).parents[3] / "code_version.txt"
+"""Where the code's version stands when the code came without its history (bundle/make.py)."""
 DRIVER = Path("/proc/driver/nvidia/version")
 """Where Linux says which NVIDIA driver is loaded."""
 
@@ -70,7 +72,12 @@ def collect(settings: Mapping[str, Any], inputs: Sequence[str | Path]) -> dict[s
 
 
 def code_version(folder: str | Path | None = None) -> str:
-    """`git describe --always --dirty` of this package's checkout; "unknown" where it is not one, or git is missing."""
+    """`git describe --always --dirty` of this package's checkout, or of that it was packed from.
+
+    "unknown" where it is neither, or git is missing.
+    """
+    if folder is None and WRITTEN.is_file():
+        return WRITTEN.read_text(encoding="utf-8").strip()
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
