@@ -12,6 +12,7 @@ from typing import Any
 
 from hps.planning.operations import GPUS, gpu_of
 from hps.support import provenance
+from hps.workflow.machine import emulates_bfloat16
 
 
 def slug(name: str, cores: int | None = None) -> str:
@@ -35,8 +36,10 @@ def describe(device: str) -> dict[str, Any]:
 
     path = Path("/proc/cpuinfo")
     cpu = cpu_model(path.read_text(encoding="utf-8") if path.is_file() else "")
+    # Processors of one name may differ in what decides speed here.
+    kind = "-without-bfloat16" if emulates_bfloat16() else ""
     facts: dict[str, Any] = {
-        "name": slug(cpu, os.cpu_count()),
+        "name": slug(cpu, os.cpu_count()) + kind,
         "device": device,
         "cpu": cpu,
         "cores": os.cpu_count(),
