@@ -119,7 +119,7 @@ config |= {"left_out": LEFT_OUT, "tables": [SPECS[name].title for name in TABLE_
 
 
 def warnings():
-    """What a run says when it starts: what it goes without, and what of the hub is not pinned."""
+    """What a run says when it starts: what it goes without, what of the hub is not pinned, what makes it slow."""
     said = [f"{name}: left out of the report. {why}" for name, why in LEFT_OUT.items()]
     said += REPORTED.without_runs.values()
     if not_pinned() and not PINNING:
@@ -135,9 +135,12 @@ def warnings():
     return said
 
 
+TABLE_KINDS = ["csv", "md", "tex", "html"]
+
+
 def table(name):
     """A table's files."""
-    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=["csv", "md", "tex", "html"])
+    return expand(f"{RESULTS}/tables/{name}.{{suffix}}", suffix=TABLE_KINDS)
 
 
 def target_table(name):

@@ -4,7 +4,7 @@ rule table:
         unpack(table_input),
         paper=lambda w: [f"{evidence.FOLDER}/{SPECS[w.table].paper}"] if SPECS[w.table].paper else [],
     output:
-        **made("tables/{table}", "2 Tables", "csv", "md", "tex", "html", table="{table}"),
+        **made("tables/{table}", "2 Tables", *TABLE_KINDS, table="{table}"),
     log:
         f"{LOGS}/tables/{{table}}.log",
     wildcard_constraints:

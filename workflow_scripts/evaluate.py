@@ -62,7 +62,7 @@ class Policy:
     @property
     def adapter(self) -> str | None:
         """The run's LoRA adapter; none for a fully trained policy and for the SFT policy."""
-        return self.trained if self.trained and (Path(self.trained) / "adapter_config.json").is_file() else None
+        return self.trained if self.trained and (Path(self.trained) / provenance.ADAPTER).is_file() else None
 
     @property
     def own_weights(self) -> str | None:

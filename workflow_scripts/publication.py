@@ -20,7 +20,7 @@ from hps.evidence.tables import EVALUATIONS, tables
 from hps.support import cli
 from hps.support.cli import argument
 from hps.support.files import read_json, write_text, writing
-from hps.support.provenance import MODEL
+from hps.support.provenance import ADAPTER, MODEL
 from hps.support.settings import taken_by
 
 
@@ -58,7 +58,7 @@ def main(arguments: Arguments) -> None:
             own = folder / "runs" / training.run.name
             policy = training.folder / "policy"
             link(sorted(policy.iterdir()), own)
-            if not (policy / cards.ADAPTER).is_file():  # a whole model needs its tokenizer to be loaded by its name
+            if not (policy / ADAPTER).is_file():  # a whole model needs its tokenizer to be loaded by its name
                 link(beside_the_weights(Path(arguments.policy), policy), own)
             write_text(own / "README.md", cards.policy_card(publication, training))
         for _, path in shown:

@@ -100,6 +100,7 @@ class Reference:
     @classmethod
     @torch.no_grad()
     def of(cls, scorer: SequenceScorer, prompts: Sequence[TestPrompt]) -> Reference:
+        """That of a test set, from the model that `scorer` holds."""
         groups = {
             number: Group(prompt.prompt, [prompt.responses["chosen", 0]])
             for number, prompt in enumerate(prompts)

@@ -21,9 +21,9 @@ from hps.evidence.tables import TableSpec
 from hps.runs import Run
 from hps.support.errors import InputError
 from hps.support.files import read_json
+from hps.support.provenance import ADAPTER
 
 PAPER = "[HPS: Hard Preference Sampling for Human Preference Alignment](https://arxiv.org/abs/2502.14400v5)"
-ADAPTER = "adapter_config.json"
 Row = Mapping[str, str]
 
 
@@ -130,8 +130,9 @@ def repository_card(publication: Publication, trainings: Sequence[Training]) -> 
         *world_note(publication.config["world"]),
         f"Policies trained on {_base(publication)} by HPS-Replica (version {version}, preset "
         f"{publication.config['preset']}, protocol {publication.config['protocol']}), a replication of {PAPER}.",
-        "`report.html` has what was found, the configuration and the versions, `tables/` each table as CSV, Markdown "
-        "and HTML. Each policy's folder has a card: what it was trained on, its rows of the tables, how to load it.",
+        "`report.html` has what was found, the configuration and the versions, `tables/` each table as CSV, "
+        "Markdown, LaTeX and HTML. Each policy's folder has a card: what it was trained on, its rows of the tables, "
+        "how to load it.",
     ]
     legend = [*_base_section(publication, version), *_licence(publication, datasets)]
     data = publication.metadata(datasets, tags=["hps-replica"])

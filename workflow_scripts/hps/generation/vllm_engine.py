@@ -223,7 +223,7 @@ def engine_arguments(
 def _allowed_rank(adapter: Path) -> int:
     if not (adapter / "adapter_model.safetensors").is_file():
         raise InputError(adapter, "has no adapter_model.safetensors")
-    rank = read_json(adapter / "adapter_config.json")["r"]
+    rank = read_json(adapter / provenance.ADAPTER)["r"]
     if rank > RANKS[-1]:
         raise InputError(adapter, f"rank {rank}, but vllm takes adapters up to rank {RANKS[-1]}")
     return next(allowed for allowed in RANKS if rank <= allowed)

@@ -116,9 +116,8 @@ def check_saved(folder: str | Path, base: str | Path) -> None:
         if given.get(key):
             raise InputError(where, f"{key} is {given[key]}: only adapters of linear layers are evaluated")
     try:
-        config = LoraConfig.from_pretrained(
-            folder, base_model_name_or_path=None
-        )  # or it warns that the name is another
+        # Without the name of its base: peft would warn that the model here has another.
+        config = LoraConfig.from_pretrained(folder, base_model_name_or_path=None)
         adapted = get_peft_model(skeleton(base), config, low_cpu_mem_usage=True)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(where, f"not an adapter of this model ({' '.join(str(error).split())[:200]})") from error

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = provenance.MODEL
-ADAPTER = "adapter_config.json"
-"""The file that makes a folder one of an adapter."""
+ADAPTER = provenance.ADAPTER
 INDEX = "model.safetensors.index.json"
 REWARD_HEADS = ("score.weight", "regression_layer.weight")
 """Names of a reward head's weight: transformers' own, and that of ArmoRM (one row for each of its 19 objectives)."""

@@ -257,11 +257,12 @@ class Planner:
         compute, policy = self.config["compute"], self.models["policy"]
         training = self.config.under(run)["training"]
         data = self.data[run.dataset]
+        prompts = data.prompts["train"]
         reply = self.usable(data, self.config["candidates"]["max_new_tokens"])
         replies = [reply] * responses_used(run.loss, self.pipeline.pool(run))
         group = data.lengths.prompt + sum(replies)
         two_passes = group > compute["train_tokens"]
-        visits = training["epochs"] * data.prompts["train"] / compute["processes"]
+        visits = training["epochs"] * prompts / compute["processes"]
         kind = "train_group" if len(replies) > 2 else "train"
         rate = self.rates.flops(kind, policy, self.policy_dtype)
         work = shared_work(data.lengths.prompt, replies) * visits
@@ -269,8 +270,7 @@ class Planner:
         plain = plain_work(data.lengths.prompt, replies, all_logits=True) * visits
         paper = policy.training_flops(plain, full=self.full, forwards=1 + self.recomputes) + policy.forward_flops(plain)
         start = self.start("train", "policy") + (self.rates.start_up["launcher"] if compute["processes"] > 1 else 0)
-        read = data.prompts["train"] * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
-        prompts = data.prompts["train"]
+        read = prompts * (self.pipeline.candidates(run.dataset, "train") + 2) / READING
         volume = Volume(prompts=prompts, responses=prompts * len(replies), trained=work.tokens * compute["processes"])
         return start + read + flops / rate, start + read + paper / rate, volume
 

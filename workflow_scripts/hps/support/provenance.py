@@ -40,6 +40,8 @@ PACKAGES = (
 )
 MODEL = "model.json"
 """The file in a model folder that says what it is; it is written last, and its key `files` has the others' hashes."""
+ADAPTER = "adapter_config.json"
+"""The file that makes a folder one of an adapter."""
 SMALL = 10 * 2**20
 """Bytes up to which a file inside a folder is hashed."""
 WRITTEN = Path(__file__).parents[3] / "code_version.txt"
