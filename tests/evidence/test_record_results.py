@@ -16,6 +16,7 @@ from hps.support.files import read_csv, write_json, write_text
 def results(tmp_path):
     folder = tmp_path / "results"
     made_with = dict.fromkeys(("time", "code", "python", "platform", "threads", "packages"), "known")
+    made_with["gpu"] = {"names": ["H200"]}
     log = [{"step": 0, "loss": 0.7}, {"step": 1, "loss": 0.5}]
     training(folder / "runs" / "a" / "b", run("dpo-bt"), log=log, provenance=made_with)
     write_text(folder / "tables" / "table2.csv", "method\n")
@@ -40,6 +41,7 @@ def test_tables_and_a_summary(results, tmp_path):
     assert "/home/someone" not in json.dumps(found)
     assert found["data"]["hh_rlhf"]["parts"]["test"]["sources"][0] == {"path": "test.jsonl.gz", "sha256": "ab"}
     assert found["models"] == {"policy": {"role": "policy"}}
+    assert found["gpus"] == [{"names": ["H200"]}]
     assert found["seconds by stage (sum over jobs)"] == {"train": 4.0, "judge": 0.5}
     assert found["core seconds by stage (sum over jobs)"] == {"train": 2.0, "judge": 0.2}
     assert found["MiB by stage (largest job)"] == {"train": 400}

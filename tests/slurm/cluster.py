@@ -3,7 +3,8 @@
     python tests/slurm/cluster.py [--accounting]     starts it, and stops it at the end of input (Ctrl-D)
 
 With accounting it also has slurmdbd on a MariaDB of its own: jobs need an account, which may use one quality of
-service, a second partition has a time limit, and the last node is drained.
+service, a second partition has a time limit, and the last node is drained. There memory limits are the kernel's where
+it has cgroups of the first version; without accounting, and elsewhere, SLURM looks every two seconds.
 
 Debian's packages and root are needed, systemd is not (`make test-slurm` installs what is missing). The GPUs are
 character devices that lead nowhere, so jobs are scheduled as on GPU nodes and compute on the CPU. `/etc/slurm` is used
@@ -22,7 +23,7 @@ from pathlib import Path
 ETC = Path("/etc/slurm")
 MARK = "# Written by tests/slurm/cluster.py of hps-replica, and removed by it.\n"
 NODES = ("node1", "node2", "node3")
-FILES = ("slurm.conf", "gres.conf", "slurmdbd.conf")
+FILES = ("slurm.conf", "gres.conf", "slurmdbd.conf", "cgroup.conf")
 GPUS, CPUS, MEMORY = 4, 16, 256_000  # of a node, which does not have them; MEMORY in MiB
 
 CONFIG = """\
@@ -42,14 +43,13 @@ SlurmdPidFile={folder}/%n.pid
 SlurmdLogFile={folder}/%n.log
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+{limits}
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 GresTypes=gpu
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
-JobAcctGatherParams=OverMemoryKill
 {accounting}
 JobCompType=jobcomp/none
 MinJobAge=3600
@@ -86,7 +86,22 @@ StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm
 """
+POLLED = """\
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill"""
+CONSTRAINED = "TaskPlugin=task/cgroup"
+CGROUPS = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+CgroupAutomount=no
+ConstrainRAMSpace=yes
+"""
 ACCOUNT, QOS = "lab", "trainings"
+
+
+def can_constrain_memory() -> bool:
+    """Whether the kernel holds jobs to their memory here: with the cgroups that SLURM 22.05 needs no systemd for."""
+    return os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK)
 
 
 class ClusterError(Exception):
@@ -137,7 +152,12 @@ class Cluster:
             text = DATABASE.format(port=accountant, database=self.database, folder=self.folder)
             (ETC / "slurmdbd.conf").write_text(MARK + text)
             (ETC / "slurmdbd.conf").chmod(0o600)  # it holds a password, so slurmdbd wants no more
-        config = CONFIG.format(host=socket.gethostname(), port=port, folder=self.folder, accounting=accounting)
+        limits = POLLED
+        if self.accounting and can_constrain_memory():
+            limits = CONSTRAINED
+            (ETC / "cgroup.conf").write_text(MARK + CGROUPS)
+        host = socket.gethostname()
+        config = CONFIG.format(host=host, port=port, folder=self.folder, accounting=accounting, limits=limits)
         gres = "AutoDetect=off\n"
         for name in NODES:
             for number in range(GPUS):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import submitting
-from cluster import ACCOUNT, NODES, QOS, Cluster, run
+from cluster import ACCOUNT, NODES, QOS, Cluster, can_constrain_memory, run
 from submitting import PROFILE, SOON, checkout, left_out_of_the_cut, rule_and_wildcards, until
 
 pytestmark = [pytest.mark.slurm, left_out_of_the_cut]
@@ -79,13 +79,26 @@ def test_an_array_of_jobs_and_its_status_by_either_command(finished, command):
         shutil.rmtree(finished / folder)
     array = ("--slurm-array-jobs", "evaluate", "--slurm-status-command", command)
     snakemake(finished, "--profile", "slurm", *EVALUATED, *array, *SOON)
-    new = jobs(finished)[before:]
-    assert {(job["rule"], job["State"]) for job in new} == {("evaluate", "COMPLETED")}
-    numbers = [job["JobID"].split("_") for job in new]
-    assert len({array for array, _ in numbers}) == 1
-    assert sorted(int(number) for _, number in numbers) == list(range(1, len(new) + 1))
-    assert len(new) == 2
+    assert_one_array(jobs(finished)[before:], "evaluate", 2)
     assert all((finished / folder).is_dir() for folder in EVALUATED)
+
+
+def test_an_array_of_60_jobs(finished):
+    shards = [f"results/many/candidates/hh_rlhf/train.{number}-of-60.parquet" for number in range(1, 61)]
+    many = ("--config", "name=many", "data={splits: {train: {prompts: 60}}}", "compute={shards: {train: 60}}")
+    # An array whose jobs may not all start at once never does, says docs/cluster.md.
+    array = ("--slurm-array-jobs", "augment", "--resources", "scattered=60")
+    before = len(jobs(finished))
+    snakemake(finished, "--profile", "slurm", *shards, *array, *SOON, *many)
+    assert_one_array([job for job in jobs(finished)[before:] if job["rule"] == "augment"], "augment", 60)
+    assert all((finished / shard).is_file() for shard in shards)
+
+
+def assert_one_array(jobs: list[dict[str, str]], rule: str, count: int) -> None:
+    assert {(job["rule"], job["State"]) for job in jobs} == {(rule, "COMPLETED")}
+    numbers = [job["JobID"].split("_") for job in jobs]
+    assert len({array for array, _ in numbers}) == 1
+    assert sorted(int(number) for _, number in numbers) == list(range(1, count + 1))
 
 
 def test_a_cancelled_job_is_submitted_again_and_goes_on(finished):
@@ -105,6 +118,17 @@ def test_a_job_over_its_time_is_seen_by_sacct(finished):
         said = snakemake(finished, "--profile", "slurm", TRAINED, *endless, *status, *SOON, check=False)
     assert jobs(finished)[-1]["State"] == "TIMEOUT"
     assert "SLURM status is: 'TIMEOUT'" in re.search(r"Failed: train .*?external_jobid: \d+", said, re.DOTALL)[0]
+
+
+@pytest.mark.skipif(not can_constrain_memory(), reason="no cgroups for memory here, or not of the first version")
+def test_a_job_over_its_memory_is_ended_by_the_kernel(finished):
+    scored = finished / "results/tiny/scored/hh_rlhf/test.1-of-1.parquet"
+    scored.unlink()
+    with changed(finished, (r"(  annotate: .*)mem: 64GB", r"\1mem: 100MB")):
+        target = str(scored.relative_to(finished))
+        said = snakemake(finished, "--profile", "slurm", target, "--retries", "0", *SOON, check=False)
+    assert jobs(finished)[-1]["State"] == "OUT_OF_MEMORY"
+    assert "SLURM status is: 'OUT_OF_MEMORY'" in re.search(r"Failed: annotate .*?external_jobid: \d+", said, re.DOTALL)[0]
 
 
 @pytest.mark.parametrize(
