@@ -110,7 +110,9 @@ def summary(results: Path, command: str) -> dict:
         "to": made_with["time"],
         "code versions": sorted({record["code"] for record in records if "code" in record}),
         **{key: made_with[key] for key in ("python", "platform", "threads", "packages")},
-        "gpus": [json.loads(gpu) for gpu in sorted({json.dumps(record["gpu"]) for record in records if record.get("gpu")})],
+        "gpus": [
+            json.loads(gpu) for gpu in sorted({json.dumps(record["gpu"]) for record in records if record.get("gpu")})
+        ],
         "models": {path.parent.name: _without_provenance(path) for path in sorted(results.glob("models/*/model.json"))},
         "data": {path.parent.name: data_counts(path) for path in sorted(results.glob("data/*/counts.json"))},
         "human pairs of the audit": {

@@ -117,7 +117,7 @@ def test_a_job_over_its_time_is_seen_by_sacct(finished):
         status = ("--slurm-status-command", "sacct")
         said = snakemake(finished, "--profile", "slurm", TRAINED, *endless, *status, *SOON, check=False)
     assert jobs(finished)[-1]["State"] == "TIMEOUT"
-    assert "SLURM status is: 'TIMEOUT'" in re.search(r"Failed: train .*?external_jobid: \d+", said, re.DOTALL)[0]
+    assert "SLURM status is: 'TIMEOUT'" in what_failed(said, "train")
 
 
 @pytest.mark.skipif(not can_constrain_memory(), reason="no cgroups for memory here, or not of the first version")
@@ -128,7 +128,12 @@ def test_a_job_over_its_memory_is_ended_by_the_kernel(finished):
         target = str(scored.relative_to(finished))
         said = snakemake(finished, "--profile", "slurm", target, "--retries", "0", *SOON, check=False)
     assert jobs(finished)[-1]["State"] == "OUT_OF_MEMORY"
-    assert "SLURM status is: 'OUT_OF_MEMORY'" in re.search(r"Failed: annotate .*?external_jobid: \d+", said, re.DOTALL)[0]
+    assert "SLURM status is: 'OUT_OF_MEMORY'" in what_failed(said, "annotate")
+
+
+def what_failed(said: str, rule: str) -> str:
+    """What Snakemake said of a job that failed."""
+    return re.search(rf"Failed: {rule} .*?external_jobid: \d+", said, re.DOTALL)[0]
 
 
 @pytest.mark.parametrize(

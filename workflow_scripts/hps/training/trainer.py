@@ -31,8 +31,8 @@ from hps.training.examples import Example
 
 STEP_ZERO_NATS = {torch.float32: 1e-3, torch.bfloat16: 1.0}
 """How far log-ratios may be from 0 before the first step, in nats a response, by the type of the weights: rounding.
-In bfloat16 it was 0.09 to 0.56 over 42 trainings of SmolLM2-135M on a GPU, whose first batches have 8 responses or more;
-a wrong template or reference is off by many nats."""
+In bfloat16 it was 0.09 to 0.56 over 42 trainings of SmolLM2-135M on a GPU, whose first batches have 8 responses or
+more; a wrong template or reference is off by many nats."""
 ROUNDING_TOKENS = 128
 """Response length up to which that limit holds as it is. Rounding adds up token by token like a random walk, so a
 longer response may be off by the square root of the ratio more."""
