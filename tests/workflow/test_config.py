@@ -315,7 +315,7 @@ def test_the_study_on_a_gpu_is_the_study_with_more_of_all_but_other_step_sizes()
     assert mine["training"] == theirs["training"]
     for split, wanted in theirs["data"]["splits"].items():
         assert mine["data"]["splits"][split]["prompts"] >= wanted["prompts"]
-    assert len(Pipeline(mine).evaluation_jobs) == 8
+    assert len(Pipeline(mine).evaluation_jobs) == 16
 
 
 def test_judge_and_study_compare_policies_of_one_seed():
