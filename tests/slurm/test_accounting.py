@@ -98,7 +98,9 @@ def test_60_jobs_in_arrays(finished):
 def arrays(jobs: list[dict[str, str]], rule: str) -> list[int]:
     """The sizes of the arrays, all of one rule, in which jobs were submitted and went well."""
     assert {(job["rule"], job["State"]) for job in jobs} == {(rule, "COMPLETED")}
-    return [*Counter(job["JobID"].split("_")[0] for job in jobs).values()]
+    numbers = [job["JobID"].split("_") for job in jobs]
+    assert sorted(int(number) for _, number in numbers) == list(range(1, len(jobs) + 1))
+    return [*Counter(array for array, _ in numbers).values()]
 
 
 def test_a_cancelled_job_is_submitted_again_and_goes_on(finished):
