@@ -152,6 +152,45 @@ def test_another_environment_is_left_to_a_python_of_its_own(client, scripts):
     assert "('OMP_NUM_THREADS', '2')" in other.stdout
 
 
+TORCH = """
+class backends:
+    class cuda:
+        is_built = staticmethod(lambda: {built})
+class cuda:
+    _is_in_bad_fork = staticmethod(lambda: {bad_fork})
+    is_available = staticmethod(lambda: {available})
+def zeros(size, device):
+    assert ({answers}, size, device) == (True, 1, "cuda")
+class default_generator:
+    seed = staticmethod(lambda: 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("built", "bad_fork", "available", "answers", "warm"),
+    [
+        pytest.param(False, True, True, False, True, id="a torch for processors alone"),
+        pytest.param(True, False, False, False, True, id="a torch for GPUs without one"),
+        pytest.param(True, False, True, True, True, id="a GPU that a fork reaches"),
+        pytest.param(True, True, False, False, False, id="an import has spoken to the GPU"),
+        pytest.param(True, False, True, False, False, id="the GPU does not answer a fork"),
+    ],
+)
+def test_jobs_are_warm_where_a_fork_reaches_the_gpu(tmp_path, monkeypatch, built, bad_fork, available, answers, warm):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "show.py").write_text(SHOW)
+    words = {"built": built, "bad_fork": bad_fork, "available": available, "answers": answers}
+    (tmp_path / "torch.py").write_text(TORCH.format(**words))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    private, process = jobs.start(folder, ["torch"])
+    try:
+        done = call(jobs.client(private), folder, "show.py", input="")
+    finally:
+        jobs.stop(private, process)
+    assert (done.returncode, is_warm(done)) == (0, warm)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 @pytest.mark.parametrize("caught", [True, False])
 def test_signals_reach_a_warm_job(client, scripts, tmp_path, name, caught):

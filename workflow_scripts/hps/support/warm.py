@@ -2,7 +2,7 @@
 
 `hps.workflow.jobs` starts it with a run of Snakemake, and it ends with that. `hps.support.warm_client` stands for
 `python` in a job's shell line and hands over the job's command line, environment, working folder and streams. Nothing
-is computed before the fork, so that a job gets neither threads nor random states. Linux only.
+is computed before the fork, so that a job gets neither threads nor random states, and no GPU is spoken to. Linux only.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Server:
     def __init__(self, listener: socket.socket, folder: Path, names: tuple[str, ...]):
         self.folder, self.names, self.scripts = folder, names, os.getcwd()
         self.surroundings: dict[str, str] | None = None
+        self.forks_compute = False
         self.events = selectors.DefaultSelector()
         self.events.register(listener, selectors.EVENT_READ, self.accept)
         self.events.register(0, selectors.EVENT_READ, self.end)
@@ -164,7 +165,8 @@ class Server:
             os.environ.clear()
             os.environ.update(job.environment)
             preload(self.names)
-        return job.surroundings == self.surroundings
+            self.forks_compute = forks_reach_the_gpu()
+        return self.forks_compute and job.surroundings == self.surroundings
 
     def leave(self, server: int) -> None:
         """In a forked process: end when the server does, be no part of its process group, close what is its own."""
@@ -218,6 +220,25 @@ def preload(names: tuple[str, ...]) -> None:
                         importlib.import_module(found.name)
     gc.collect()
     gc.freeze()  # so that no worker's garbage collector writes to memory that all share
+
+
+def forks_reach_the_gpu() -> bool:
+    """Whether a fork of this process can compute on what torch sees: true without a GPU, and for one that answers.
+
+    Once a process has spoken to a GPU its forks cannot, and an import might do so. A fork finds out.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.backends.cuda.is_built():
+        return True
+    if (trial := os.fork()) == 0:
+        failed = 1
+        try:
+            if torch.cuda.is_available():
+                torch.zeros(1, device="cuda")
+            failed = int(torch.cuda._is_in_bad_fork())
+        finally:
+            os._exit(failed)
+    return os.waitstatus_to_exitcode(os.waitpid(trial, 0)[1]) == 0
 
 
 def remove(folder: Path) -> None:

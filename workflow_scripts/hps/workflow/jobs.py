@@ -22,7 +22,6 @@ from snakemake.shell import shell
 
 from hps.support import warm as warm_process
 from hps.support import warm_client
-from hps.workflow import machine
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 STRICT = "set -euo pipefail; "
@@ -46,12 +45,8 @@ def start_at_once(workflow) -> None:
 
 
 def can_be_warm(workflow) -> bool:
-    """Whether the jobs of a run can be warm: on this Linux machine, in this environment, and without a GPU.
-
-    A process that has spoken to a GPU cannot fork, and jobs on GPUs are long.
-    """
-    local = workflow.local_exec and not workflow.deployment_settings.deployment_method
-    return sys.platform == "linux" and local and not machine.has_gpu()
+    """Whether the jobs of a run can be warm: on this Linux machine and in this environment."""
+    return sys.platform == "linux" and workflow.local_exec and not workflow.deployment_settings.deployment_method
 
 
 def warm(scripts: Path = SCRIPTS, imports: Sequence[str] = warm_process.IMPORTS) -> None:
