@@ -30,7 +30,7 @@ def against_trl(setting: Setting, dataset: str) -> list[Row]:
             variant: Baseline(setting.causal(), setting.tokenizer(), ordered, setting.batch, variant, Path(work))
             for variant in TRL_TARGETS
         }
-        cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # the warm-up is step 1
+        cases = {"ours": lambda repeat: trainer.step(repeat + 2) and None}  # warm-ups are the steps before
         cases |= {name: lambda repeat, own=own: own.train(repeat + 2, 1) for name, own in theirs.items()}
         timed = setting.interleaved(cases, repeats)
         # Float32 is slow, so each data set checks one variant; both compute the same loss.
