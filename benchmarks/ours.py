@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +144,6 @@ def trainer(
         "seed": 0,
         "checkpoint_every": 1_000_000,
     }
-    logging.getLogger().setLevel(logging.WARNING)
     return Trainer(accelerator, model, objective, examples, Schedule(**settings), batch_tokens)
 
 

@@ -28,7 +28,7 @@ NO_MASK = (1, 1, 1, 1)
 """Shape of the mask that goes with a layout: transformers passes four dimensions on as they are and makes none."""
 CALL_PAIRS = {"cpu": 2**12, "cuda": 2**18}
 """What one call of attention more costs, by the kind of device, in pairs of tokens that the same time would compute.
-The value for GPUs is an estimate."""
+On an H200 steps of Llama-3-8B's architecture took as long with a quarter and with four times of the value for GPUs."""
 
 
 def block_tokens(hidden_size: int) -> int:
