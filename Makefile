@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The data of `make real`: a folder of the published files; empty means the Hugging Face hub.
 export HPS_DATA_DIR
 
-.PHONY: help reproduce real study crate bench gpu-check coverage plan bundle test test-envs test-vllm test-image
+.PHONY: help reproduce real study crate bench gpu-check coverage plan bundle test test-long test-envs test-vllm test-image
 .PHONY: test-slurm slurm-cancel campaign lint report clean lock
 
 help:  ## this list
@@ -66,8 +66,12 @@ PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
 	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
 
+PYTEST := python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
-	python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+test-long: $(VENV)/installed  ## kills at random moments, a hub's repositories, several processes: minutes; not part of `test`
+	$(PYTEST) -m long
 
 test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules? Some minutes and gigabytes; not part of `test`
 	python tests/envs/run.py

@@ -3,7 +3,7 @@
 import campaign as kills
 import pytest
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 
 def test_results_after_ten_kills_are_those_of_an_undisturbed_run(tmp_path, monkeypatch):

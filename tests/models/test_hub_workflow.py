@@ -12,7 +12,7 @@ from hub_server import COMMIT, NEWER, Repo, serving
 from hps.models import hub_lock
 from hps.support import files
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

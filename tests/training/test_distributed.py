@@ -22,6 +22,7 @@ from transformers import LlamaForCausalLM
 
 from hps.models.sources import load_causal, load_tokenizer, save
 
+pytestmark = pytest.mark.long
 NO_HANG = 60
 """Seconds in which a failed job must have ended."""
 
