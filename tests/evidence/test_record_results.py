@@ -3,9 +3,11 @@
 import csv
 import gzip
 import json
+import re
 
 import pytest
 import record_results
+from conftest import ROOT, SCRIPTS, called, python_environment
 from synthetic_results import benchmark, evaluation, run, training
 
 from hps.support.errors import InputError
@@ -89,3 +91,17 @@ def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(InputError, match="has no tables to record"):
         record_results.main(record_results.Arguments(results=str(tmp_path), command="x", out=str(tmp_path / "o")))
     assert not (tmp_path / "o").exists()
+
+
+def test_the_code_of_the_page_about_the_study_computes_the_intervals_of_the_table():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/study.md").read_text(), re.DOTALL)
+    done = called("-c", code, env=python_environment(PYTHONPATH=str(SCRIPTS)))
+    assert done.returncode == 0, done.stderr
+    expected = []
+    for row in read_csv(ROOT / re.search(r"results/.*/", code)[0] / "table2.csv"):
+        if row["method"] == "dpo-hps":
+            mean, lo, hi = (float(row[f"rm_dpo_minus_bt{end}"]) for end in ("", "_lo", "_hi"))
+            told = f"HPS - BT = {mean:.2f} [{lo:.2f}, {hi:.2f}] nats, {len(row['seeds'].split())} seeds"
+            expected.append(f"{row['trained_on']}: {told}")
+    assert len(expected) == 2
+    assert done.stdout.splitlines() == expected
