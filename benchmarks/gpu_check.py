@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = {"correct": 70, "rates": 70, "steps": 80, "trl": 150, "scoring": 50, "choices": 150, "compile": 110}
-"""The parts in their order, and the seconds that each may take. On an H200 they took about two thirds."""
+"""The parts in their order, and the seconds that each may take. Those that an H200 has ended took about two thirds."""
 MINUTES = 9.0
 """All of them together: what is left when the time is up is left out."""
 LEAST = 10
