@@ -50,8 +50,8 @@ def test_what_was_run_counts_trainings_seeds_and_prompts(results):
         *[("dpo-bt", name, 0.1, 3, {}) for name in ("hh_rlhf", "pku_saferlhf")], ("sft", "hh_rlhf", 0.1, 1, {})
     )
     assert what_was_run(ours, "toy", SCRATCH) == (
-        "In a toy world, with text made up by rules, a small language model of our own was trained 6 times on HH-RLHF "
-        "and PKU-SafeRLHF, with 3 training seeds a method, and compared on 30 test prompts."
+        "In a toy world, with text made up by rules, a small language model of our own was trained 6 times for the "
+        "paper's claims, on HH-RLHF and PKU-SafeRLHF, with 3 training seeds a method, and compared on 30 test prompts."
     )
     hub = {"source": "hub", "repo": "RLHFlow/Llama3"}
     assert what_was_run(ours, "real", hub).startswith("The model RLHFlow/Llama3 was trained 6 times")

@@ -210,8 +210,8 @@ def test_what_each_stage_processes_by_hand():
 
     found = volumes(policies=1)
     assert found["download"] == Volume(1, 17, 34)
-    # Probes: of the rewards, and of harm on the prompts of the first. Two conversations of 10 + 5 tokens a prompt.
-    assert found["reward_model"] == Volume(3, 5 + 6 + 5, 2 * 16, read=16 * 2 * 15)
+    # Probes: of the rewards, and of harm on the prompts of both. Two conversations of 10 + 5 tokens a prompt.
+    assert found["reward_model"] == Volume(3, 2 * (5 + 6), 2 * 22, read=22 * 2 * 15)
     assert found["augment"] == Volume(2, 4 + 2, 4 * 8 + 2 * 4, read=(4 + 2) * 10, generated=(4 * 8 + 2 * 4) * 20)
     # A prompt once, then its replies: 8 or 4 of 19 and the human ones of 5.
     scored = Volume(2, 4 + 2, 4 * 10 + 2 * 6, read=4 * (10 + 8 * 19 + 2 * 5) + 2 * (10 + 4 * 19 + 2 * 5))

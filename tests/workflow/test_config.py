@@ -159,21 +159,12 @@ def own(owner: str, **values: float) -> dict:
         ({"training": {"epochs": 1.5}}, "training.epochs: 1.5 is not of type 'integer'"),
         ({"models": {"policy": {"source": "path", "path": "/nowhere"}}}, "models.policy.path: no folder /nowhere"),
         ({"models": {"reward": {"source": "hub"}}}, "models.reward.repo: is missing; source hub needs it"),
+        ({"models": {"harm": PROBE}}, "models.harm.source: probe, but the toy world knows what is harmful"),
         (
-            {
-                "models": {
-                    "harm": {
-                        "source": "probe",
-                        "base": "policy",
-                        "split": "reward",
-                        "layers": [1],
-                        "holdout": 0.3,
-                        "seed": 0,
-                    }
-                }
-            },
-            "models.harm.source: probe, but the toy world knows what is harmful",
+            {"models": {"reward": {"split": ["reward", "eval_reward"]}}},
+            "command line: models.reward.split: takes one split: only models.harm",
         ),
+        ({"models": {"eval_reward": {"split": "test"}}}, "command line: models.eval_reward.split: 'test' is not"),
         ({"preset": "smollm2", "data_dir": "/nowhere"}, "command line: data_dir: no folder /nowhere"),
         ({"preset": "../presets/tiny"}, "command line: preset: no preset '../presets/tiny'; there are"),
         ({"protocol": "../protocols/paper"}, "protocol: no protocol"),
@@ -315,7 +306,7 @@ def test_the_study_on_a_gpu_is_the_study_with_more_of_all_but_other_step_sizes()
     assert mine["training"] == theirs["training"]
     for split, wanted in theirs["data"]["splits"].items():
         assert mine["data"]["splits"][split]["prompts"] >= wanted["prompts"]
-    assert len(Pipeline(mine).evaluation_jobs) == 16
+    assert len(Pipeline(mine).evaluation_jobs) == 24
 
 
 def test_judge_and_study_compare_policies_of_one_seed():

@@ -9,6 +9,7 @@ with the operations of `hps.planning.operations` and the rates of benchmarks/res
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,7 +21,7 @@ from hps.planning.operations import Architecture, Work, decoding_work, plain_wor
 from hps.planning.rates import WARM_START_UP, Rates
 from hps.planning.stages import CostEstimate, Data, Lengths, Stage, Volume
 from hps.runs import Run
-from hps.workflow.config import Config
+from hps.workflow.config import Config, pair_splits
 from hps.workflow.pipeline import Pipeline, policy_dtype, sampled_prompts
 
 LOADING = 1e9
@@ -120,7 +121,7 @@ class Planner:
             disk = self.weights(role)
             if given["source"] == "scratch":
                 replies = 2 if given["replies"] == "both" else 1
-                work, volumes = self._human("trained", "sft", replies, given["epochs"])
+                work, volumes = self._human("trained", ["sft"], replies, given["epochs"])
                 seconds = self._fitting(role, work, full=True)
                 scratch = scratch.with_job(
                     self.start("score") + seconds,
@@ -129,7 +130,7 @@ class Planner:
                     volumes=volumes,
                 )
             elif given["source"] == "trained":
-                work, volumes = self._human("trained", given["split"], 2, given["epochs"])
+                work, volumes = self._human("trained", pair_splits(given), 2, given["epochs"])
                 work = replace(work, counted=0)
                 model = self.models[role]
                 layers = given["lora_layers"] / model.layers if given["lora_layers"] else 1.0
@@ -137,7 +138,7 @@ class Planner:
                 memory = self.memory.training(model, 4096, self._adapter(model, given["lora_rank"]))
                 trained = trained.with_job(self.start("score", role) + seconds, memory, disk, volumes=volumes)
             elif given["source"] == "probe":
-                work, volumes = self._human("read", given["split"], 2)
+                work, volumes = self._human("read", pair_splits(given), 2)
                 model = self.models[role]
                 flops = model.forward_flops(replace(work, counted=0))
                 seconds = flops / self.rates.flops("score", model, self.dtype)
@@ -151,15 +152,17 @@ class Planner:
             fetched = fetched.with_job(SMALL_JOB + disk / LOADING, disk=disk)
         return [fetched, scratch, trained]
 
-    def _human(self, kind: str, split: str, replies: int, epochs: float = 1) -> tuple[Work, dict[str, Volume]]:
-        """Work on whole human conversations of a split of all data sets, and its volumes.
+    def _human(
+        self, kind: str, splits: Iterable[str], replies: int, epochs: float = 1
+    ) -> tuple[Work, dict[str, Volume]]:
+        """Work on whole human conversations of these splits of all data sets, and its volumes.
 
         Args:
             kind: which tokens of a volume they are, `read` or `trained`.
         """
         total, volumes = Work(), {}
         for name, data in self.data.items():
-            prompts = data.prompts[split]
+            prompts = sum(data.prompts[split] for split in splits)
             work = plain_work(data.lengths.prompt, [data.lengths.human] * replies) * prompts * epochs
             total += work
             volumes[name] = Volume(prompts=prompts, responses=prompts * replies, **{kind: work.tokens})

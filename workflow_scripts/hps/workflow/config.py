@@ -375,6 +375,11 @@ def _validate_ablations(config: Config, validator: Draft202012Validator) -> None
                 raise InputError(config.where(where), f"{where}.values: {str(error).partition(': ')[2]}") from None
 
 
+def pair_splits(model: Mapping[str, Any]) -> list[str]:
+    """The splits whose human pairs a reward model is made from."""
+    return [model["split"]] if isinstance(model["split"], str) else model["split"]
+
+
 def _check_model(config: Config, refuse, role: str, model: dict) -> None:
     if role == "tokenizer":
         return
@@ -389,8 +394,11 @@ def _check_model(config: Config, refuse, role: str, model: dict) -> None:
     if "split" in needed:
         if role in ("policy", "generator"):
             refuse(f"models.{role}.source", f"{model['source']} is for reward models")
-        if config["data"]["splits"][model["split"]]["prompts"] == 0:
-            refuse(f"data.splits.{model['split']}.prompts", f"is 0, but models.{role} is trained on that split")
+        if role != "harm" and len(pair_splits(model)) > 1:
+            refuse(f"models.{role}.split", "takes one split: only models.harm, which annotates nothing, takes several")
+        for split in pair_splits(model):
+            if config["data"]["splits"][split]["prompts"] == 0:
+                refuse(f"data.splits.{split}.prompts", f"is 0, but models.{role} is trained on that split")
     training = config["training"]
     if role == "policy" and model["source"] == "scratch" and training["adapter"] == "lora":
         for target in training["lora_targets"] if training["lora_targets"] != [ALL_LINEAR] else ():

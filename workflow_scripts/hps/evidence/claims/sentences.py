@@ -50,7 +50,7 @@ def sentences(
 
 
 def what_was_run(ours: OurResults, world: str, policy: Mapping[str, Any]) -> str:
-    """World, model, trainings, seeds, data sets and prompts."""
+    """World, model, the trainings that claims rest on, seeds, data sets and prompts."""
     model = "a small language model of our own"
     if policy["source"] != "scratch":
         model = f"the model {policy.get('repo') or Path(policy.get('file') or policy['path']).name}"
@@ -63,8 +63,9 @@ def what_was_run(ours: OurResults, world: str, policy: Mapping[str, Any]) -> str
     sampled = [_prompts(row, "reward") for row in rows]
     datasets = dict.fromkeys(_title(training.run.dataset) for training in ours.trainings)
     text = (
-        f"{start} was trained {len(ours.trainings)} times on {_list(list(datasets))}, with {_range(seeds)} "
-        f"training {'seed' if max(seeds) == 1 else 'seeds'} a method, and compared on {_range(measured)} test prompts"
+        f"{start} was trained {len(ours.trainings)} times for the paper's claims, on {_list(list(datasets))}, with "
+        f"{_range(seeds)} training {'seed' if max(seeds) == 1 else 'seeds'} a method, and compared on "
+        f"{_range(measured)} test prompts"
     )
     if max(sampled) < max(measured):
         text += f", of which it answered {_range(sampled)}"
