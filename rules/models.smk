@@ -90,7 +90,9 @@ rule reward_model:
     input:
         base=lambda w: model(ROLES[w.role]["base"]),
         pairs=lambda w: expand(
-            f"{RESULTS}/data/{{dataset}}/{{split}}.parquet", dataset=DATASETS, split=hps_config.pair_splits(ROLES[w.role])
+            f"{RESULTS}/data/{{dataset}}/{{split}}.parquet",
+            dataset=DATASETS,
+            split=hps_config.pair_splits(ROLES[w.role]),
         ),
     output:
         directory(f"{RESULTS}/models/{{role}}"),
