@@ -66,7 +66,8 @@ PRESET ?= paper
 plan: $(VENV)/installed  ## what a preset's run will cost: hours, memory, disk
 	@snakemake plan --cores 1 --quiet all --config preset=$(PRESET)
 
-PYTEST := python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+# One process more than cores, since tests that start others wait for them.
+PYTEST := python -m pytest --numprocesses $$(( $(CORES) + 1 )) --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed lint  ## lint, unit, property and integration tests, and the whole DAG cut down
 	$(PYTEST) -m "not long"
 
