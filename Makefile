@@ -78,9 +78,10 @@ test-envs: $(VENV)/installed  ## does each of envs/*.yaml suffice for its rules?
 	python tests/envs/run.py
 
 # Nothing is compiled: that would take a C++ compiler, and a minute for a function that is called once.
+# QUICK=1: the engine alone, without a server and the DAG.
 test-vllm: $(VLLM_VENV)/installed  ## the real vLLM on CPUs: what it answers, and the DAG with it. 3 GB, some minutes
-	TORCHDYNAMO_DISABLE=1 PATH=$(CURDIR)/$(VLLM_VENV)/bin:$$PATH python -m pytest tests/real_vllm \
-		tests/generation/test_vllm_engine.py
+	TORCHDYNAMO_DISABLE=1 PATH=$(CURDIR)/$(VLLM_VENV)/bin:$$PATH python -m pytest \
+		tests/real_vllm$(if $(QUICK),/test_real_engine.py) tests/generation/test_vllm_engine.py
 
 # QUICK=1: with the cut of tests/slurm/quick.yaml.
 test-image: $(VENV)/installed  ## the Dockerfile's image, built without Docker, with tests and the DAG in it (as root, on Debian)
