@@ -22,6 +22,10 @@ PACKAGES = "python3-venv,git,make,ca-certificates"
 UNIT = "tests/support tests/method tests/data tests/logprobs tests/models tests/generation tests/workflow/test_envs.py"
 ENVIRONMENT = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
 
+# buildah starts itself again from a copy in memory, which the kernel does not seal while any of its pages is in use. On
+# a busy machine one may be, for a moment.
+NOT_STARTED, ATTEMPTS = "sealing memfd", 5
+
 
 def main() -> None:
     cut = "tests/slurm/quick.yaml" if sys.argv[1:] == ["--quick"] else "tests/smoke.yaml"
@@ -30,9 +34,13 @@ def main() -> None:
 
         def buildah(*words: str | Path) -> str:
             own = ("--root", folder / "storage", "--runroot", folder / "run")
-            done = subprocess.run(["buildah", *own, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+            for _ in range(ATTEMPTS):
+                done = subprocess.run(["buildah", *own, *words], env=ENVIRONMENT, capture_output=True, text=True)
+                if not (done.returncode and NOT_STARTED in done.stderr):
+                    break
+                time.sleep(1)
             if done.returncode:
-                sys.exit(f"error: buildah {words[0]}\n{done.stdout[-6000:]}")
+                sys.exit(f"error: buildah {words[0]}\n{done.stdout[-6000:]}{done.stderr[-6000:]}")
             return done.stdout
 
         with timed("base: debootstrap"):
