@@ -76,6 +76,14 @@ def test_a_saved_adapter_names_its_base_and_loads_from_anywhere(
         assert torch.equal(load(load_causal(base, dtype=torch.float32), saved).eval()(ids).logits, expected)
 
 
+def test_a_saved_adapter_lists_its_modules_in_one_order_in_every_process(model_folder, tmp_path):
+    adapted = adapters.with_adapter(load_causal(model_folder), 2, 4, [adapters.ALL_LINEAR], model_folder)
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    modules = read_json(tmp_path / "adapter_config.json")["target_modules"]
+    assert modules == sorted(modules)
+    assert len(modules) == 2 * 7
+
+
 def test_half_an_adapter_is_one_line(model_folder, tmp_path):
     adapters.with_adapter(load_causal(model_folder), 2, 4, [Q], model_folder).save_pretrained(
         tmp_path / "adapter", save_embedding_layers=False

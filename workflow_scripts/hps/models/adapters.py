@@ -84,6 +84,8 @@ def with_adapter(model: torch.nn.Module, rank: int, alpha: int, targets: Sequenc
     name, revision = base_name(base)
     config = adapted.peft_config["default"]
     config.base_model_name_or_path, config.revision = name, revision
+    # peft keeps a set, whose order in the saved file would differ between processes.
+    config.target_modules = sorted(config.target_modules)
     return adapted
 
 
