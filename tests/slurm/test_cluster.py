@@ -158,8 +158,12 @@ def summary(run: str) -> str:
     return f"results/tiny/runs/{run}/training.json"
 
 
+def checkpoints(folder: Path, run: str) -> Path:
+    return folder / "results" / "tiny" / "checkpoints" / run
+
+
 def saved(folder: Path, run: str) -> bool:
-    return (folder / "results" / "tiny" / "checkpoints" / run / "checkpoint").exists()
+    return (checkpoints(folder, run) / "checkpoint").exists()
 
 
 def training_jobs(folder: Path, run: str) -> list[dict[str, str]]:
@@ -212,6 +216,7 @@ def test_a_cancelled_job_and_one_whose_node_fails_go_on_from_their_checkpoints(f
 def test_jobs_of_a_killed_snakemake_are_cancelled_and_a_rerun_goes_on(finished, undisturbed):
     target = (summary(RUNS[0]), *LONG, *SOON)
     (finished / summary(RUNS[0])).unlink()
+    shutil.rmtree(checkpoints(finished, RUNS[0]))  # a run that has finished before is put in place without training
     before = len(training_jobs(finished, RUNS[0]))
     process = start(finished, "--profile", "slurm", *target)
     until(lambda: saved(finished, RUNS[0]), "checkpoint")
