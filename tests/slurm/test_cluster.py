@@ -237,7 +237,9 @@ def test_jobs_of_a_killed_snakemake_are_cancelled_and_a_rerun_goes_on(finished, 
     run("scancel", *others)
     again = subprocess.run(cancel, cwd=finished, env=ENVIRONMENT, capture_output=True, text=True)
     assert again.stdout.splitlines()[-1] == f"no jobs of {finished}"
-    assert "cannot be locked" in snakemake(finished, "--profile", "slurm", *target, check=False)
+    assert "make slurm-cancel, snakemake --profile slurm --unlock" in snakemake(
+        finished, "--profile", "slurm", *target, check=False
+    )
     snakemake(finished, "--profile", "slurm", "--unlock")
     snakemake(finished, "--profile", "slurm", *target)
     assert "resuming after step" in job_log(finished, RUNS[0])
