@@ -29,7 +29,9 @@ def snakemake(folder: Path, *words: str, env: dict[str, str] | None = None) -> s
 def finished(tmp_path_factory) -> Path:
     """A copy of the checkout in which `snakemake all` has run."""
     folder = tmp_path_factory.mktemp("checkout") / "hps-replica"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis"
+    )
     shutil.copytree(ROOT, folder, ignore=ignored)
     snakemake(folder, "all")
     return folder
