@@ -110,6 +110,16 @@ def planned_jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
 
 
+MADE_HERE = shutil.ignore_patterns(
+    ".git", ".venv*", ".snakemake", "results", "logs", "__pycache__", ".*_cache", ".hypothesis"
+)
+
+
+def copied_checkout(folder: Path) -> Path:
+    """A copy of the whole checkout, at `folder`, without what was made in it."""
+    return Path(shutil.copytree(ROOT, folder, ignore=MADE_HERE))
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A copy of the workflow without any results."""

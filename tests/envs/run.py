@@ -10,7 +10,6 @@ no such rule uses are named and left out: vllm needs a GPU (`make test-vllm` tes
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,15 +19,15 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import ROOT, copied_checkout
+
 TARGET = ["all", "--configfile", "tests/smoke.yaml"]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hps-envs-") as folder:
-        checkout = Path(folder) / "checkout"
-        shutil.copytree(ROOT, checkout, ignore=LEFT_OUT)
+        checkout = copied_checkout(Path(folder) / "checkout")
         order, named = rules_in_order(checkout), environments()
         used = list(dict.fromkeys(named[rule] for rule in order if rule in named))
         for env in sorted(path.stem for path in (ROOT / "envs").glob("*.yaml")):

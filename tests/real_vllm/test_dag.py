@@ -1,12 +1,10 @@
 """The workflow with vLLM, as far as the rules that sample: no other knows what did."""
 
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, python_environment
+from conftest import copied_checkout, python_environment
 
 from hps.support.files import read_json
 
@@ -17,8 +15,7 @@ CONFIG = ["--configfile", "tests/slurm/quick.yaml", "--config", "compute={genera
 
 @pytest.mark.workflow
 def test_from_the_toy_world_to_an_evaluated_policy(tmp_path):
-    left_out = shutil.ignore_patterns(".git", ".venv*", ".snakemake", "results", "__pycache__", ".*_cache")
-    folder = Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=left_out))
+    folder = copied_checkout(tmp_path / "checkout")
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", EVALUATED, *CONFIG],
         cwd=folder,

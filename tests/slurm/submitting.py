@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -71,11 +70,3 @@ def jobs(folder: Path) -> list[dict[str, str]]:
             job["rule"], job["wildcards"] = rule_and_wildcards(job["Comment"])
             found.append(job)
     return sorted(found, key=lambda job: int(job["JobId"]))
-
-
-def checkout(folder: Path) -> Path:
-    """A copy of the checkout without what was made in it."""
-    ignored = shutil.ignore_patterns(
-        ".git", ".venv*", ".snakemake", "results", "logs", "__pycache__", ".*_cache", ".hypothesis"
-    )
-    return Path(shutil.copytree(ROOT, folder / "hps-replica", ignore=ignored))

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import submitting
 from cluster import ACCOUNT, NODES, QOS, Cluster, can_constrain_memory, run
-from submitting import PROFILE, SOON, checkout, left_out_of_the_cut, rule_and_wildcards, until
+from conftest import copied_checkout
+from submitting import PROFILE, SOON, left_out_of_the_cut, rule_and_wildcards, until
 
 pytestmark = [pytest.mark.slurm, left_out_of_the_cut]
 
@@ -52,7 +53,7 @@ def changed(folder: Path, *pairs: tuple[str, str]) -> Iterator[None]:
 def finished(tmp_path_factory) -> Iterator[Path]:
     """A checkout in which two methods were trained and evaluated, its profile changed as docs/cluster.md says."""
     with Cluster(accounting=True):
-        folder = checkout(tmp_path_factory.mktemp("accounting"))
+        folder = copied_checkout(tmp_path_factory.mktemp("accounting") / "hps-replica")
         with changed(folder, (r"# slurm_account: my_account", f"slurm_account: {ACCOUNT}")):
             snakemake(folder, "--profile", "slurm", *EVALUATED)
             yield folder

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, run
+from conftest import copied_checkout
 from submitting import (
     ENVIRONMENT,
     LONG,
     PROFILE,
     RUNS,
     SOON,
-    checkout,
     jobs,
     left_out_of_the_cut,
     snakemake,
@@ -40,7 +40,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def finished(cluster, tmp_path_factory) -> Path:
     """A checkout in which the whole DAG has run on the cluster."""
-    folder = checkout(tmp_path_factory.mktemp("cluster"))
+    folder = copied_checkout(tmp_path_factory.mktemp("cluster") / "hps-replica")
     snakemake(folder, "--profile", "slurm", "all")
     return folder
 
@@ -48,7 +48,7 @@ def finished(cluster, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Path:
     """A checkout in which it has run on this machine without a scheduler."""
-    folder = checkout(tmp_path_factory.mktemp("local"))
+    folder = copied_checkout(tmp_path_factory.mktemp("local") / "hps-replica")
     snakemake(folder, "--cores", "2", "all")
     return folder
 

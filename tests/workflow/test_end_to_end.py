@@ -3,12 +3,11 @@
 import csv
 import json
 import math
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, called, python_environment
+from conftest import called, copied_checkout, python_environment
 from hub_server import WRITER, serving
 from rocrate.rocrate import ROCrate
 
@@ -28,11 +27,7 @@ def snakemake(folder: Path, *words: str, env: dict[str, str] | None = None) -> s
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A copy of the checkout in which `snakemake all` has run."""
-    folder = tmp_path_factory.mktemp("checkout") / "hps-replica"
-    ignored = shutil.ignore_patterns(
-        ".git", ".venv*", ".snakemake", "results", "__pycache__", ".*_cache", ".hypothesis"
-    )
-    shutil.copytree(ROOT, folder, ignore=ignored)
+    folder = copied_checkout(tmp_path_factory.mktemp("checkout") / "hps-replica")
     snakemake(folder, "all")
     return folder
 
